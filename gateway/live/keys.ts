@@ -1,0 +1,106 @@
+/**
+ * Every Redis key of the live state, in one place: name, type, owner (who writes), lifetime, readers.
+ *
+ * Redis may vanish and come back empty at any moment (DESIGN.md, "Three states"): nothing here is the only copy
+ * of anything that matters for long. Each Lua script touches the keys of one hash tag only, so Redis Cluster works.
+ */
+
+/** Common prefix: one Redis may be shared with other software. */
+const PREFIX = 'ts:';
+
+export const liveKeys = {
+  /**
+   * STRING `AccountSnapshot`. Owner: control plane (`buyers/`), on every change and at each rebuild. No expiry.
+   * Readers: gateways (`buyers/directory`).
+   */
+  account: (account: string) => `${PREFIX}account:{${account}}`,
+
+  /**
+   * STRING, whole micro-dollars left to the buyer, may be negative. Owner: control plane, after each settlement
+   * commit and at each rebuild. No expiry. Readers: gateways, before admitting a stream.
+   */
+  balance: (buyerId: string) => `${PREFIX}balance:{${buyerId}}`,
+
+  /**
+   * STRING `TicketRecord`. Owner: control plane at traffic start. Expires with the ticket (default 60 s).
+   * Taken (GETDEL) by the gateway that the device connects to: a ticket opens one tunnel.
+   */
+  ticket: (ticketSha256Hex: string) => `${PREFIX}ticket:{${ticketSha256Hex}}`,
+
+  /**
+   * STRING `DevicePresence`. Owner: the gateway that holds the device's tunnel. Expires after PRESENCE_TTL_MS,
+   * refreshed at a third of it. Readers: control plane (device lists, locations), later other gateways.
+   */
+  device: (deviceId: string) => `${PREFIX}device:{${deviceId}}`,
+
+  /** ZSET deviceId → presence expiry (ms since epoch). Owner: gateways. Trimmed by readers. Readers: control plane. */
+  devicesOnline: () => `${PREFIX}devices-online`,
+
+  /** STRING `GatewayPresence`. Owner: that gateway. Expires after PRESENCE_TTL_MS. Readers: control plane. */
+  gateway: (gatewayId: string) => `${PREFIX}gateway:{gw:${gatewayId}}`,
+
+  /**
+   * SET of gateway ids that ever reported meters. Owner: gateways (SADD with every delivery). Never removed by
+   * them: settlement removes an id when its meters hash is gone and its presence too. Readers: settlement.
+   */
+  gateways: () => `${PREFIX}gateways`,
+
+  /**
+   * STRING `ClaimRecord`: the exclusive hold of one allocation on a provider + exit IP. Owner: whoever allocates
+   * (gateway or control plane), through the claim scripts only. Expires after its holder's ttl unless renewed.
+   */
+  claim: (providerId: string, exitIp: string) => `${PREFIX}claim:{${providerId}|${exitIp}}`,
+
+  /**
+   * STRING `PackageRoute`: where a pulled package leads. Owner: control plane at pull. Expires with the allocation.
+   * Readers: gateways (`package-` in the username).
+   */
+  packageRoute: (packageId: string) => `${PREFIX}package:{${packageId}}`,
+
+  /**
+   * STRING `StickyRecord`: which allocation a named proxy session of an account is bound to. Owner: gateways.
+   * Expires after the session's idle ttl, renewed on use.
+   */
+  sticky: (account: string, session: string) => `${PREFIX}sticky:{${account}}:${session}`,
+
+  /**
+   * HASH meter key → `MeterReport`. Owner: that gateway's delivery (max semantics, script `reportMeters`);
+   * settlement deletes a FINAL field once Postgres has committed it. No expiry.
+   */
+  meters: (gatewayId: string) => `${PREFIX}meters:{gw:${gatewayId}}`,
+
+  /** SET of meter keys of `meters` that grew since settlement last booked them. Same script, same tag. No expiry. */
+  dirtyMeters: (gatewayId: string) => `${PREFIX}meters-dirty:{gw:${gatewayId}}`,
+
+  /**
+   * HASH meter key → `SettledMark` of what Postgres has **committed**. Owner: settlement. The gateway deletes the
+   * field once it has freed the meter's journal slot. No expiry.
+   */
+  settled: (gatewayId: string) => `${PREFIX}meters-settled:{gw:${gatewayId}}`,
+
+  /** STRING `ProviderPrice` in force now. Owner: control plane (`pricing`), at each change and rebuild. No expiry. */
+  providerPrice: () => `${PREFIX}price:provider`,
+
+  /** STRING `LiveSettings` (policy lists, terms version…). Owner: control plane. No expiry. Readers: gateways. */
+  liveSettings: () => `${PREFIX}settings`,
+
+  /**
+   * STREAM of `GatewayCommand` (field `c`). Owner: control plane. Trimmed to about COMMANDS_KEPT entries.
+   * Readers: every gateway, with a blocking XREAD from its own last id.
+   */
+  commands: () => `${PREFIX}commands`,
+
+  /**
+   * STRING, set by the control plane after it has rebuilt the live state. Missing means Redis came back empty: the
+   * control plane rebuilds, and a gateway must not call an unknown account a wrong one.
+   */
+  ready: () => `${PREFIX}ready`,
+
+  /** Rate limit counters of the control plane's API (`@fastify/rate-limit`'s name space). */
+  apiRateLimit: () => `${PREFIX}rl:`,
+} as const;
+
+/** How long a device or gateway counts as present without a sign of life. */
+export const PRESENCE_TTL_MS = 15_000;
+/** About how many commands the stream keeps: a gateway away for longer re-reads all snapshots instead. */
+export const COMMANDS_KEPT = 10_000;

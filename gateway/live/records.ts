@@ -1,0 +1,179 @@
+/**
+ * The values behind `keys.ts`: JSON, camelCase, one writer each. Amounts of money are decimal integer **strings**
+ * of micro-dollars; byte counts are integers below 2^53; times are ms since the Unix epoch; ids are UUIDs.
+ */
+
+/** What a gateway must know of one proxy account (a buyer, or later a sub-user of one). */
+export interface AccountSnapshot {
+  account: string;
+  buyerId: string;
+  status: 'active' | 'suspended' | 'closed';
+  kycStatus: 'pending' | 'approved' | 'rejected';
+  aupAccepted: boolean;
+  /** Proxy passwords and buyer tokens that open the proxy: SHA-256 of a secret of ≥ 128 random bits, hex. */
+  credentials: Array<{
+    tokenId: string;
+    sha256Hex: string;
+    /** null: does not expire. */
+    expiresAtMs: number | null;
+    /** Client addresses (CIDR) this credential may be used from; empty: any. */
+    allowedIps: string[];
+  }>;
+  /** Client addresses (CIDR) that authenticate without a password. */
+  passwordlessIps: string[];
+  /** The buyer's price in force, micro-dollars per 10^9 bytes. */
+  priceMicrosPerGb: string;
+  limits: {
+    /** Streams open at once; the next one is refused with CONN_LIMIT. */
+    streamsMax: number;
+    /** New connections per second; above it RATE_LIMIT. */
+    connectionsPerSecondMax: number;
+    /** Ports allowed beside 80 and 443. */
+    extraPorts: number[];
+    /** Ports of the never-allowed list that an admin granted, audited. */
+    grantedPorts: number[];
+  };
+  /** Grows with every change of the snapshot. */
+  version: number;
+}
+
+/** What a ticket entitles a device to; written at traffic start. */
+export interface TicketRecord {
+  sessionId: string;
+  deviceId: string;
+  providerId: string;
+  /** The address the control plane saw the start come from. */
+  exitIp: string;
+  country: string;
+  city: string | null;
+  asn: number | null;
+  networkType: 'wifi' | 'mobile' | 'ethernet' | 'unknown';
+  /** Bytes a buyer may use through this device in one package. */
+  offerBytes: number;
+  /** Owner's caps that the device is told again at WELCOME; null: no cap. */
+  capBytesPerDay: number | null;
+  termsVersion: string;
+  clientVersion: string;
+}
+
+export interface DevicePresence
+  extends Pick<
+    TicketRecord,
+    'sessionId' | 'deviceId' | 'providerId' | 'country' | 'city' | 'asn' | 'networkType'
+  > {
+  gatewayId: string;
+  /** The address the gateway saw the tunnel come from. */
+  exitIp: string;
+  connectedAtMs: number;
+  streams: number;
+  rttMs: number;
+  status: 'sharing' | 'paused' | 'draining';
+}
+
+export interface GatewayPresence {
+  gatewayId: string;
+  epoch: string;
+  version: string;
+  startedAtMs: number;
+  tunnels: number;
+  streams: number;
+  draining: boolean;
+}
+
+/** The hold on a provider + exit IP. The claim is the allocation as the live state knows it. */
+export interface ClaimRecord {
+  allocationId: string;
+  buyerId: string;
+  account: string;
+  /** The traffic session whose device serves it; null for a pulled package whose device is not bound yet. */
+  sessionId: string | null;
+  /** null: allocated on connect; settlement attaches the session's offered package. */
+  packageId: string | null;
+  sizeBytes: number;
+  assignedAtMs: number;
+}
+
+/** A package pulled over REST: what `package-<uuid>` in a username leads to. */
+export interface PackageRoute extends Omit<ClaimRecord, 'packageId'> {
+  packageId: string;
+  providerId: string;
+  exitIp: string;
+  /** Password of exactly this allocation, SHA-256 hex. */
+  passwordSha256Hex: string;
+  expiresAtMs: number;
+}
+
+export interface StickyRecord {
+  allocationId: string;
+  deviceId: string;
+  providerId: string;
+  exitIp: string;
+}
+
+/**
+ * One meter as its gateway reports it. `key` is `meterKey(...)`; counts are cumulative and never fall.
+ * It carries what settlement needs to write an allocation row that it never heard of.
+ */
+export interface MeterReport {
+  sessionId: string;
+  allocationId: string;
+  /** 32 hex digits drawn at gateway start. */
+  epoch: string;
+  providerPriceMicrosPerGb: string;
+  buyerPriceMicrosPerGb: string;
+  buyerId: string;
+  /** null unless the buyer pulled a package. */
+  packageId: string | null;
+  bytesUp: number;
+  bytesDown: number;
+  openedAtMs: number;
+  /** Last time a byte was counted. */
+  activeAtMs: number;
+  /** FINAL: these counts never grow again. */
+  final: boolean;
+  /** With `final`: whether the allocation ended with this meter (it does not when only the price changed). */
+  allocationEnded: boolean;
+}
+
+/** What Postgres has committed of a meter. */
+export interface SettledMark {
+  bytesUp: number;
+  bytesDown: number;
+  final: boolean;
+}
+
+export interface ProviderPrice {
+  microsPerGb: string;
+  effectiveFromMs: number;
+}
+
+/** Settings of the data path that change without a restart. */
+export interface LiveSettings {
+  policyVersion: number;
+  termsVersion: string;
+  /** Exact names and `.suffix` patterns that no buyer may reach. */
+  deniedDomains: string[];
+  /** CIDRs that no buyer may reach, beside what is never allowed. */
+  deniedIps: string[];
+  version: number;
+}
+
+/** What the control plane tells every gateway. Each is idempotent. */
+export type GatewayCommand =
+  | { kind: 'account_changed'; account: string }
+  | { kind: 'price_changed' }
+  | { kind: 'settings_changed' }
+  | { kind: 'stop_session'; sessionId: string; reason: 'stopped' | 'consent_withdrawn' | 'banned' }
+  | { kind: 'end_allocation'; allocationId: string }
+  | { kind: 'kill'; scope: 'all' | 'buyer' | 'provider' | 'device' | 'destination'; id: string | null };
+
+/** The identity of a meter: a price change starts a new one (DESIGN.md, "Counting bytes and booking money"). */
+export function meterKey(m: {
+  sessionId: string;
+  allocationId: string;
+  epoch: string;
+  providerPriceMicrosPerGb: string;
+  buyerPriceMicrosPerGb: string;
+}): string {
+  return `${m.sessionId}.${m.allocationId}.${m.epoch}.${m.providerPriceMicrosPerGb}.${m.buyerPriceMicrosPerGb}`;
+}

@@ -1,0 +1,156 @@
+/**
+ * Reads settings from environment variables: once, all problems reported together, the result frozen.
+ * Only `config.ts` files call this with `process.env`.
+ */
+
+/** How one setting is read: `parse` gives the value or throws an Error whose message says what is expected. */
+export interface Setting<T> {
+  /** Environment variable, `TS_…`. */
+  name: string;
+  /** One line for `--help` and the documents: meaning, unit, and what happens at a limit. */
+  help: string;
+  /** Used when the variable is absent or empty; a required setting has none. */
+  default?: T;
+  parse(text: string): T;
+}
+
+/** A text setting, any non-empty value. */
+export function text<D extends string | null = never>(
+  name: string,
+  help: string,
+  fallback?: D,
+): Setting<string | D> {
+  return {
+    name,
+    help,
+    parse: (value) => value,
+    ...(fallback === undefined ? {} : { default: fallback }),
+  };
+}
+
+/** A whole number in [min, max]; the unit is in the setting's name. */
+export function integer(
+  name: string,
+  help: string,
+  range: { default?: number; min?: number; max?: number },
+): Setting<number> {
+  const { min = 0, max = Number.MAX_SAFE_INTEGER } = range;
+  return {
+    name,
+    help,
+    ...(range.default === undefined ? {} : { default: range.default }),
+    parse(value) {
+      const n = Number(value);
+      if (!/^-?\d+$/.test(value) || !Number.isSafeInteger(n) || n < min || n > max)
+        throw new Error(`a whole number from ${min} to ${max}`);
+      return n;
+    },
+  };
+}
+
+/** A switch: 1/0, true/false, yes/no, on/off. */
+export function flag(name: string, help: string, fallback: boolean): Setting<boolean> {
+  return {
+    name,
+    help,
+    default: fallback,
+    parse(value) {
+      if (/^(1|true|yes|on)$/i.test(value)) return true;
+      if (/^(0|false|no|off)$/i.test(value)) return false;
+      throw new Error('1 or 0');
+    },
+  };
+}
+
+/** A list separated by commas; blanks around items are dropped, so are empty items. */
+export function list(
+  name: string,
+  help: string,
+  fallback: readonly string[] = [],
+): Setting<readonly string[]> {
+  return {
+    name,
+    help,
+    default: fallback,
+    parse: (value) =>
+      value
+        .split(',')
+        .map((item) => item.trim())
+        .filter(Boolean),
+  };
+}
+
+/** One of a few words. */
+export function oneOf<T extends string>(
+  name: string,
+  help: string,
+  words: readonly T[],
+  fallback: T,
+): Setting<T> {
+  return {
+    name,
+    help,
+    default: fallback,
+    parse(value) {
+      const word = words.find((w) => w === value);
+      if (word === undefined) throw new Error(`one of ${words.join(', ')}`);
+      return word;
+    },
+  };
+}
+
+/** The values of a table of settings. */
+export type Values<S extends Record<string, Setting<unknown>>> = {
+  readonly [K in keyof S]: S[K] extends Setting<infer T> ? T : never;
+};
+
+/** Thrown by `readEnvironment` with one line a problem. Values are never quoted: they may be secrets. */
+export class EnvironmentError extends Error {
+  readonly code = 'BAD_ENVIRONMENT';
+  constructor(readonly problems: readonly string[]) {
+    super(`Settings need attention:\n${problems.map((p) => `  ${p}`).join('\n')}`);
+  }
+}
+
+/**
+ * Reads every setting of the table. `check` sees the values together and returns further problems (relations
+ * between settings). Throws EnvironmentError that lists all of them; the result is frozen.
+ */
+export function readEnvironment<S extends Record<string, Setting<unknown>>>(
+  settings: S,
+  env: Readonly<Record<string, string | undefined>>,
+  check: (values: Values<S>) => string[] = () => [],
+): Values<S> {
+  const problems: string[] = [];
+  const values: Record<string, unknown> = {};
+  for (const [key, setting] of Object.entries(settings)) {
+    const raw = env[setting.name]?.trim();
+    if (raw === undefined || raw === '') {
+      if ('default' in setting) values[key] = setting.default;
+      else problems.push(`${setting.name} is required: ${setting.help}`);
+      continue;
+    }
+    try {
+      values[key] = setting.parse(raw);
+    } catch (error) {
+      problems.push(`${setting.name} must be ${(error as Error).message}`);
+    }
+  }
+  if (problems.length === 0) problems.push(...check(values as Values<S>));
+  if (problems.length > 0) throw new EnvironmentError(problems);
+  return Object.freeze(values) as Values<S>;
+}
+
+/** The settings as lines for `--help`. */
+export function describeSettings(settings: Record<string, Setting<unknown>>): string {
+  return Object.values(settings)
+    .map((s) => {
+      const fallback = !('default' in s)
+        ? 'required'
+        : s.default === null || s.default === '' || (Array.isArray(s.default) && s.default.length === 0)
+          ? 'unset'
+          : `default ${String(s.default)}`;
+      return `  ${s.name.padEnd(32)} ${s.help} (${fallback})`;
+    })
+    .join('\n');
+}

@@ -1,0 +1,54 @@
+import { pino } from 'pino';
+
+export type LogLevel = 'debug' | 'info' | 'warn' | 'error' | 'silent';
+
+/** Structured log: one JSON line an event. The first argument holds the fields, the second names the event. */
+export interface Log {
+  debug(fields: object, event: string): void;
+  info(fields: object, event: string): void;
+  warn(fields: object, event: string): void;
+  error(fields: object, event: string): void;
+  child(fields: object): Log;
+}
+
+/** Field names whose values never reach the log, at the top or one level down. */
+const SECRET_FIELDS = [
+  'password',
+  'token',
+  'ticket',
+  'secret',
+  'code',
+  'device_key',
+  'deviceKey',
+  'authorization',
+  'proxy-authorization',
+  'cookie',
+  'access_token',
+  'refresh_token',
+];
+
+/**
+ * A log that writes JSON lines to the file descriptor (default 2: standard output stays free for people).
+ * `name` is the process: `gateway`, `control-plane`, ….
+ */
+export function createLog(name: string, level: LogLevel, fileDescriptor = 2): Log {
+  const paths = SECRET_FIELDS.flatMap((field) => [`["${field}"]`, `*["${field}"]`]);
+  return pino(
+    {
+      name,
+      level,
+      base: { name, pid: process.pid },
+      timestamp: pino.stdTimeFunctions.isoTime,
+      redact: paths,
+    },
+    pino.destination({ fd: fileDescriptor, sync: false }),
+  );
+}
+
+export const silentLog: Log = {
+  debug() {},
+  info() {},
+  warn() {},
+  error() {},
+  child: () => silentLog,
+};

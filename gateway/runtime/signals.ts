@@ -1,0 +1,29 @@
+/**
+ * Runs `stop` once on SIGTERM, SIGINT or when the parent that holds the IPC channel goes away, then exits 0
+ * (1 when stopping failed). A second signal, or `graceMs` without an end, exits 1 at once.
+ */
+export function stopOnSignal(
+  stop: (why: 'SIGTERM' | 'SIGINT' | 'disconnect') => Promise<void>,
+  graceMs: number,
+  onError: (error: unknown) => void,
+): void {
+  let stopping = false;
+  const begin = (why: 'SIGTERM' | 'SIGINT' | 'disconnect') => {
+    if (stopping) {
+      if (why !== 'disconnect') process.exit(1);
+      return;
+    }
+    stopping = true;
+    setTimeout(() => process.exit(1), graceMs).unref();
+    stop(why).then(
+      () => process.exit(0),
+      (error) => {
+        onError(error);
+        process.exit(1);
+      },
+    );
+  };
+  process.on('SIGTERM', () => begin('SIGTERM'));
+  process.on('SIGINT', () => begin('SIGINT'));
+  if (process.channel) process.on('disconnect', () => begin('disconnect'));
+}
