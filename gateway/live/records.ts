@@ -101,6 +101,8 @@ export interface PackageRoute extends Omit<ClaimRecord, 'packageId'> {
   /** Password of exactly this allocation, SHA-256 hex. */
   passwordSha256Hex: string;
   expiresAtMs: number;
+  /** Bytes of it booked when the route was written (a rebuild, or after settlement); left out: none. */
+  bytesUsed?: number | undefined;
 }
 
 export interface StickyRecord {

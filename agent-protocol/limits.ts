@@ -1,0 +1,103 @@
+/**
+ * Every limit and time of the wire, with its unit and what happens at it. The first block is told to the agent in
+ * WELCOME and holds for both ends; the others are each end's own and listed in SPEC.md "Limits".
+ */
+
+/** The limits of one tunnel, fixed by the gateway's WELCOME; they bind both ends in both directions. */
+export interface SessionLimits {
+  /** Bytes either end may send on a new stream before the first CREDIT. More is a protocol error. */
+  readonly streamWindowBytes: number;
+  /** Most bytes a stream's send window may ever hold; a CREDIT beyond it is a protocol error. */
+  readonly streamWindowBytesMax: number;
+  /** Windows of a tunnel stop growing when their sum would pass this (initial windows are always granted). */
+  readonly tunnelWindowBytesMax: number;
+  /** Streams at once; an OPEN above it is a protocol error. */
+  readonly streamsMax: number;
+  /** Most payload bytes of one DATA frame; more is a protocol error. */
+  readonly frameBytesMax: number;
+}
+
+export const defaultLimits: SessionLimits = {
+  streamWindowBytes: 256 * 1024,
+  streamWindowBytesMax: 4 * 1024 * 1024,
+  tunnelWindowBytesMax: 64 * 1024 * 1024,
+  streamsMax: 1_000,
+  frameBytesMax: 256 * 1024,
+};
+
+/** Returns what is wrong with these limits taken together, or null. */
+export function limitsProblem(limits: SessionLimits): string | null {
+  if (limits.streamWindowBytes < 16 * 1024) return 'stream_window_bytes below 16384';
+  if (limits.streamWindowBytesMax < limits.streamWindowBytes)
+    return 'stream_window_bytes_max below stream_window_bytes';
+  if (limits.streamWindowBytesMax > 0x7fffffff) return 'stream_window_bytes_max above 2147483647';
+  if (limits.tunnelWindowBytesMax < limits.streamWindowBytesMax)
+    return 'tunnel_window_bytes_max below stream_window_bytes_max';
+  if (limits.streamsMax < 1) return 'streams_max below 1';
+  if (limits.frameBytesMax < 1_024) return 'frame_bytes_max below 1024';
+  if (limits.frameBytesMax > MESSAGE_BYTES_MAX - 5) return 'frame_bytes_max above the largest message';
+  return null;
+}
+
+/** Times of a tunnel in ms; the first two are told in WELCOME, the others follow from them. */
+export interface SessionTimings {
+  /** A PING goes out this often while streams live; silence of twice as long ends the tunnel. */
+  readonly pingLiveMs: number;
+  /** A PING goes out this often without streams; silence of 2.4 times as long ends the tunnel. */
+  readonly pingIdleMs: number;
+  /** Time the peer has for HELLO or WELCOME after the WebSocket is up; then the tunnel is closed. */
+  readonly greetingTimeoutMs: number;
+  /** Time a closing tunnel has to deliver its last frames; then the socket is destroyed. */
+  readonly closeTimeoutMs: number;
+}
+
+export const defaultTimings: SessionTimings = {
+  pingLiveMs: 5_000,
+  pingIdleMs: 25_000,
+  greetingTimeoutMs: 10_000,
+  closeTimeoutMs: 2_000,
+};
+
+/** Silence that means a dead peer while streams live, in units of `pingLiveMs` (10 s by default). */
+export const DEAD_AFTER_LIVE_PINGS = 2;
+/** Silence that means a dead peer without streams, in units of `pingIdleMs` (60 s by default). */
+export const DEAD_AFTER_IDLE_PINGS = 2.4;
+
+/** WebSocket message, bytes; a longer one ends the tunnel with close code 1009. */
+export const MESSAGE_BYTES_MAX = 1024 * 1024;
+/** WebSocket fragments of one message; more end the tunnel with close code 1008. */
+export const MESSAGE_FRAGMENTS_MAX = 4_096;
+/** Payload of a frame that carries msgpack, bytes; a longer one is a protocol error before it is collected. */
+export const CONTROL_PAYLOAD_BYTES_MAX = 16 * 1024;
+/** Payload of a DATAGRAM frame, bytes: the longest address and the longest UDP payload. */
+export const DATAGRAM_PAYLOAD_BYTES_MAX = 1 + 1 + 255 + 2 + 65_507;
+
+/** OPEN frames accepted within one beat (1 s); more are a protocol error. */
+export const OPENS_PER_BEAT_MAX = 20_000;
+/** RESET frames accepted within one beat (1 s); more are a protocol error. */
+export const RESETS_PER_BEAT_MAX = 20_000;
+/** Frames of stream 0 and WebSocket pings accepted within one beat (1 s); more are a protocol error. */
+export const SESSION_FRAMES_PER_BEAT_MAX = 200;
+
+/**
+ * Bytes waiting in the tunnel's socket above which streams pause after the chunk at hand. They go on in turn when
+ * the socket has drained, so that the backlog stays below this plus about one chunk a stream.
+ */
+export const BACKLOG_HIGH_WATER_BYTES = 256 * 1024;
+/** Streams woken at a time after a drain; more follow in the next turn of the event loop while there is room. */
+export const WAKE_STREAMS_MAX = 4;
+/** Bytes waiting for a slow socket are written in pieces of at most this many. */
+export const SLOW_WRITE_BYTES_MAX = 64 * 1024;
+
+/** First read buffer of a socket, shared by all sockets of the process that have little to read. */
+export const READ_BUFFER_BYTES = 8 * 1024;
+/** Largest read buffer of one socket. */
+export const READ_BUFFER_BYTES_MAX = 256 * 1024;
+/** Own read buffers of all sockets together; at it sockets keep what they have and grow no more. */
+export const READ_BUFFERS_TOTAL_BYTES_MAX = 512 * 1024 * 1024;
+
+/** Round-trip time taken for window growth when the measured one is smaller, ms. */
+export const WINDOW_GROWTH_RTT_MS_MIN = 1;
+
+/** Body of a refused handshake that is read for its error code, bytes; the rest is ignored. */
+export const REFUSAL_BODY_BYTES_MAX = 16 * 1024;

@@ -1,0 +1,170 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
+import type pg from 'pg';
+import { Type } from 'typebox';
+import type { Clock } from '../../gateway/runtime/clock.js';
+import { auditContext, recordAudit } from '../audit/audit.js';
+import { type Queryable, withTransaction } from '../db/pool.js';
+import { Problem } from '../errors.js';
+import { clientAddress } from '../http/client-address.js';
+import { actorOf } from '../http/roles.js';
+import { Nullable, problemResponses, TelegramId, Timestamp, Uuid } from '../http/schemas.js';
+import { findOrCreateUser, findUser, findUserByTelegramId } from '../providers/users.js';
+import { issueAccessToken } from './access-token.js';
+import { insertLogin } from './logins.js';
+import { AdminTokenSchema, LoginWidgetBody } from './schemas.js';
+import { secretsEqual } from './secrets.js';
+import type { TelegramSignIn } from './telegram-sign-in.js';
+
+export interface AdminAuthDeps {
+  pool: pg.Pool;
+  clock: Clock;
+  telegramSignIn: TelegramSignIn;
+  adminIpAllowed: (ip: string) => boolean;
+  settings: { jwtSecret: string; adminTokenTtlS: number; bootstrapSecret: string | null };
+}
+
+/** Any constant: two bootstraps at once queue on it. */
+const BOOTSTRAP_LOCK = 7_140_033_921_106;
+
+/** Signing in as an admin: `/api/admin/auth/*` and the first admin. */
+export const adminAuthPlugin: FastifyPluginAsyncTypebox<AdminAuthDeps> = async (app, deps) => {
+  const { pool, clock, settings } = deps;
+
+  async function signIn(
+    client: Queryable,
+    request: Parameters<typeof auditContext>[0],
+    userId: string,
+    action: 'admin_login' | 'superadmin_created',
+  ) {
+    const loginId = await insertLogin(client, {
+      userId,
+      ip: clientAddress(request),
+      userAgent: request.headers['user-agent'] ?? null,
+    });
+    await recordAudit(client, {
+      ...auditContext(request),
+      actor: { role: 'admin', userId, loginId },
+      action,
+      objectType: 'user',
+      objectId: userId,
+    });
+    const ttlS = settings.adminTokenTtlS;
+    return {
+      user_id: userId,
+      access_token: await issueAccessToken(
+        settings.jwtSecret,
+        { userId, role: 'admin', loginId, ttlS },
+        clock.nowMs(),
+      ),
+      expires_in: ttlS,
+      token_type: 'Bearer' as const,
+    };
+  }
+
+  app.post(
+    '/api/admin/auth/login',
+    {
+      config: { roles: ['none'], rateLimit: { max: 30, timeWindow: 60_000 } },
+      schema: {
+        tags: ['Admin'],
+        summary: 'Sign in as an admin',
+        description: "The Login Widget's fields of a Telegram account that is an admin.",
+        body: LoginWidgetBody,
+        response: { 200: AdminTokenSchema, ...problemResponses(401, 403) },
+      },
+    },
+    async (request) => {
+      const telegramId = deps.telegramSignIn.identify(request.body);
+      const user = await findUserByTelegramId(pool, telegramId);
+      const from = clientAddress(request);
+      const refusal =
+        user === null || !user.is_admin || user.status !== 'active'
+          ? 'forbidden'
+          : deps.adminIpAllowed(from)
+            ? null
+            : 'ip_not_allowed';
+      if (refusal !== null || user === null) {
+        await recordAudit(pool, {
+          ...auditContext(request),
+          action: 'admin_login_refused',
+          objectType: 'user',
+          objectId: user?.id ?? null,
+          after: { telegram_id: telegramId, code: refusal },
+        });
+        throw new Problem(refusal ?? 'forbidden');
+      }
+      return withTransaction(pool, (client) => signIn(client, request, user.id, 'admin_login'));
+    },
+  );
+
+  app.get(
+    '/api/admin/auth/me',
+    {
+      config: { roles: ['admin'] },
+      schema: {
+        tags: ['Admin'],
+        summary: 'Who am I',
+        description: 'The admin the token belongs to.',
+        response: {
+          200: Type.Object({
+            id: Uuid,
+            telegram_id: Nullable(TelegramId),
+            username: Nullable(Type.String()),
+            role: Type.Literal('admin'),
+            created_at: Timestamp,
+          }),
+          ...problemResponses(401, 403),
+        },
+      },
+    },
+    async (request) => {
+      const { userId } = actorOf(request, 'admin');
+      const user = await findUser(pool, userId);
+      if (user === null) throw new Problem('invalid_token');
+      return {
+        id: user.id,
+        telegram_id: user.telegram_id === null ? null : Number(user.telegram_id),
+        username: user.username,
+        role: 'admin' as const,
+        created_at: user.created_at.toISOString(),
+      };
+    },
+  );
+
+  app.post(
+    '/api/admin/create_superadmin',
+    {
+      config: { roles: ['none'], rateLimit: { max: 10, timeWindow: 60_000 } },
+      schema: {
+        tags: ['Admin'],
+        summary: 'Make the first admin',
+        description:
+          'Once, while there is no admin; the bootstrap secret (TS_BOOTSTRAP_SECRET) goes into X-Bootstrap-Secret.',
+        headers: Type.Object({ 'x-bootstrap-secret': Type.Optional(Type.String()) }),
+        body: Type.Object(
+          { telegram_id: TelegramId, username: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })) },
+          { additionalProperties: false },
+        ),
+        response: { 201: AdminTokenSchema, ...problemResponses(401, 409) },
+      },
+    },
+    async (request, reply) => {
+      const given = request.headers['x-bootstrap-secret'];
+      const secret = settings.bootstrapSecret;
+      if (secret === null || given === undefined || !secretsEqual(given, secret))
+        throw new Problem('invalid_secret');
+      const { telegram_id: telegramId, username } = request.body;
+      const answer = await withTransaction(pool, async (client) => {
+        await client.query('SELECT pg_advisory_xact_lock($1)', [BOOTSTRAP_LOCK]);
+        const { rowCount } = await client.query('SELECT 1 FROM users WHERE is_admin LIMIT 1');
+        if (rowCount !== 0) throw new Problem('superadmin_exists');
+        const { user } = await findOrCreateUser(client, { telegramId, username, isVerified: true });
+        await client.query('UPDATE users SET is_admin = true, is_verified = true, updated_at = now() WHERE id = $1', [
+          user.id,
+        ]);
+        return signIn(client, request, user.id, 'superadmin_created');
+      });
+      return reply.code(201).send(answer);
+    },
+  );
+};

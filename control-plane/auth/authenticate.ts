@@ -1,0 +1,103 @@
+import type { FastifyRequest } from 'fastify';
+import type pg from 'pg';
+import type { Clock } from '../../gateway/runtime/clock.js';
+import { Problem } from '../errors.js';
+import type { Actor } from '../http/actor.js';
+import { clientAddress } from '../http/client-address.js';
+import type { Authenticate } from '../http/roles.js';
+import { verifyAccessToken } from './access-token.js';
+import { secretsEqual, sha256 } from './secrets.js';
+import type { TelegramSignIn } from './telegram-sign-in.js';
+
+/** Checks a buyer's token; provided by the buyers domain. */
+export type VerifyBuyerToken = (
+  token: string,
+  ip: string,
+) => Promise<
+  | { ok: true; buyerId: string; tokenId: string; scopes: string[] }
+  | { ok: false; code: 'invalid_token' | 'ip_not_allowed' }
+>;
+
+export interface AuthenticateDeps {
+  pool: pg.Pool;
+  clock: Clock;
+  jwtSecret: string;
+  botSecret: string | null;
+  internalSecret: string | null;
+  /** Whether an admin may come from this address. */
+  adminIpAllowed: (ip: string) => boolean;
+  telegramSignIn: TelegramSignIn;
+  verifyBuyerToken: VerifyBuyerToken;
+}
+
+/** A device key, as registration gives it out. */
+export const DEVICE_KEY_PREFIX = 'tsd_';
+/** A buyer token. */
+export const BUYER_TOKEN_PREFIX = 'tsb_';
+
+/** Reads whatever credentials a request carries: at most one kind, and if it is no good the answer is 401. */
+export function createAuthenticate(deps: AuthenticateDeps): Authenticate {
+  const { pool, clock } = deps;
+
+  async function byAccessToken(token: string, request: FastifyRequest): Promise<Actor> {
+    const claims = await verifyAccessToken(deps.jwtSecret, token, clock.nowMs());
+    if (claims === null) throw new Problem('invalid_token');
+    const { userId, loginId } = claims;
+    const { rows } = await pool.query<{ is_admin: boolean }>(
+      `SELECT u.is_admin FROM logins l JOIN users u ON u.id = l.user_id
+       WHERE l.id = $1 AND u.id = $2 AND l.revoked_at IS NULL AND u.status <> 'deleted'`,
+      [loginId, userId],
+    );
+    const user = rows[0];
+    if (user === undefined) throw new Problem('invalid_token');
+    if (claims.role === 'user') return { role: 'user', userId, loginId };
+    if (!user.is_admin) throw new Problem('invalid_token');
+    if (!deps.adminIpAllowed(clientAddress(request))) throw new Problem('ip_not_allowed');
+    return { role: 'admin', userId, loginId };
+  }
+
+  async function byDeviceKey(key: string): Promise<Actor> {
+    const { rows } = await pool.query<{ id: string; user_id: string }>(
+      `SELECT d.id, d.user_id FROM devices d JOIN users u ON u.id = d.user_id
+       WHERE d.key_hash = $1 AND d.removed_at IS NULL AND u.status <> 'deleted'`,
+      [sha256(key)],
+    );
+    const device = rows[0];
+    if (device === undefined) throw new Problem('invalid_token');
+    return { role: 'device', userId: device.user_id, deviceId: device.id };
+  }
+
+  async function byBearer(token: string, request: FastifyRequest): Promise<Actor> {
+    if (token.startsWith(DEVICE_KEY_PREFIX)) return byDeviceKey(token);
+    if (!token.startsWith(BUYER_TOKEN_PREFIX)) return byAccessToken(token, request);
+    const result = await deps.verifyBuyerToken(token, clientAddress(request));
+    if (!result.ok) throw new Problem(result.code);
+    const { buyerId, tokenId, scopes } = result;
+    return { role: 'buyer', buyerId, tokenId, scopes };
+  }
+
+  function bySharedSecret(given: string, secret: string | null, actor: Actor): Actor {
+    if (secret === null || !secretsEqual(given, secret)) throw new Problem('invalid_secret');
+    return actor;
+  }
+
+  return async (request) => {
+    const { authorization } = request.headers;
+    if (authorization !== undefined) {
+      const token = /^Bearer +(\S+)$/i.exec(authorization)?.[1];
+      if (token === undefined) throw new Problem('invalid_token', 'Use Authorization: Bearer <token>.');
+      return byBearer(token, request);
+    }
+    const initData = request.headers['x-telegram-init-data'];
+    if (typeof initData === 'string') {
+      const signedIn = await deps.telegramSignIn.withInitData(initData);
+      return { role: 'user', userId: signedIn.user.id, loginId: null };
+    }
+    const botSecret = request.headers['x-bot-secret'];
+    if (typeof botSecret === 'string') return bySharedSecret(botSecret, deps.botSecret, { role: 'bot' });
+    const internalSecret = request.headers['x-internal-secret'];
+    if (typeof internalSecret === 'string')
+      return bySharedSecret(internalSecret, deps.internalSecret, { role: 'internal' });
+    return { role: 'none' };
+  };
+}

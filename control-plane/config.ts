@@ -1,0 +1,256 @@
+import { BlockList, isIP } from 'node:net';
+import {
+  flag,
+  integer,
+  list,
+  oneOf,
+  readEnvironment,
+  text,
+  type Values,
+} from '../gateway/runtime/environment.js';
+
+/** Every setting of the control plane. `traffic-share control-plane --help` prints this table. */
+export const controlPlaneSettings = {
+  // Where it listens and what it needs
+  apiHost: text('TS_API_HOST', 'address the API listens on', '0.0.0.0'),
+  apiPort: integer('TS_API_PORT', 'port of the API, 0 = any free', { default: 3000, max: 65_535 }),
+  databaseUrl: text('TS_DATABASE_URL', 'the record, postgres://user:password@host:port/database'),
+  databaseConnectionsMax: integer(
+    'TS_DATABASE_CONNECTIONS_MAX',
+    'connections to Postgres at once; above it requests wait up to 5 s, then get 503',
+    { default: 20, min: 2, max: 1_000 },
+  ),
+  redisUrl: text('TS_REDIS_URL', 'the live state, redis://host:port', 'redis://127.0.0.1:6379'),
+  migrateAtStart: flag('TS_MIGRATE_AT_START', 'bring the database schema up to date when starting', true),
+  production: flag(
+    'TS_PRODUCTION',
+    'set by NODE_ENV=production as well: development exemptions are refused',
+    false,
+  ),
+  logLevel: oneOf(
+    'TS_LOG_LEVEL',
+    'debug, info, warn, error or silent',
+    ['debug', 'info', 'warn', 'error', 'silent'],
+    'info',
+  ),
+  stopGraceMs: integer('TS_STOP_GRACE_MS', 'time requests get to finish after SIGTERM; then they are cut', {
+    default: 10_000,
+    min: 100,
+  }),
+
+  // The edge of the API
+  trustedProxies: list(
+    'TS_TRUSTED_PROXIES',
+    'addresses or CIDRs of proxies in front of the API whose X-Forwarded-For is believed',
+  ),
+  corsOrigins: list('TS_CORS_ORIGINS', 'web origins (https://…) whose pages may call the API'),
+  bodyBytesMax: integer('TS_API_BODY_BYTES_MAX', 'size of a request body, bytes; above it 413', {
+    default: 262_144,
+    min: 1_024,
+  }),
+  requestsPerMinute: integer(
+    'TS_API_REQUESTS_PER_MINUTE',
+    'requests of one client address to one route per minute; above it 429',
+    { default: 300, min: 1 },
+  ),
+  adminIps: list('TS_ADMIN_IPS', 'addresses or CIDRs that admins may come from; unset: any'),
+
+  // Secrets
+  jwtSecret: text('TS_JWT_SECRET', 'signs access tokens and salts login codes, at least 32 bytes'),
+  botSecret: text('TS_BOT_SECRET', 'shared by bot and API (X-Bot-Secret); unset: no bot calls', null),
+  internalSecret: text(
+    'TS_INTERNAL_SECRET',
+    'shared with own services (X-Internal-Secret); unset: no internal calls',
+    null,
+  ),
+  bootstrapSecret: text(
+    'TS_BOOTSTRAP_SECRET',
+    'makes the first admin, once (X-Bootstrap-Secret); unset: not possible over the API',
+    null,
+  ),
+
+  // Signing in
+  botToken: text('TS_BOT_TOKEN', 'token of the Telegram bot; required in production', null),
+  botUsername: text('TS_BOT_USERNAME', 'name of the Telegram bot without @, for links', null),
+  botApiUrl: text('TS_BOT_API_URL', 'root of the Telegram Bot API', 'https://api.telegram.org'),
+  botQueueMax: integer(
+    'TS_BOT_QUEUE_MAX',
+    'messages waiting for Telegram; above it new ones are dropped and logged',
+    { default: 10_000, min: 1 },
+  ),
+  accessTokenTtlS: integer('TS_ACCESS_TOKEN_TTL_S', 'life of an access token, seconds', {
+    default: 900,
+    min: 30,
+    max: 90 * 86_400,
+  }),
+  adminTokenTtlS: integer('TS_ADMIN_TOKEN_TTL_S', "life of an admin's access token, seconds", {
+    default: 28_800,
+    min: 30,
+    max: 90 * 86_400,
+  }),
+  refreshTokenTtlS: integer('TS_REFRESH_TOKEN_TTL_S', 'life of an unused refresh token, seconds', {
+    default: 30 * 86_400,
+    min: 60,
+  }),
+  loginCodeTtlS: integer('TS_LOGIN_CODE_TTL_S', 'life of a login code, seconds', {
+    default: 300,
+    min: 10,
+    max: 3_600,
+  }),
+  codesPerIdPerHour: integer(
+    'TS_CODES_PER_ID_PER_HOUR',
+    'login codes one Telegram id may ask for in an hour; above it 429',
+    { default: 10, min: 1 },
+  ),
+  codeCallsPerIpPerHour: integer(
+    'TS_CODE_CALLS_PER_IP_PER_HOUR',
+    'calls to register and request_login_code (each) from one address in an hour; above it 429',
+    { default: 60, min: 1 },
+  ),
+  codeTriesPerIpPerHour: integer(
+    'TS_CODE_TRIES_PER_IP_PER_HOUR',
+    'login codes one address may try in an hour; above it 429',
+    { default: 60, min: 1 },
+  ),
+
+  // Sharing
+  ticketTtlS: integer('TS_TICKET_TTL_S', 'time a device has to open its tunnel after start, seconds', {
+    default: 60,
+    min: 5,
+    max: 600,
+  }),
+  tunnelUrl: text('TS_TUNNEL_URL', 'where devices open tunnels, ws:// or wss://', 'ws://127.0.0.1:8443/tunnel'),
+  publicProxyHost: text('TS_PUBLIC_PROXY_HOST', 'host name buyers are told for the proxy', '127.0.0.1'),
+  publicProxyPort: integer('TS_PUBLIC_PROXY_PORT', 'port buyers are told for the proxy', {
+    default: 8080,
+    min: 1,
+    max: 65_535,
+  }),
+  allowedCountries: list(
+    'TS_ALLOWED_COUNTRIES',
+    'ISO 3166 codes devices may come from; unset: US and the EU/EEA',
+  ),
+  devLoopbackCountry: text(
+    'TS_DEV_LOOPBACK_COUNTRY',
+    'development only: the country taken for devices on private addresses',
+    null,
+  ),
+  geoipCountryPath: text('TS_GEOIP_COUNTRY', 'mmdb file for countries; unset: the CC0 database shipped', null),
+  geoipCityPath: text('TS_GEOIP_CITY', 'mmdb file for cities; unset: no cities', null),
+  geoipAsnPath: text('TS_GEOIP_ASN', 'CSV or mmdb file for ASNs; unset: the database shipped', null),
+  termsVersion: text('TS_TERMS_VERSION', 'version of the terms in force, until an admin sets another', '1'),
+  minClientVersion: text('TS_MIN_CLIENT_VERSION', 'oldest app version that may share (x.y.z)', '0.1.0'),
+  appLatest: text('TS_APP_LATEST', 'newest app version (x.y.z)', '0.1.0'),
+  offerBytes: integer('TS_OFFER_BYTES', 'size of the package offered for a sharing device, bytes', {
+    default: 10_000_000_000,
+    min: 1_000_000,
+  }),
+  devicesPerUserMax: integer('TS_DEVICES_PER_USER_MAX', 'devices of one provider; above it 409', {
+    default: 20,
+    min: 1,
+  }),
+  stopWaitMs: integer(
+    'TS_STOP_WAIT_MS',
+    'time a stop waits for the last bytes to be settled before it answers with what is booked',
+    { default: 3_000, max: 20_000 },
+  ),
+
+  // Money: first values; what admins set in the database wins
+  holdTimeS: integer('TS_HOLD_TIME_S', 'time earnings stay pending, seconds; unset: 24 h, 0 in development', {
+    default: -1,
+    min: -1,
+  }),
+  providerPriceMicrosPerGb: integer(
+    'TS_PROVIDER_PRICE_MICROS_PER_GB',
+    'provider price while no daily price was ever set, micro-dollars per 10^9 bytes',
+    { default: 500_000 },
+  ),
+  buyerPriceMicrosPerGb: integer(
+    'TS_BUYER_PRICE_MICROS_PER_GB',
+    'price of a buyer without one of their own, micro-dollars per 10^9 bytes',
+    { default: 2_000_000 },
+  ),
+  pullTtlS: integer('TS_PULL_TTL_S', 'time a pulled package may stay unused, seconds', {
+    default: 3_600,
+    min: 10,
+  }),
+  settlementIntervalMs: integer('TS_SETTLEMENT_INTERVAL_MS', 'how often meters are booked', {
+    default: 500,
+    min: 20,
+  }),
+};
+
+export type ControlPlaneConfig = Values<typeof controlPlaneSettings>;
+
+const VERSION = /^\d{1,5}\.\d{1,5}\.\d{1,5}$/;
+
+/** Whether the text is an IP address or a CIDR. */
+function isNetwork(value: string): boolean {
+  const [address = '', bits, ...rest] = value.split('/');
+  const family = isIP(address);
+  if (family === 0 || rest.length > 0) return false;
+  return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128));
+}
+
+/** Relations between settings; one line a problem. */
+function problemsOf(c: ControlPlaneConfig): string[] {
+  const problems: string[] = [];
+  if (Buffer.byteLength(c.jwtSecret) < 32) problems.push('TS_JWT_SECRET must be at least 32 bytes');
+  for (const [name, secret] of [
+    ['TS_BOT_SECRET', c.botSecret],
+    ['TS_INTERNAL_SECRET', c.internalSecret],
+    ['TS_BOOTSTRAP_SECRET', c.bootstrapSecret],
+  ] as const)
+    if (secret !== null && Buffer.byteLength(secret) < 16) problems.push(`${name} must be at least 16 bytes`);
+  for (const [name, networks] of [
+    ['TS_TRUSTED_PROXIES', c.trustedProxies],
+    ['TS_ADMIN_IPS', c.adminIps],
+  ] as const)
+    if (!networks.every(isNetwork)) problems.push(`${name} must be IP addresses or CIDRs`);
+  if (!c.corsOrigins.every((origin) => URL.canParse(origin) && new URL(origin).origin === origin))
+    problems.push('TS_CORS_ORIGINS must be origins such as https://app.example.com, without a path');
+  if (!c.allowedCountries.every((country) => /^[A-Z]{2}$/.test(country)))
+    problems.push('TS_ALLOWED_COUNTRIES must be two-letter codes in capitals');
+  for (const [name, version] of [
+    ['TS_MIN_CLIENT_VERSION', c.minClientVersion],
+    ['TS_APP_LATEST', c.appLatest],
+  ] as const)
+    if (!VERSION.test(version)) problems.push(`${name} must be x.y.z`);
+  if (!/^wss?:\/\//.test(c.tunnelUrl)) problems.push('TS_TUNNEL_URL must be ws:// or wss://');
+  if (c.refreshTokenTtlS < c.accessTokenTtlS)
+    problems.push('TS_REFRESH_TOKEN_TTL_S must not be shorter than TS_ACCESS_TOKEN_TTL_S');
+  if (c.production) {
+    if (c.botToken === null) problems.push('TS_BOT_TOKEN is required in production: login codes go through it');
+    if (c.devLoopbackCountry !== null) problems.push('TS_DEV_LOOPBACK_COUNTRY is refused in production');
+  }
+  return problems;
+}
+
+/** Reads the control plane's settings; throws EnvironmentError with every problem. */
+export function readControlPlaneConfig(
+  env: Readonly<Record<string, string | undefined>> = process.env,
+): ControlPlaneConfig {
+  const production = env.NODE_ENV === 'production' ? '1' : env.TS_PRODUCTION;
+  const config = readEnvironment(controlPlaneSettings, { ...env, TS_PRODUCTION: production }, problemsOf);
+  return Object.freeze({
+    ...config,
+    holdTimeS: config.holdTimeS >= 0 ? config.holdTimeS : config.production ? 86_400 : 0,
+  });
+}
+
+/** The database alone, for commands that need nothing else. */
+export function readDatabaseUrl(env: Readonly<Record<string, string | undefined>> = process.env): string {
+  return readEnvironment({ databaseUrl: controlPlaneSettings.databaseUrl }, env).databaseUrl;
+}
+
+/** A test of membership in a list of addresses and CIDRs. */
+export function networkList(networks: readonly string[]): (address: string) => boolean {
+  const blocks = new BlockList();
+  for (const network of networks) {
+    const [address = '', bits] = network.split('/');
+    const family = isIP(address) === 6 ? 'ipv6' : 'ipv4';
+    if (bits === undefined) blocks.addAddress(address, family);
+    else blocks.addSubnet(address, Number(bits), family);
+  }
+  return (address) => blocks.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4');
+}

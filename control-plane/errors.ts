@@ -1,0 +1,69 @@
+/**
+ * Every error the API answers with, in one table: code → HTTP status and title. Callers match `code`, which is
+ * stable; `detail` is for people and may change. Rendered as RFC 9457 problem documents by `http/problem.ts`.
+ */
+export const problems = {
+  // The request itself
+  validation_failed: { status: 400, title: 'The request does not fit the schema' },
+  malformed_request: { status: 400, title: 'The request could not be read' },
+  not_found: { status: 404, title: 'Not found' },
+  body_too_large: { status: 413, title: 'The body is too large' },
+  unsupported_media_type: { status: 415, title: 'The body must be application/json' },
+  rate_limited: { status: 429, title: 'Too many requests' },
+  idempotency_key_reused: { status: 409, title: 'This Idempotency-Key came with another request before' },
+  idempotency_in_progress: { status: 409, title: 'The first request with this Idempotency-Key has not ended' },
+
+  // Who asks
+  unauthenticated: { status: 401, title: 'Sign in first' },
+  invalid_token: { status: 401, title: 'The token is wrong, expired or revoked' },
+  invalid_code: { status: 401, title: 'The code is wrong or no longer valid' },
+  invalid_refresh_token: { status: 401, title: 'The refresh token is wrong, expired or revoked' },
+  refresh_token_reused: {
+    status: 401,
+    title: 'This refresh token was used before; its login has been revoked',
+  },
+  invalid_telegram_data: { status: 401, title: 'The Telegram sign-in data is wrong or too old' },
+  invalid_secret: { status: 401, title: 'The secret is wrong' },
+  forbidden: { status: 403, title: 'Not yours to see or change' },
+  ip_not_allowed: { status: 403, title: 'Not from this address' },
+  banned: { status: 403, title: 'This account is banned' },
+  superadmin_exists: { status: 409, title: 'There is an admin already' },
+  unknown_referral_code: { status: 422, title: 'No such referral code' },
+
+  // Sharing
+  consent_required: { status: 403, title: 'The current terms have not been accepted' },
+  terms_version_outdated: { status: 409, title: 'These are not the current terms' },
+  client_too_old: { status: 403, title: 'This version of the app is no longer supported' },
+  region_not_allowed: { status: 403, title: 'Sharing is not open to this region' },
+  vpn_detected: { status: 403, title: 'Sharing is not open to VPN, hosting or Tor addresses' },
+  denylisted: { status: 403, title: 'This address is on the denylist' },
+  too_many_devices: { status: 409, title: 'This account has as many devices as it may have' },
+  too_many_sessions: { status: 409, title: 'This account shares on as many devices as it may' },
+  session_ended: { status: 409, title: 'This traffic session has ended' },
+
+  // The server
+  internal: { status: 500, title: 'Something went wrong here' },
+  database_unavailable: { status: 503, title: 'The database is away; try again shortly' },
+  live_state_unavailable: { status: 503, title: 'The live state is away; try again shortly' },
+} as const satisfies Record<string, { status: number; title: string }>;
+
+export type ProblemCode = keyof typeof problems;
+
+/**
+ * An answer that is not the one asked for. Thrown by routes and rules, rendered by the error handler.
+ * `detail` is shown to the caller: never put a secret, SQL or another person's data into it.
+ * `extra` becomes further members of the problem document.
+ */
+export class Problem extends Error {
+  readonly statusCode: number;
+  constructor(
+    readonly code: ProblemCode,
+    readonly detail?: string,
+    readonly extra: Readonly<Record<string, unknown>> = {},
+    options?: ErrorOptions,
+  ) {
+    super(detail ?? problems[code].title, options);
+    this.name = 'Problem';
+    this.statusCode = problems[code].status;
+  }
+}

@@ -1,0 +1,53 @@
+import { Problem } from '../errors.js';
+
+/**
+ * Opaque cursors: where a page ended, as the sort key's values. Read with the number of parts the list sorts by;
+ * anything else is `validation_failed`, never an SQL error.
+ */
+export function encodeCursor(parts: readonly (string | number | bigint | Date)[]): string {
+  const texts = parts.map((part) => (part instanceof Date ? part.toISOString() : String(part)));
+  return Buffer.from(JSON.stringify(texts)).toString('base64url');
+}
+
+/** What each part of a cursor must look like. */
+export const cursorPart = {
+  timestamp: /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?Z$/,
+  uuid: /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/,
+  integer: /^\d{1,18}$/,
+} as const;
+
+/** The parts of a cursor, each checked against its pattern. Throws Problem('validation_failed'). */
+export function decodeCursor(cursor: string, patterns: readonly RegExp[]): string[] {
+  let parts: unknown;
+  try {
+    parts = JSON.parse(Buffer.from(cursor, 'base64url').toString());
+  } catch {
+    parts = null;
+  }
+  const sound =
+    Array.isArray(parts) &&
+    parts.length === patterns.length &&
+    parts.every((part, i) => typeof part === 'string' && patterns[i]?.test(part));
+  if (!sound)
+    throw new Problem('validation_failed', undefined, {
+      errors: [{ path: '/cursor', message: 'is not a cursor of this list' }],
+    });
+  return parts as string[];
+}
+
+/**
+ * Cuts a page out of rows fetched with `LIMIT limit + 1`: the rows to show and the cursor of the next page, null
+ * on the last one.
+ */
+export function cutPage<Row>(
+  rows: readonly Row[],
+  limit: number,
+  key: (row: Row) => readonly (string | number | bigint | Date)[],
+): { rows: Row[]; nextCursor: string | null } {
+  const shown = rows.slice(0, limit);
+  const last = shown.at(-1);
+  return {
+    rows: shown,
+    nextCursor: rows.length > limit && last !== undefined ? encodeCursor(key(last)) : null,
+  };
+}

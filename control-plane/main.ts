@@ -1,0 +1,33 @@
+import { pathToFileURL } from 'node:url';
+import { createLog } from '../gateway/runtime/logging.js';
+import { stopOnSignal } from '../gateway/runtime/signals.js';
+import { startControlPlane } from './app.js';
+import { readControlPlaneConfig } from './config.js';
+
+/** Extra time over TS_STOP_GRACE_MS before the process gives up on a clean stop. */
+const STOP_MARGIN_MS = 5_000;
+
+/**
+ * The control plane as a process: settings from the environment, stops on SIGTERM and SIGINT, tells a parent over
+ * IPC `{ready: true, port}` when it listens.
+ */
+export async function runControlPlane(): Promise<void> {
+  const config = readControlPlaneConfig();
+  const log = createLog('control-plane', config.logLevel);
+  const controlPlane = await startControlPlane(config, log);
+  stopOnSignal(
+    async (why) => {
+      log.info({ why }, 'stopping');
+      await controlPlane.stop();
+    },
+    config.stopGraceMs + STOP_MARGIN_MS,
+    (error) => log.error({ stack: (error as Error).stack }, 'stop_failed'),
+  );
+  process.send?.({ ready: true, port: controlPlane.port });
+}
+
+if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href)
+  runControlPlane().catch((error: unknown) => {
+    process.stderr.write(`${(error as Error).message}\n`);
+    process.exit(1);
+  });

@@ -1,0 +1,75 @@
+import type { RouteParams } from '../buyers/username.js';
+import { EU_EEA_COUNTRIES } from '../runtime/origin/countries.js';
+
+/** A device that hangs on this gateway, as far as choosing needs to know it. */
+export interface Candidate {
+  readonly deviceId: string;
+  readonly providerId: string;
+  /** The traffic session it shares under. */
+  readonly sessionId: string;
+  readonly exitIp: string;
+  /** ISO 3166 alpha-2, upper case. */
+  readonly country: string;
+  readonly city: string | null;
+  readonly asn: number | null;
+  /** Left out where the origin check does not know it: then no request for a state or ISP matches. */
+  readonly state?: string | null;
+  readonly isp?: string | null;
+  readonly networkType: 'wifi' | 'mobile' | 'ethernet' | 'unknown';
+  /** Bytes a buyer may use through it in one allocation. */
+  readonly offerBytes: number;
+  /** Only `sharing` takes new streams. */
+  readonly status: 'sharing' | 'paused' | 'draining';
+}
+
+/** What a device must fit; null and `any` are open. Text is lower case. */
+export interface Place {
+  /** `EU` stands for any country of the EU/EEA. */
+  readonly country: string | null;
+  readonly state: string | null;
+  readonly city: string | null;
+  readonly asn: number | null;
+  readonly isp: string | null;
+  readonly net: 'wifi' | 'mobile' | 'any';
+}
+
+/**
+ * The places to try, best first: what was asked for, then what `fallback` allows. `net` is not a place: it holds in
+ * every one.
+ */
+export function placesOf(params: RouteParams): Place[] {
+  const { country, asn, net, fallback } = params;
+  const asked: Place = {
+    country,
+    state: params.state?.toLowerCase() ?? null,
+    city: params.city?.toLowerCase() ?? null,
+    asn,
+    isp: params.isp?.toLowerCase() ?? null,
+    net,
+  };
+  const places = [asked];
+  const anywhere: Place = { country: null, state: null, city: null, asn: null, isp: null, net };
+  const narrower = asked.state ?? asked.city ?? asked.asn ?? asked.isp;
+  if (fallback !== 'none' && country !== null && narrower !== null) places.push({ ...anywhere, country });
+  const open = country === null && narrower === null;
+  if (fallback === 'any' && !open) places.push(anywhere);
+  return places;
+}
+
+/** Whether the device is where the place says and of the network type asked for. What is unknown never fits. */
+export function fits(candidate: Candidate, place: Place): boolean {
+  const { country, state, city, asn, isp, net } = place;
+  if (country === 'EU') {
+    if (!EU_EEA_COUNTRIES.has(candidate.country)) return false;
+  } else if (country !== null && candidate.country !== country) return false;
+  if (asn !== null && candidate.asn !== asn) return false;
+  if (net !== 'any' && candidate.networkType !== net) return false;
+  if (city !== null && candidate.city?.toLowerCase() !== city) return false;
+  if (state !== null && candidate.state?.toLowerCase() !== state) return false;
+  return isp === null || candidate.isp?.toLowerCase() === isp;
+}
+
+/** The name of an exit: one provider at one address. Claims are held on it. */
+export function exitKey(exit: { providerId: string; exitIp: string }): string {
+  return `${exit.providerId}|${exit.exitIp}`;
+}

@@ -1,0 +1,103 @@
+import type { Claim } from '../live/claims.js';
+import { CLAIM_TTL_MS } from '../live/claims.js';
+import { exitKey } from './candidates.js';
+
+/**
+ * Why an allocation ended.
+ * `idle`: unused for its idle time. `expired`: a pulled package's time is over. `used_up`: its bytes are.
+ * `ended`: by command. `device_gone`: the traffic session stopped, or the device came back with another session or
+ * address. `claim_lost`: another allocation holds the exit. `reclaimed`: idle, and somebody else needed the device.
+ * `shutdown`: this gateway stops.
+ */
+export type AllocationEnd =
+  | 'idle'
+  | 'expired'
+  | 'used_up'
+  | 'ended'
+  | 'device_gone'
+  | 'claim_lost'
+  | 'reclaimed'
+  | 'shutdown';
+
+export interface AllocationFacts {
+  allocationId: string;
+  buyerId: string;
+  account: string;
+  providerId: string;
+  exitIp: string;
+  /** The one device that serves it; null: a pulled package, served by any device of its exit. */
+  device: { deviceId: string; sessionId: string } | null;
+  packageId: string | null;
+  sizeBytes: number;
+  /** Wall clock. */
+  assignedAtMs: number;
+  /** Wall clock; null: lives as long as it is used. */
+  expiresAtMs: number | null;
+}
+
+/** A package in a buyer's hands, as this gateway serves it. */
+export class LiveAllocation implements Readonly<AllocationFacts> {
+  readonly allocationId: string;
+  readonly buyerId: string;
+  readonly account: string;
+  readonly providerId: string;
+  readonly exitIp: string;
+  readonly exit: string;
+  readonly device: { readonly deviceId: string; readonly sessionId: string } | null;
+  readonly packageId: string | null;
+  readonly sizeBytes: number;
+  readonly assignedAtMs: number;
+  readonly expiresAtMs: number | null;
+
+  /** Payload bytes, both directions. The relay adds to it; it may pass `sizeBytes` by what was under way. */
+  bytesUsed = 0;
+  /** Connections that hold it: streams, and dials under way. */
+  streams = 0;
+  /** Monotonic ms of the last time a stream began or ended. */
+  usedAtMs: number;
+  /** Idle time after which it ends, ms: the longest asked for by a session bound to it. */
+  idleMs: number;
+  /** Named proxy sessions bound to it. */
+  readonly sessions = new Set<string>();
+  /** null while it lives. */
+  endedBy: AllocationEnd | null = null;
+
+  constructor(facts: AllocationFacts, idleMs: number, monotonicMs: number) {
+    this.allocationId = facts.allocationId;
+    this.buyerId = facts.buyerId;
+    this.account = facts.account;
+    this.providerId = facts.providerId;
+    this.exitIp = facts.exitIp;
+    this.exit = exitKey(facts);
+    this.device = facts.device;
+    this.packageId = facts.packageId;
+    this.sizeBytes = facts.sizeBytes;
+    this.assignedAtMs = facts.assignedAtMs;
+    this.expiresAtMs = facts.expiresAtMs;
+    this.idleMs = idleMs;
+    this.usedAtMs = monotonicMs;
+  }
+
+  /** Zero or less: used up. */
+  get remainingBytes(): number {
+    return this.sizeBytes - this.bytesUsed;
+  }
+
+  /** Its hold on the exit, to be taken or renewed. A pulled package keeps its exit until it expires. */
+  claim(nowMs: number): Claim {
+    return {
+      providerId: this.providerId,
+      exitIp: this.exitIp,
+      ttlMs: Math.max(CLAIM_TTL_MS, (this.expiresAtMs ?? 0) - nowMs),
+      record: {
+        allocationId: this.allocationId,
+        buyerId: this.buyerId,
+        account: this.account,
+        sessionId: this.device?.sessionId ?? null,
+        packageId: this.packageId,
+        sizeBytes: this.sizeBytes,
+        assignedAtMs: this.assignedAtMs,
+      },
+    };
+  }
+}

@@ -1,0 +1,97 @@
+import { createHash, timingSafeEqual } from 'node:crypto';
+import type { ProxyFailure } from '../errors.js';
+import type { PackageRoute } from '../live/records.js';
+import { plainAddress } from './client-addresses.js';
+import type { AccountEntry, BuyerAccess, BuyerDirectory } from './directory.js';
+import type { RouteParams } from './username.js';
+
+/** What a client offers to prove who it is. */
+export interface ProxyCredentials {
+  /** null or empty: none given, the client address must be allowlisted. */
+  password: string | null;
+  /** The address of the TCP peer (or what a trusted PROXY header says). */
+  clientAddress: string;
+}
+
+/** Whose traffic it is, or AUTH_FAILED, ACCOUNT_SUSPENDED, KYC_REQUIRED, NO_BALANCE, INTERNAL. */
+export type Authentication = { ok: true; buyer: BuyerAccess } | ProxyFailure;
+
+/**
+ * Every attempt compares with at least this many hashes, so that the time does not tell whether an account exists
+ * or how many credentials it has.
+ */
+const COMPARISONS_MIN = 8;
+const NO_HASH = Buffer.alloc(32);
+
+/**
+ * Decides whether the credentials open the account that `params` name, at `nowMs` (wall clock). Until they do, the
+ * answer is AUTH_FAILED whatever is wrong: nothing is told about an account to who does not own it.
+ * AUTH_FAILED also: the username names a package that is not this buyer's, or none. INTERNAL: the live state is
+ * away and the account is not in memory; trying again helps.
+ */
+export async function authenticate(
+  directory: Pick<BuyerDirectory, 'lookup' | 'lookupPackage'>,
+  credentials: ProxyCredentials,
+  params: Pick<RouteParams, 'account' | 'packageId'>,
+  nowMs: number,
+): Promise<Authentication> {
+  const [entry, route] = await Promise.all([
+    directory.lookup(params.account),
+    params.packageId === null ? null : directory.lookupPackage(params.packageId),
+  ]);
+  if (entry === 'unavailable' || route === 'unavailable')
+    return { ok: false, code: 'INTERNAL', detail: 'live state unavailable' };
+
+  const proof = findProof(entry, route, credentials, nowMs);
+  const routeIsOwn = params.packageId === null || (entry !== null && isOwn(route, entry, nowMs));
+  if (entry === null || proof === null || !routeIsOwn) return { ok: false, code: 'AUTH_FAILED' };
+
+  const { snapshot } = entry;
+  if (snapshot.status !== 'active') return { ok: false, code: 'ACCOUNT_SUSPENDED' };
+  if (snapshot.kycStatus !== 'approved' || !snapshot.aupAccepted) return { ok: false, code: 'KYC_REQUIRED' };
+  if (entry.balanceMicros <= 0n) return { ok: false, code: 'NO_BALANCE' };
+  return {
+    ok: true,
+    buyer: {
+      account: snapshot.account,
+      buyerId: snapshot.buyerId,
+      priceMicrosPerGb: entry.priceMicrosPerGb,
+      limits: snapshot.limits,
+      balanceMicros: entry.balanceMicros,
+      tokenId: proof.tokenId,
+      packageRoute: route,
+    },
+  };
+}
+
+function findProof(
+  entry: AccountEntry | null,
+  route: PackageRoute | null,
+  { password, clientAddress }: ProxyCredentials,
+  nowMs: number,
+): { tokenId: string | null } | null {
+  const address = plainAddress(clientAddress);
+  const given = createHash('sha256')
+    .update(password ?? '')
+    .digest();
+  const known = entry?.credentials ?? [];
+  let proof: { tokenId: string | null } | null = null;
+  for (let i = 0; i < Math.max(COMPARISONS_MIN, known.length); i++) {
+    const credential = known[i];
+    const same = timingSafeEqual(given, credential?.sha256 ?? NO_HASH);
+    if (!same || !credential) continue;
+    const expired = credential.expiresAtMs !== null && credential.expiresAtMs <= nowMs;
+    const fromHere =
+      credential.allowedIps === null || (address !== null && credential.allowedIps.has(address));
+    if (!expired && fromHere) proof = { tokenId: credential.tokenId };
+  }
+  const packageHash = route ? Buffer.from(route.passwordSha256Hex, 'hex') : NO_HASH;
+  if (timingSafeEqual(given, packageHash) && route) proof ??= { tokenId: null };
+  if (password !== null && password !== '') return proof;
+  // No password: an empty one must not match by accident; the address alone decides.
+  return entry && address !== null && entry.passwordlessIps.has(address) ? { tokenId: null } : null;
+}
+
+function isOwn(route: PackageRoute | null, entry: AccountEntry, nowMs: number): boolean {
+  return route !== null && route.buyerId === entry.snapshot.buyerId && route.expiresAtMs > nowMs;
+}

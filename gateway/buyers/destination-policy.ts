@@ -1,0 +1,204 @@
+import { parseHost } from '../../agent-protocol/address.js';
+import type { ProxyFailure } from '../errors.js';
+import type { LiveSettings } from '../live/records.js';
+import { AddressSet } from './client-addresses.js';
+import type { BuyerAccess } from './directory.js';
+
+/** Open to every buyer. */
+export const DEFAULT_PORTS: ReadonlySet<number> = new Set([80, 443]);
+
+/**
+ * Never open without an admin's audited grant of that very port, whatever else a buyer is allowed: mail (spam from
+ * somebody's home), remote shells and desktops, file sharing, databases and other services that are meant for a
+ * network of one's own.
+ */
+export const NEVER_ALLOWED_PORTS: ReadonlySet<number> = new Set([
+  0, // no port
+  7, // echo
+  9, // discard
+  17, // qotd
+  19, // chargen
+  21, // ftp
+  22, // ssh
+  23, // telnet
+  25, // smtp
+  53, // dns
+  69, // tftp
+  111, // portmapper
+  110, // pop3
+  119, // nntp
+  123, // ntp
+  135, // msrpc
+  136, // profile
+  137, // netbios
+  138, // netbios
+  139, // netbios
+  143, // imap
+  161, // snmp
+  162, // snmp trap
+  179, // bgp
+  389, // ldap
+  445, // smb
+  465, // smtps
+  512, // rexec
+  513, // rlogin
+  514, // rsh, syslog
+  515, // printer
+  548, // afp
+  554, // rtsp
+  587, // submission
+  631, // ipp
+  636, // ldaps
+  873, // rsync
+  993, // imaps
+  995, // pop3s
+  1080, // socks
+  1194, // openvpn
+  1433, // mssql
+  1521, // oracle
+  1723, // pptp
+  1900, // ssdp
+  2049, // nfs
+  2323, // telnet, favoured by botnets
+  2375, // docker
+  2376, // docker
+  2525, // smtp
+  3128, // proxies
+  3306, // mysql
+  3389, // rdp
+  5060, // sip
+  5061, // sip
+  5353, // mdns
+  5432, // postgres
+  5555, // adb
+  5900, // vnc
+  5901, // vnc
+  5985, // winrm
+  5986, // winrm
+  6379, // redis
+  6660, // irc
+  6661, // irc
+  6662, // irc
+  6663, // irc
+  6664, // irc
+  6665, // irc
+  6666, // irc
+  6667, // irc
+  6668, // irc
+  6669, // irc
+  6697, // irc
+  9100, // printer
+  9200, // elasticsearch
+  11211, // memcached
+  27017, // mongodb
+]);
+
+/** Lists of `LiveSettings` compiled once for each of their versions, with the development exemptions. */
+export interface DestinationPolicy {
+  readonly deniedNames: ReadonlySet<string>;
+  /** Suffixes without their leading dot: the name itself and every name below it. */
+  readonly deniedSuffixes: ReadonlySet<string>;
+  readonly deniedAddresses: AddressSet;
+  readonly devAllow: DevAllow;
+}
+
+/** `host:port` pairs, hosts in the form that `parseHost` gives. */
+export type DevAllow = ReadonlySet<string>;
+
+/**
+ * Reads `TS_DEV_ALLOW`: `host:port` each, IPv6 in brackets. Throws an Error that names the item: a development
+ * setting that silently does nothing costs an afternoon. Refused in production by `config.ts`.
+ */
+export function parseDevAllow(items: readonly string[]): DevAllow {
+  return new Set(
+    items.map((item) => {
+      const parts = /^(\[[^\]]+\]|[^:]+):(\d{1,5})$/.exec(item);
+      const host = parts && normalName(parts[1] as string);
+      const port = Number(parts?.[2]);
+      if (!host || port < 1 || port > 65_535) throw new Error(`${item} is not host:port`);
+      return `${host}:${port}`;
+    }),
+  );
+}
+
+/** `live` null: not read yet; only what is built in applies. */
+export function compileDestinationPolicy(
+  live: Pick<LiveSettings, 'deniedDomains' | 'deniedIps'> | null,
+  devAllow: DevAllow,
+): DestinationPolicy {
+  const deniedNames = new Set<string>();
+  const deniedSuffixes = new Set<string>();
+  for (const pattern of live?.deniedDomains ?? []) {
+    const isSuffix = pattern.startsWith('.') || pattern.startsWith('*.');
+    const name = normalName(pattern.replace(/^\*?\./, ''));
+    if (name) (isSuffix ? deniedSuffixes : deniedNames).add(name);
+  }
+  return { deniedNames, deniedSuffixes, deniedAddresses: new AddressSet(live?.deniedIps ?? []), devAllow };
+}
+
+/** Where the stream may go: `host` in normal form, the only one to be handed on. */
+export type DestinationDecision = { ok: true; host: string; exempt: boolean } | ProxyFailure;
+
+/**
+ * Whether the buyer may reach `host:port`. Every spelling of an IP address counts as that address; names are
+ * checked again at the device once they are resolved.
+ * IP_PROHIBITED: an address that is not global unicast, or a name that only means something inside a network.
+ * TARGET_BLOCKED: on a deny list, or text that is no host at all (nothing a device should try to resolve).
+ * PORT_BLOCKED: neither 80 nor 443 nor allowed to this buyer. `exempt`: a development exemption applied.
+ */
+export function checkDestination(
+  host: string,
+  port: number,
+  buyer: Pick<BuyerAccess, 'limits'>,
+  policy: DestinationPolicy,
+): DestinationDecision {
+  const parsed = parseHost(host);
+  if (parsed.kind === 'invalid') return { ok: false, code: 'TARGET_BLOCKED', detail: 'host' };
+  const isName = parsed.kind === 'name' || parsed.kind === 'local_name';
+  const normal = isName ? parsed.name : parsed.address;
+  if (policy.devAllow.has(`${normal}:${port}`)) return { ok: true, host: normal, exempt: true };
+
+  if (parsed.kind === 'local_name') return { ok: false, code: 'IP_PROHIBITED' };
+  if (!isName && parsed.class !== 'global') return { ok: false, code: 'IP_PROHIBITED' };
+  if (!isPortAllowed(port, buyer)) return { ok: false, code: 'PORT_BLOCKED' };
+  const denied = isName ? isNameDenied(normal, policy) : isAddressDenied(normal, policy);
+  if (denied) return { ok: false, code: 'TARGET_BLOCKED' };
+  return { ok: true, host: normal, exempt: false };
+}
+
+function isPortAllowed(port: number, { limits }: Pick<BuyerAccess, 'limits'>): boolean {
+  if (!Number.isInteger(port) || port < 1 || port > 65_535) return false;
+  if (limits.grantedPorts.includes(port)) return true;
+  if (NEVER_ALLOWED_PORTS.has(port)) return false;
+  return DEFAULT_PORTS.has(port) || limits.extraPorts.includes(port);
+}
+
+function isNameDenied(name: string, { deniedNames, deniedSuffixes }: DestinationPolicy): boolean {
+  if (deniedNames.has(name)) return true;
+  if (deniedSuffixes.size === 0) return false;
+  for (let at = 0; at >= 0; at = name.indexOf('.', at) + 1 || -1)
+    if (deniedSuffixes.has(name.slice(at))) return true;
+  return false;
+}
+
+/** NAT64 (RFC 6052) addresses lead to the IPv4 address inside: the lists apply to that as well. */
+function isAddressDenied(address: string, { deniedAddresses, deniedNames }: DestinationPolicy): boolean {
+  if (deniedNames.has(address) || deniedAddresses.has(address)) return true;
+  const embedded = embeddedIpv4(address);
+  return embedded !== null && (deniedNames.has(embedded) || deniedAddresses.has(embedded));
+}
+
+/** The IPv4 address in a mapped (`::ffff:…`) or NAT64 (`64:ff9b::…`) address in RFC 5952 text, or null. */
+function embeddedIpv4(address: string): string | null {
+  const words = /^(?:::ffff|64:ff9b:):(?:([0-9a-f]{1,4}):)?([0-9a-f]{1,4})$/.exec(address);
+  if (!words) return null;
+  const high = Number.parseInt(words[1] ?? '0', 16);
+  const low = Number.parseInt(words[2] as string, 16);
+  return `${high >> 8}.${high & 255}.${low >> 8}.${low & 255}`;
+}
+
+function normalName(host: string): string | null {
+  const parsed = parseHost(host);
+  if (parsed.kind === 'invalid') return null;
+  return parsed.kind === 'name' || parsed.kind === 'local_name' ? parsed.name : parsed.address;
+}

@@ -1,0 +1,259 @@
+import type { LiveRedis } from '../live/connection.js';
+import type { AccountSnapshot, PackageRoute } from '../live/records.js';
+import { readAccount, readBalance, readPackageRoute, readReady } from '../live/store.js';
+import type { Clock } from '../runtime/clock.js';
+import type { Log } from '../runtime/logging.js';
+import { AddressSet } from './client-addresses.js';
+
+/** A snapshot made ready for use: hashes as bytes, address lists compiled. Immutable; a refresh makes a new one. */
+export interface AccountEntry {
+  readonly snapshot: AccountSnapshot;
+  readonly credentials: ReadonlyArray<{
+    readonly tokenId: string;
+    readonly sha256: Buffer;
+    readonly expiresAtMs: number | null;
+    /** null: from anywhere. */
+    readonly allowedIps: AddressSet | null;
+  }>;
+  readonly passwordlessIps: AddressSet;
+  readonly priceMicrosPerGb: bigint;
+  /** As of the last refresh; may be negative. */
+  readonly balanceMicros: bigint;
+}
+
+/** What the stages behind authentication know of the buyer of one connection. */
+export interface BuyerAccess {
+  readonly account: string;
+  readonly buyerId: string;
+  readonly priceMicrosPerGb: bigint;
+  readonly limits: AccountSnapshot['limits'];
+  /** As of authentication, above zero. `BuyerDirectory.cached(account)` gives the newest. */
+  readonly balanceMicros: bigint;
+  /** Which credential opened the door; null: a client address or a package's own password did. */
+  readonly tokenId: string | null;
+  /** The pulled package that the username names, checked to be this buyer's; null: it names none. */
+  readonly packageRoute: PackageRoute | null;
+}
+
+export interface BuyerDirectorySettings {
+  /** Age at which an entry is read again in the background while it goes on serving, ms. */
+  refreshAfterMs: number;
+  /** While Redis is away or being rebuilt, entries serve up to this age, ms; then `unavailable`. */
+  staleMaxMs: number;
+  /** Accounts kept; the one used longest ago goes first. */
+  accountsMax: number;
+  /** An unknown account is taken for unknown this long without asking again, ms. */
+  unknownKeptMs: number;
+  /** Unknown accounts remembered; bounds what a guesser can make the gateway hold. */
+  unknownMax: number;
+}
+
+export const buyerDirectoryDefaults: BuyerDirectorySettings = {
+  refreshAfterMs: 1_000,
+  staleMaxMs: 60_000,
+  accountsMax: 10_000,
+  unknownKeptMs: 1_000,
+  unknownMax: 10_000,
+};
+
+interface Slot<T> {
+  value: T;
+  /** Monotonic ms of the read that gave it. */
+  readAtMs: number;
+  /** Read before something changed: ask again before using it, but fall back on it while Redis is away. */
+  suspect: boolean;
+}
+
+/** `unknown` only when the live state is complete; otherwise nobody can tell, and it is `away`. */
+type Fetched<T> = { state: 'found'; value: T } | { state: 'unknown' } | { state: 'away' };
+
+/**
+ * Keyed values of the live state in memory. | event | what happens |
+ * fresh: served · older than refreshAfterMs: served, read again in the background · suspect: read first, served
+ * only while Redis is away · older than staleMaxMs and Redis away: unavailable. One read at a time a key.
+ */
+class LiveCache<T> {
+  readonly #slots = new Map<string, Slot<T>>();
+  readonly #unknown = new Map<string, number>();
+  readonly #reads = new Map<string, Promise<T | null | 'unavailable'>>();
+
+  constructor(
+    private readonly fetch: (key: string) => Promise<Fetched<T>>,
+    private readonly settings: BuyerDirectorySettings,
+    private readonly clock: Clock,
+  ) {}
+
+  peek(key: string): T | undefined {
+    return this.#slots.get(key)?.value;
+  }
+
+  get(key: string): T | Promise<T | null | 'unavailable'> | null {
+    const nowMs = this.clock.monotonicMs();
+    const slot = this.#slots.get(key);
+    if (slot) {
+      const ageMs = nowMs - slot.readAtMs;
+      if (slot.suspect || ageMs > this.settings.staleMaxMs) return this.#read(key);
+      if (ageMs > this.settings.refreshAfterMs) void this.#read(key);
+      // The map's order is the order of use.
+      this.#slots.delete(key);
+      this.#slots.set(key, slot);
+      return slot.value;
+    }
+    const unknownSinceMs = this.#unknown.get(key);
+    if (unknownSinceMs !== undefined && nowMs - unknownSinceMs <= this.settings.unknownKeptMs) return null;
+    return this.#read(key);
+  }
+
+  /** The value changed: the next use asks again, whatever a read that is under way brings. */
+  forget(key: string): void {
+    this.#slots.delete(key);
+    this.#unknown.delete(key);
+    this.#reads.delete(key);
+  }
+
+  /** Anything may have changed. */
+  suspectAll(): void {
+    for (const slot of this.#slots.values()) slot.suspect = true;
+    this.#unknown.clear();
+    this.#reads.clear();
+  }
+
+  #read(key: string): Promise<T | null | 'unavailable'> {
+    const running = this.#reads.get(key);
+    if (running) return running;
+    const startedMs = this.clock.monotonicMs();
+    const read = this.fetch(key)
+      .catch((): Fetched<T> => ({ state: 'away' }))
+      .then((fetched) => {
+        // Superseded by forget() or suspectAll(): good for those who waited for it, not for keeping.
+        const current = this.#reads.get(key) === read;
+        if (current) this.#reads.delete(key);
+        if (fetched.state === 'away') {
+          const slot = this.#slots.get(key);
+          const usable = slot && this.clock.monotonicMs() - slot.readAtMs <= this.settings.staleMaxMs;
+          return usable ? slot.value : 'unavailable';
+        }
+        if (current) this.#keep(key, fetched.state === 'found' ? fetched.value : null, startedMs);
+        return fetched.state === 'found' ? fetched.value : null;
+      });
+    this.#reads.set(key, read);
+    return read;
+  }
+
+  #keep(key: string, value: T | null, readAtMs: number): void {
+    this.#slots.delete(key);
+    this.#unknown.delete(key);
+    if (value === null) {
+      this.#unknown.set(key, readAtMs);
+      dropOldest(this.#unknown, this.settings.unknownMax);
+    } else {
+      this.#slots.set(key, { value, readAtMs, suspect: false });
+      dropOldest(this.#slots, this.settings.accountsMax);
+    }
+  }
+}
+
+function dropOldest(map: Map<string, unknown>, max: number): void {
+  for (const key of map.keys()) {
+    if (map.size <= max) return;
+    map.delete(key);
+  }
+}
+
+/**
+ * Accounts, balances and pulled packages as this gateway knows them. A lookup costs no round trip while the account
+ * is in use; a change reaches it through the command `account_changed` (`accountChanged`), at the latest with the
+ * first use after `refreshAfterMs`.
+ */
+export class BuyerDirectory {
+  readonly #accounts: LiveCache<AccountEntry>;
+  readonly #packages: LiveCache<PackageRoute>;
+
+  constructor(
+    private readonly deps: { redis: LiveRedis; clock: Clock; log: Log },
+    settings: Partial<BuyerDirectorySettings> = {},
+  ) {
+    const all = { ...buyerDirectoryDefaults, ...settings };
+    this.#accounts = new LiveCache((account) => this.#fetchAccount(account), all, deps.clock);
+    this.#packages = new LiveCache((packageId) => this.#fetchPackage(packageId), all, deps.clock);
+  }
+
+  /**
+   * The account; null: there is none; `unavailable`: Redis is away or not rebuilt yet, so nobody can tell (the
+   * buyer should try again). Never rejects.
+   */
+  async lookup(account: string): Promise<AccountEntry | null | 'unavailable'> {
+    return this.#accounts.get(account);
+  }
+
+  /** What is in memory, however old; undefined: nothing. For checks on streams that are open already. */
+  cached(account: string): AccountEntry | undefined {
+    return this.#accounts.peek(account);
+  }
+
+  /** The pulled package, as `lookup`. */
+  async lookupPackage(packageId: string): Promise<PackageRoute | null | 'unavailable'> {
+    return this.#packages.get(packageId);
+  }
+
+  /** Command `account_changed`. */
+  accountChanged(account: string): void {
+    this.#accounts.forget(account);
+  }
+
+  /** Commands may have been missed, or Redis was rebuilt (`CommandReader.onResync`). */
+  resync(): void {
+    this.#accounts.suspectAll();
+    this.#packages.suspectAll();
+  }
+
+  async #fetchAccount(account: string): Promise<Fetched<AccountEntry>> {
+    const { redis } = this.deps;
+    const known = this.#accounts.peek(account);
+    // The balance lives under the buyer's id: known accounts need one round trip, new ones two.
+    const [snapshot, knownBalance] = await Promise.all([
+      readAccount(redis, account),
+      known ? readBalance(redis, known.snapshot.buyerId) : null,
+    ]);
+    if (snapshot === null) return this.#absent();
+    const sameBuyer = known?.snapshot.buyerId === snapshot.buyerId;
+    const balanceMicros = sameBuyer ? knownBalance : await readBalance(redis, snapshot.buyerId);
+    if (balanceMicros === null) {
+      // A rebuild writes accounts and balances one after the other.
+      if ((await readReady(redis)) === null) return { state: 'away' };
+      this.deps.log.warn({ account }, 'account_without_balance');
+    }
+    return { state: 'found', value: compile(snapshot, balanceMicros ?? 0n, known) };
+  }
+
+  async #fetchPackage(packageId: string): Promise<Fetched<PackageRoute>> {
+    const route = await readPackageRoute(this.deps.redis, packageId);
+    return route ? { state: 'found', value: route } : this.#absent();
+  }
+
+  async #absent(): Promise<Fetched<never>> {
+    return (await readReady(this.deps.redis)) === null ? { state: 'away' } : { state: 'unknown' };
+  }
+}
+
+/** Address lists are compiled once for each version of the snapshot. */
+function compile(
+  snapshot: AccountSnapshot,
+  balanceMicros: bigint,
+  known: AccountEntry | undefined,
+): AccountEntry {
+  if (known && JSON.stringify(known.snapshot) === JSON.stringify(snapshot))
+    return known.balanceMicros === balanceMicros ? known : { ...known, balanceMicros };
+  return {
+    snapshot,
+    balanceMicros,
+    priceMicrosPerGb: BigInt(snapshot.priceMicrosPerGb),
+    passwordlessIps: new AddressSet(snapshot.passwordlessIps),
+    credentials: snapshot.credentials.map((credential) => ({
+      tokenId: credential.tokenId,
+      sha256: Buffer.from(credential.sha256Hex, 'hex'),
+      expiresAtMs: credential.expiresAtMs,
+      allowedIps: credential.allowedIps.length > 0 ? new AddressSet(credential.allowedIps) : null,
+    })),
+  };
+}

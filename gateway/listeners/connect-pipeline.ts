@@ -1,0 +1,53 @@
+import type { Duplex } from 'node:stream';
+import type { RawSocket } from '../../agent-protocol/raw-socket.js';
+import type { BuyerAccess } from '../buyers/directory.js';
+import type { RouteParams } from '../buyers/username.js';
+import type { ProxyFailure } from '../errors.js';
+
+/**
+ * What the listeners need of the stages behind them. They speak protocols to clients and know nothing of devices;
+ * the composition root gives the implementation.
+ */
+export interface ProxyPipeline {
+  /**
+   * Who is this, and may they send traffic now. `username` and `password` are as the client sent them; password
+   * null: none was given, which only an allowlisted `clientAddress` makes good.
+   */
+  authenticate(credentials: {
+    username: string;
+    password: string | null;
+    clientAddress: string;
+  }): Promise<Authenticated | ProxyFailure>;
+  /**
+   * A connection to the destination through a device, dialled before it resolves. `host` is a name or an IP address
+   * without brackets; nothing of it is resolved here. Exactly one of the outcome's methods is to be called.
+   */
+  connect(
+    auth: Authenticated,
+    destination: { host: string; port: number },
+  ): Promise<Connected | ProxyFailure>;
+  /** The JSON answer of the echo page (PROXY.md, "Errors"), free of charge. Absent: the page is 404. */
+  echo?(auth: Authenticated): Promise<Record<string, unknown>>;
+}
+
+export interface Authenticated {
+  ok: true;
+  buyer: BuyerAccess;
+  params: RouteParams;
+}
+
+export interface Connected {
+  ok: true;
+  exit: {
+    /** Opaque to the buyer; changes when the exit changes. */
+    id: string;
+    country: string;
+    session: string | null;
+  };
+  /** Relays raw bytes of this buyer socket, which it takes over; `head` is what was read past the request. */
+  splice(socket: RawSocket, head: Buffer): void;
+  /** The same stream as a Duplex, for plain HTTP forwarding; counted by the same meter. */
+  duplex(): Duplex;
+  /** The client went away before the connection was used. */
+  abandon(): void;
+}

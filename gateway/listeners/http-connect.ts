@@ -1,0 +1,70 @@
+import { type ProxyFailure, httpRefusalBytes } from '../errors.js';
+import type { ClientConnection } from './client-connection.js';
+import type { Connected } from './connect-pipeline.js';
+import { newRequestId, readBasicCredentials } from './credentials.js';
+import { readAuthority } from './destination.js';
+import { type HttpHead, headerValue } from './http-head.js';
+import { connectionHas } from './http-headers.js';
+import { type ListenerContext, openDestination } from './open-destination.js';
+
+/**
+ * CONNECT (RFC 9110 section 9.3.6), from its complete head on. True when the connection stays with the caller for the
+ * next head: a login was asked for, and clients such as Chromium repeat the request on the same connection.
+ */
+export async function serveConnect(
+  client: ClientConnection,
+  head: HttpHead,
+  context: ListenerContext,
+): Promise<boolean> {
+  const requestId = newRequestId();
+  const refuse = (failure: ProxyFailure): false => {
+    context.refused(client, failure, requestId);
+    client.refuse(httpRefusalBytes(failure, requestId));
+    return false;
+  };
+
+  const destination = readAuthority(head.target, null);
+  if (!destination) return refuse({ ok: false, code: 'BAD_PARAM', detail: 'target' });
+  const authorization = headerValue(head.rawHeaders, 'proxy-authorization');
+  if (authorization === null && staysOpen(head)) {
+    context.refused(client, AUTH_FAILED, requestId);
+    client.write(httpRefusalBytes(AUTH_FAILED, requestId, true));
+    return true;
+  }
+  const credentials = authorization === null ? null : readBasicCredentials(authorization);
+  if (!credentials) return refuse(AUTH_FAILED);
+  const auth = await context.pipeline.authenticate({ ...credentials, clientAddress: client.clientAddress });
+  if (client.closed) return false;
+  if (!auth.ok) return refuse(auth);
+
+  await openDestination(client, context, auth, destination, {
+    accept: (exit) => acceptBytes(exit, requestId),
+    refuse: (failure) => httpRefusalBytes(failure, requestId),
+  });
+  return false;
+}
+
+const AUTH_FAILED: ProxyFailure = { ok: false, code: 'AUTH_FAILED' };
+
+/** Whether the client keeps the connection after an answer (RFC 9112 section 9.3). */
+function staysOpen(head: HttpHead): boolean {
+  return head.minorVersion === 1
+    ? !connectionHas(head.rawHeaders, 'close')
+    : connectionHas(head.rawHeaders, 'keep-alive');
+}
+
+/** The gateway's own headers of a success, flat; `exit` null for what the gateway answers itself. */
+export function successHeaders(exit: Connected['exit'] | null, requestId: string): string[] {
+  const headers: string[] = [];
+  if (exit?.session) headers.push('X-TS-Session', exit.session);
+  if (exit) headers.push('X-TS-Exit-Country', exit.country, 'X-TS-Exit-Id', exit.id);
+  headers.push('X-TS-Request-Id', requestId);
+  return headers;
+}
+
+function acceptBytes(exit: Connected['exit'] | null, requestId: string): Buffer {
+  const headers = successHeaders(exit, requestId);
+  let head = 'HTTP/1.1 200 Connection established\r\n';
+  for (let i = 0; i < headers.length; i += 2) head += `${headers[i]}: ${headers[i + 1]}\r\n`;
+  return Buffer.from(`${head}\r\n`, 'latin1');
+}

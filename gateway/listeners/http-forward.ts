@@ -1,0 +1,315 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { httpRefusal, httpRefusalBytes, type ProxyFailure, proxyErrors } from '../errors.js';
+import type { Authenticated } from './connect-pipeline.js';
+import { newRequestId, readBasicCredentials } from './credentials.js';
+import { ECHO_HOST, readAbsoluteTarget, readAuthority } from './destination.js';
+import { sendEcho } from './echo.js';
+import { successHeaders } from './http-connect.js';
+import { discardBody, exchangeWithOrigin, type ForwardRequest, headBytes } from './http-exchange.js';
+import { checkFraming, headerValue } from './http-head.js';
+import { joinStreams, upgradeAtOrigin } from './http-upgrade.js';
+import type { ListenerContext } from './open-destination.js';
+import { OriginAgent } from './origin-agent.js';
+
+export interface HttpForwarderSettings {
+  /** Longest request head in bytes; above it 400 and the connection is closed. */
+  headBytesMax: number;
+  /** Longest response head of an origin in bytes; above it 502. */
+  originHeadBytesMax: number;
+  /** Time a kept-open connection has until its next head is complete; then it is closed. */
+  keepAliveTimeoutMs: number;
+  /** Time a refused request's body is still read, so that the client gets to see the refusal; then it is closed. */
+  lingerTimeoutMs: number;
+  /** Requests that one connection may have waiting for their turn; above it nothing more is read from it. */
+  pipelinedMax: number;
+  /** Idle streams one connection keeps per origin; above it a stream is closed after its response. */
+  idleStreamsMax: number;
+}
+
+/** One client connection in the forwarder. */
+interface ForwardConnection {
+  socket: Duplex;
+  clientAddress: string;
+  agent: OriginAgent;
+  /** The latest request's end: the next one starts after it, so that answers and effects keep their order. */
+  tail: Promise<void>;
+  waiting: number;
+  idleTimer: NodeJS.Timeout | null;
+  newest: IncomingMessage | null;
+  /** node:http has let go of it: an upgrade or a tunnel. */
+  detached: boolean;
+}
+
+/**
+ * Plain HTTP: `GET http://host/path` and its like, one after the other on a connection, each authenticated on its
+ * own. node:http reads requests and writes answers (its strict parser, no leniency); streams to origins come from the
+ * pipeline.
+ */
+export class HttpForwarder {
+  readonly #context: ListenerContext;
+  readonly #settings: HttpForwarderSettings;
+  readonly #server: Server;
+  readonly #connections = new Map<Duplex, ForwardConnection>();
+  #draining = false;
+
+  constructor(context: ListenerContext, settings: HttpForwarderSettings) {
+    this.#context = context;
+    this.#settings = settings;
+    // Never listens: it is given connections. Its own timers need listening, so deadlines are kept here.
+    this.#server = createServer({
+      maxHeaderSize: settings.headBytesMax,
+      requireHostHeader: false,
+      keepAliveTimeout: 0,
+    });
+    this.#server.maxHeadersCount = 0; // the size is limited instead: a count would drop headers silently
+    // A client may say all it has to say and end its side before the answer (not in the types).
+    Object.assign(this.#server, { httpAllowHalfOpen: true });
+    this.#server.on('request', (req, res) => this.#queue(req, (c) => this.#request(c, req, res, false)));
+    this.#server.on('checkContinue', (req, res) => this.#queue(req, (c) => this.#request(c, req, res, true)));
+    this.#server.on('upgrade', (req, _socket, head) => this.#queue(req, (c) => this.#upgrade(c, req, head)));
+    this.#server.on('connect', (req, _socket, head) => this.#queue(req, (c) => this.#connect(c, req, head)));
+    this.#server.on('clientError', (_error, socket) => this.#malformed(socket));
+  }
+
+  /** Takes a connection whose unread bytes begin with a request head. Lives until the socket closes. */
+  serve(socket: Duplex, clientAddress: string): void {
+    const connection: ForwardConnection = {
+      socket,
+      clientAddress,
+      agent: new OriginAgent(this.#settings.idleStreamsMax),
+      tail: Promise.resolve(),
+      waiting: 0,
+      idleTimer: null,
+      newest: null,
+      detached: false,
+    };
+    this.#connections.set(socket, connection);
+    socket.on('error', () => {});
+    socket.once('close', () => {
+      this.#connections.delete(socket);
+      if (connection.idleTimer) clearTimeout(connection.idleTimer);
+      connection.agent.destroy();
+    });
+    this.#startIdleTimer(connection);
+    this.#server.emit('connection', socket);
+  }
+
+  /** No further requests: idle connections are closed, later requests get DRAINING. */
+  drain(): void {
+    this.#draining = true;
+    for (const [socket, connection] of this.#connections) if (connection.waiting === 0) socket.destroy();
+  }
+
+  #startIdleTimer(connection: ForwardConnection): void {
+    const { socket } = connection;
+    connection.idleTimer = setTimeout(() => socket.destroy(), this.#settings.keepAliveTimeoutMs);
+  }
+
+  /** Does the work after that of the requests before it on the connection. */
+  #queue(req: IncomingMessage, work: (connection: ForwardConnection) => Promise<void>): void {
+    const connection = this.#connections.get(req.socket);
+    if (!connection) {
+      req.socket.destroy();
+      return;
+    }
+    const { socket } = connection;
+    if (connection.idleTimer) clearTimeout(connection.idleTimer);
+    connection.idleTimer = null;
+    connection.waiting += 1;
+    connection.newest = req;
+    if (connection.waiting === this.#settings.pipelinedMax) socket.pause();
+    connection.tail = connection.tail
+      .then(() => (socket.destroyed ? undefined : work(connection)))
+      .catch((error: unknown) => {
+        this.#context.log.error({ err: error }, 'plain HTTP request failed');
+        socket.destroy();
+      })
+      .then(() => {
+        connection.waiting -= 1;
+        if (connection.waiting === this.#settings.pipelinedMax - 1) socket.resume();
+        if (connection.waiting > 0 || socket.destroyed || connection.detached) return;
+        if (this.#draining) socket.destroy();
+        else this.#startIdleTimer(connection);
+      });
+  }
+
+  async #request(
+    connection: ForwardConnection,
+    req: IncomingMessage,
+    res: ServerResponse,
+    expectContinue: boolean,
+  ): Promise<void> {
+    const done = new Promise<void>((resolve) => res.once('close', resolve));
+    const requestId = newRequestId();
+    const { lingerTimeoutMs, originHeadBytesMax } = this.#settings;
+    const read = await this.#read(connection, req, requestId);
+    if (connection.socket.destroyed) return;
+    const refuse = (failure: Refusal) => {
+      this.#context.refused(connection, failure, requestId);
+      const { status, reason, headers, body } = httpRefusal(failure, requestId);
+      if (closesConnection(failure, req, expectContinue)) headers.push('Connection', 'close');
+      discardBody(req, lingerTimeoutMs);
+      res.writeHead(status, reason, headers);
+      res.end(body);
+    };
+    if (!read.ok) refuse(read);
+    else if (read.destination.host.toLowerCase() === ECHO_HOST)
+      await this.#echo(req, res, read.auth, requestId);
+    else {
+      const { agent } = connection;
+      const { pipeline } = this.#context;
+      exchangeWithOrigin(req, res, read, {
+        agent,
+        pipeline,
+        originHeadBytesMax,
+        refuse,
+        expectContinue,
+        lingerTimeoutMs,
+      });
+    }
+    await done;
+  }
+
+  async #upgrade(connection: ForwardConnection, req: IncomingMessage, head: Buffer): Promise<void> {
+    const { socket, agent } = connection;
+    if (headerValue(req.rawHeaders, 'upgrade')?.toLowerCase() !== 'websocket') {
+      // Some clients offer h2c with each request: an origin reached through a proxy need not take it up.
+      const withoutUpgrade = headBytesOfRequest(req, 'upgrade');
+      socket.unshift(Buffer.concat([withoutUpgrade, head]));
+      this.#server.emit('connection', socket);
+      return;
+    }
+    connection.detached = true;
+    const requestId = newRequestId();
+    const refuse = (failure: ProxyFailure) => this.#refuseDetached(connection, failure, requestId);
+    const read = await this.#read(connection, req, requestId);
+    if (!read.ok) return refuse(read);
+    if (headerValue(req.rawHeaders, 'transfer-encoding') ?? headerValue(req.rawHeaders, 'content-length'))
+      return refuse({ ok: false, code: 'BAD_PARAM', detail: 'upgrade' });
+    const { originHeadBytesMax } = this.#settings;
+    upgradeAtOrigin(req, socket, head, read, {
+      agent,
+      pipeline: this.#context.pipeline,
+      originHeadBytesMax,
+      refuse,
+    });
+  }
+
+  /** CONNECT on a connection that plain requests were sent on before; rare, so it goes without the fast path. */
+  async #connect(connection: ForwardConnection, req: IncomingMessage, head: Buffer): Promise<void> {
+    const { socket } = connection;
+    connection.detached = true;
+    const requestId = newRequestId();
+    const login = await this.#login(connection, req);
+    const destination = readAuthority(req.url ?? '', null);
+    const failure = !login.ok ? login : destination ? null : badParam('target');
+    if (!login.ok || !destination) return this.#refuseDetached(connection, failure as Refusal, requestId);
+    const connected = await this.#context.pipeline.connect(login.auth, destination);
+    if (!connected.ok) return this.#refuseDetached(connection, connected, requestId);
+    if (socket.destroyed) return connected.abandon();
+    socket.write(headBytes(200, 'Connection established', successHeaders(connected.exit, requestId)));
+    joinStreams(socket, connected.duplex(), head);
+  }
+
+  /** Who asks for what, or why not. */
+  async #read(
+    connection: ForwardConnection,
+    req: IncomingMessage,
+    requestId: string,
+  ): Promise<({ ok: true } & ForwardRequest) | Refusal> {
+    const target = readAbsoluteTarget(req.url ?? '', req.method ?? '');
+    const login = await this.#login(connection, req);
+    if (!login.ok) return login;
+    return target ? { ...login, ...target, requestId } : badParam('target');
+  }
+
+  async #login(
+    connection: ForwardConnection,
+    req: IncomingMessage,
+  ): Promise<{ ok: true; auth: Authenticated; route: string } | Refusal> {
+    if (this.#draining) return { ok: false, code: 'DRAINING' };
+    const unsound = checkFraming({
+      method: req.method ?? '',
+      target: req.url ?? '',
+      minorVersion: req.httpVersionMinor === 0 ? 0 : 1,
+      rawHeaders: req.rawHeaders,
+    });
+    if (unsound) return unsound;
+    const authorization = headerValue(req.rawHeaders, 'proxy-authorization');
+    if (authorization === null) return { ok: false, code: 'AUTH_FAILED', mayRetry: true };
+    const credentials = readBasicCredentials(authorization);
+    if (!credentials) return { ok: false, code: 'AUTH_FAILED' };
+    const { clientAddress } = connection;
+    const auth = await this.#context.pipeline.authenticate({ ...credentials, clientAddress });
+    return auth.ok ? { ok: true, auth, route: credentials.username } : auth;
+  }
+
+  async #echo(req: IncomingMessage, res: ServerResponse, auth: Authenticated, requestId: string) {
+    discardBody(req, this.#settings.lingerTimeoutMs);
+    const answer = await this.#context.pipeline.echo?.(auth);
+    sendEcho(res, answer ?? null, requestId);
+  }
+
+  /** A refusal on a connection that node:http has let go of: told, then closed. */
+  #refuseDetached(connection: ForwardConnection, failure: ProxyFailure, requestId: string): void {
+    this.#context.refused(connection, failure, requestId);
+    this.#endWith(connection.socket, httpRefusalBytes(failure, requestId));
+  }
+
+  /** What node:http can not read: the answer waits for its turn, unless it is the newest request's body that is bad. */
+  #malformed(socket: Duplex): void {
+    const connection = this.#connections.get(socket);
+    const newest = connection?.newest;
+    if (!connection || !socket.writable || (newest && !newest.complete)) {
+      socket.destroy();
+      return;
+    }
+    const failure = badParam('head');
+    void connection.tail.then(() => {
+      const requestId = newRequestId();
+      this.#context.refused(connection, failure, requestId);
+      this.#endWith(socket, httpRefusalBytes(failure, requestId));
+    });
+  }
+
+  /** Writes the last bytes and closes, after the client had time to read them. */
+  #endWith(socket: Duplex, bytes: Buffer): void {
+    if (!socket.writable) {
+      socket.destroy();
+      return;
+    }
+    socket.end(bytes);
+    socket.resume();
+    const timer = setTimeout(() => socket.destroy(), this.#settings.lingerTimeoutMs);
+    socket.once('end', () => socket.destroy());
+    socket.once('close', () => clearTimeout(timer));
+  }
+}
+
+/** A refusal; `mayRetry`: no login was sent, so the client is expected to repeat its request with one. */
+type Refusal = ProxyFailure & { mayRetry?: true };
+
+function badParam(detail: string): Refusal {
+  return { ok: false, code: 'BAD_PARAM', detail };
+}
+
+/**
+ * Whether a refusal ends the client's connection. Not when the request was in order, not when a login is to follow,
+ * not while a body is on its way (closing would reset the connection before the refusal is read; `discardBody` sets
+ * the limit). Always when the next request could not be told from an unsent body.
+ */
+function closesConnection(failure: Refusal, req: IncomingMessage, expectContinue: boolean): boolean {
+  if (expectContinue || (failure.code === 'BAD_PARAM' && req.complete)) return true;
+  const { fault } = proxyErrors[failure.code];
+  return !(failure.mayRetry || fault === 'destination' || fault === 'device' || !req.complete);
+}
+
+/** The request's head again, as it came, but for one header. */
+function headBytesOfRequest(req: IncomingMessage, without: string): Buffer {
+  let head = `${req.method} ${req.url} HTTP/${req.httpVersion}\r\n`;
+  for (let i = 0; i < req.rawHeaders.length; i += 2)
+    if (req.rawHeaders[i]?.toLowerCase() !== without)
+      head += `${req.rawHeaders[i]}: ${req.rawHeaders[i + 1]}\r\n`;
+  return Buffer.from(`${head}\r\n`, 'latin1');
+}

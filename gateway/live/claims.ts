@@ -1,0 +1,99 @@
+import type { ChainableCommander } from 'ioredis';
+import type { LiveRedis } from './connection.js';
+import { liveKeys } from './keys.js';
+import type { ClaimRecord } from './records.js';
+import type { ScriptCommands } from './scripts.js';
+import { decode } from './store.js';
+import { isCount, isNullOr, isRecordOf, isString } from './validation.js';
+
+/** How long a claim lives without renewal; its holder renews it at a third of this. */
+export const CLAIM_TTL_MS = 30_000;
+
+/** A claim to take or renew. */
+export interface Claim {
+  providerId: string;
+  exitIp: string;
+  record: ClaimRecord;
+  ttlMs: number;
+  /** The claim may also be taken over from this allocation: one that its holder knows to be dead. */
+  displacesAllocationId?: string;
+}
+
+/** `held`: whether the allocation holds the claim now; if not, `holder` is who does (null: unreadable). */
+export type ClaimOutcome = { held: true } | { held: false; holder: ClaimRecord | null };
+
+const isClaim = isRecordOf<ClaimRecord>({
+  allocationId: isString,
+  buyerId: isString,
+  account: isString,
+  sessionId: isNullOr(isString),
+  packageId: isNullOr(isString),
+  sizeBytes: isCount,
+  assignedAtMs: isCount,
+});
+
+type ClaimArguments = Parameters<ScriptCommands['claimTake']>;
+
+function takeArguments(claim: Claim): ClaimArguments {
+  return [
+    liveKeys.claim(claim.providerId, claim.exitIp),
+    JSON.stringify(claim.record),
+    String(Math.max(1, Math.round(claim.ttlMs))),
+    claim.record.allocationId,
+    claim.displacesAllocationId ?? '',
+  ];
+}
+
+function outcome(redis: LiveRedis, key: string, [held, holder]: [0 | 1, string]): ClaimOutcome {
+  return held === 1 ? { held: true } : { held: false, holder: decode(redis, key, holder, isClaim) };
+}
+
+/**
+ * Takes the claim when it is free, or keeps it when the same allocation holds it already (its ttl never shortens).
+ * Of any number of takers one holds it. May be repeated.
+ */
+export async function takeClaim(redis: LiveRedis, claim: Claim): Promise<ClaimOutcome> {
+  const args = takeArguments(claim);
+  return outcome(redis, args[0], await redis.claimTake(...args));
+}
+
+/**
+ * Renews, or asserts again after Redis came back empty, many claims in one round trip. The outcomes are in the
+ * order of the claims; null where Redis answered with an error (try again later).
+ */
+export async function renewClaims(
+  redis: LiveRedis,
+  claims: readonly Claim[],
+): Promise<Array<ClaimOutcome | null>> {
+  if (claims.length === 0) return [];
+  const batch = redis.pipeline() as ChainableCommander & ScriptCommands;
+  const keys: string[] = [];
+  for (const claim of claims) {
+    const args = takeArguments(claim);
+    keys.push(args[0]);
+    void batch.claimTake(...args);
+  }
+  const replies = await batch.exec();
+  return claims.map((_, i) => {
+    const [error, reply] = replies?.[i] ?? [true, null];
+    return error ? null : outcome(redis, keys[i] as string, reply as [0 | 1, string]);
+  });
+}
+
+/** Frees the claim if the allocation holds it; says whether it did. */
+export async function releaseClaim(
+  redis: LiveRedis,
+  claim: { providerId: string; exitIp: string; allocationId: string },
+): Promise<boolean> {
+  return (await redis.claimRelease(liveKeys.claim(claim.providerId, claim.exitIp), claim.allocationId)) === 1;
+}
+
+/** Who holds the exit now, or null. */
+export async function readClaim(
+  redis: LiveRedis,
+  providerId: string,
+  exitIp: string,
+): Promise<ClaimRecord | null> {
+  const key = liveKeys.claim(providerId, exitIp);
+  return decode(redis, key, await redis.get(key), isClaim);
+}

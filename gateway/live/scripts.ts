@@ -1,0 +1,154 @@
+/**
+ * Every Lua script of the live state. Each touches the keys of one hash tag only (Redis Cluster), and each may be
+ * repeated with the same arguments without harm: a caller whose command timed out does not know whether it ran.
+ *
+ * Lua numbers are doubles and print as `1e+15` beyond 14 digits, cjson.encode rounds likewise. Counts below 2^53
+ * compare exactly as numbers; they are only ever written as text that the caller sent, or with `%.0f`.
+ */
+
+/**
+ * KEYS 1 claim
+ * ARGV 1 ClaimRecord JSON, 2 ttl ms, 3 allocationId of that record, 4 allocationId that may be displaced, or ''
+ * Returns {1, ''} when the claim is now held by the allocation (it was free, its own already, or that of the
+ * displaced one); the ttl is never shortened. Else {0, the holder's ClaimRecord JSON}. A value that cannot be read
+ * counts as free. Also the renewal: a holder re-asserts its claim after Redis came back empty.
+ */
+const claimTake = `
+local held = redis.call('GET', KEYS[1])
+local ttl = tonumber(ARGV[2])
+if held then
+  local ok, record = pcall(cjson.decode, held)
+  local holder = ok and type(record) == 'table' and record.allocationId or nil
+  if holder and holder ~= ARGV[3] and holder ~= ARGV[4] then return {0, held} end
+  if holder == ARGV[3] then
+    local left = redis.call('PTTL', KEYS[1])
+    if left > ttl then ttl = left end
+  end
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', string.format('%.0f', ttl))
+return {1, ''}
+`;
+
+/**
+ * KEYS 1 claim
+ * ARGV 1 allocationId
+ * Returns 1 when the claim was held by the allocation and is now free, else 0.
+ */
+const claimRelease = `
+local held = redis.call('GET', KEYS[1])
+if not held then return 0 end
+local ok, record = pcall(cjson.decode, held)
+if not ok or type(record) ~= 'table' or record.allocationId ~= ARGV[1] then return 0 end
+redis.call('DEL', KEYS[1])
+return 1
+`;
+
+/**
+ * KEYS 1 meters, 2 dirty meters (one gateway's)
+ * ARGV six for each meter: key, bytesUp, bytesDown, final 0/1, allocationEnded 0/1, MeterReport JSON
+ * Keeps the larger of each count and whatever was final or ended (reports may arrive late, twice or out of order);
+ * marks a meter dirty when that changed it. Returns how many changed.
+ */
+const reportMeters = `
+local changed = 0
+for i = 1, #ARGV, 6 do
+  local key, json = ARGV[i], ARGV[i + 5]
+  local up, down = tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
+  local final, ended = ARGV[i + 3] == '1', ARGV[i + 4] == '1'
+  local stored = redis.call('HGET', KEYS[1], key)
+  local ok, old = false, nil
+  if stored then ok, old = pcall(cjson.decode, stored) end
+  if ok and type(old) == 'table' and type(old.bytesUp) == 'number' and type(old.bytesDown) == 'number' then
+    local oldFinal, oldEnded = old.final == true, old.allocationEnded == true
+    local newer = up > old.bytesUp or down > old.bytesDown or (final and not oldFinal) or (ended and not oldEnded)
+    local older = up < old.bytesUp or down < old.bytesDown or (oldFinal and not final) or (oldEnded and not ended)
+    if not newer then
+      json = nil
+    elseif older then
+      json = string.gsub(json, '"bytesUp":%d+', '"bytesUp":' .. string.format('%.0f', math.max(up, old.bytesUp)))
+      json = string.gsub(json, '"bytesDown":%d+', '"bytesDown":' .. string.format('%.0f', math.max(down, old.bytesDown)))
+      json = string.gsub(json, '"final":%a+', '"final":' .. tostring(final or oldFinal))
+      json = string.gsub(json, '"allocationEnded":%a+', '"allocationEnded":' .. tostring(ended or oldEnded))
+    end
+  end
+  if json then
+    redis.call('HSET', KEYS[1], key, json)
+    redis.call('SADD', KEYS[2], key)
+    changed = changed + 1
+  end
+end
+return changed
+`;
+
+/**
+ * KEYS 1 meters, 2 dirty meters, 3 settled (one gateway's)
+ * ARGV four for each meter: key, bytesUp, bytesDown, final 0/1 as Postgres has committed them
+ * Writes the SettledMark (the larger of each, like a report). A meter with nothing beyond the mark is no longer
+ * dirty; once its FINAL is committed, its report is deleted. Returns for each meter 1 when nothing is left to book.
+ */
+const settleMeters = `
+local clean = {}
+for i = 1, #ARGV, 4 do
+  local key = ARGV[i]
+  local up, down = tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
+  local final = ARGV[i + 3] == '1'
+  local settled = redis.call('HGET', KEYS[3], key)
+  if settled then
+    local ok, old = pcall(cjson.decode, settled)
+    if ok and type(old) == 'table' and type(old.bytesUp) == 'number' and type(old.bytesDown) == 'number' then
+      up, down = math.max(up, old.bytesUp), math.max(down, old.bytesDown)
+      final = final or old.final == true
+    end
+  end
+  redis.call('HSET', KEYS[3], key, string.format('{"bytesUp":%.0f,"bytesDown":%.0f,"final":%s}', up, down, tostring(final)))
+  local done = true
+  local stored = redis.call('HGET', KEYS[1], key)
+  if stored then
+    local ok, report = pcall(cjson.decode, stored)
+    if ok and type(report) == 'table' and type(report.bytesUp) == 'number' and type(report.bytesDown) == 'number' then
+      done = report.bytesUp <= up and report.bytesDown <= down and (final or report.final ~= true)
+    end
+    if done and final then redis.call('HDEL', KEYS[1], key) end
+  end
+  if done then redis.call('SREM', KEYS[2], key) end
+  clean[#clean + 1] = done and 1 or 0
+end
+return clean
+`;
+
+/**
+ * KEYS 1 meters, 2 dirty meters (one gateway's)
+ * ARGV meter keys
+ * Takes those without a report out of the dirty set. Returns how many.
+ */
+const dropOrphanMeters = `
+local dropped = 0
+for i = 1, #ARGV do
+  if redis.call('HEXISTS', KEYS[1], ARGV[i]) == 0 then dropped = dropped + redis.call('SREM', KEYS[2], ARGV[i]) end
+end
+return dropped
+`;
+
+/** For ioredis' `scripts` option. */
+export const scripts = {
+  claimTake: { numberOfKeys: 1, lua: claimTake },
+  claimRelease: { numberOfKeys: 1, lua: claimRelease },
+  reportMeters: { numberOfKeys: 2, lua: reportMeters },
+  settleMeters: { numberOfKeys: 3, lua: settleMeters },
+  dropOrphanMeters: { numberOfKeys: 2, lua: dropOrphanMeters },
+};
+
+/** The scripts as methods. Call them through `claims.ts` and `meters.ts`. */
+export interface ScriptCommands {
+  claimTake(
+    claim: string,
+    recordJson: string,
+    ttlMs: string,
+    allocationId: string,
+    displaces: string,
+  ): Promise<[0 | 1, string]>;
+  claimRelease(claim: string, allocationId: string): Promise<0 | 1>;
+  reportMeters(meters: string, dirty: string, ...args: string[]): Promise<number>;
+  settleMeters(meters: string, dirty: string, settled: string, ...args: string[]): Promise<Array<0 | 1>>;
+  dropOrphanMeters(meters: string, dirty: string, ...keys: string[]): Promise<number>;
+}

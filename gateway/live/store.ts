@@ -1,0 +1,339 @@
+/**
+ * Reading and writing the records of the live state: the one place that turns them into JSON and back.
+ * A value that does not fit its record (another version, another program) is logged and counts as absent.
+ * Every function rejects when Redis is away (`connectLive`).
+ */
+
+import { randomUUID } from 'node:crypto';
+import type { LiveRedis } from './connection.js';
+import { liveKeys, PRESENCE_TTL_MS } from './keys.js';
+import type {
+  AccountSnapshot,
+  DevicePresence,
+  GatewayPresence,
+  LiveSettings,
+  PackageRoute,
+  ProviderPrice,
+  StickyRecord,
+  TicketRecord,
+} from './records.js';
+import {
+  type Check,
+  isBoolean,
+  isCount,
+  isListOf,
+  isMicros,
+  isMissingOr,
+  isNullOr,
+  isOneOf,
+  isRecordOf,
+  isSha256Hex,
+  isString,
+  parseJson,
+} from './validation.js';
+
+const isNetworkType = isOneOf('wifi', 'mobile', 'ethernet', 'unknown');
+
+const isAccount = isRecordOf<AccountSnapshot>({
+  account: isString,
+  buyerId: isString,
+  status: isOneOf('active', 'suspended', 'closed'),
+  kycStatus: isOneOf('pending', 'approved', 'rejected'),
+  aupAccepted: isBoolean,
+  credentials: isListOf(
+    isRecordOf<AccountSnapshot['credentials'][number]>({
+      tokenId: isString,
+      sha256Hex: isSha256Hex,
+      expiresAtMs: isNullOr(isCount),
+      allowedIps: isListOf(isString),
+    }),
+  ),
+  passwordlessIps: isListOf(isString),
+  priceMicrosPerGb: isMicros,
+  limits: isRecordOf<AccountSnapshot['limits']>({
+    streamsMax: isCount,
+    connectionsPerSecondMax: isCount,
+    extraPorts: isListOf(isCount),
+    grantedPorts: isListOf(isCount),
+  }),
+  version: isCount,
+});
+
+const isTicket = isRecordOf<TicketRecord>({
+  sessionId: isString,
+  deviceId: isString,
+  providerId: isString,
+  exitIp: isString,
+  country: isString,
+  city: isNullOr(isString),
+  asn: isNullOr(isCount),
+  networkType: isNetworkType,
+  offerBytes: isCount,
+  capBytesPerDay: isNullOr(isCount),
+  termsVersion: isString,
+  clientVersion: isString,
+});
+
+const isDevicePresence = isRecordOf<DevicePresence>({
+  sessionId: isString,
+  deviceId: isString,
+  providerId: isString,
+  country: isString,
+  city: isNullOr(isString),
+  asn: isNullOr(isCount),
+  networkType: isNetworkType,
+  gatewayId: isString,
+  exitIp: isString,
+  connectedAtMs: isCount,
+  streams: isCount,
+  rttMs: (value): value is number => typeof value === 'number',
+  status: isOneOf('sharing', 'paused', 'draining'),
+});
+
+const isGatewayPresence = isRecordOf<GatewayPresence>({
+  gatewayId: isString,
+  epoch: isString,
+  version: isString,
+  startedAtMs: isCount,
+  tunnels: isCount,
+  streams: isCount,
+  draining: isBoolean,
+});
+
+const isPackageRoute = isRecordOf<PackageRoute>({
+  allocationId: isString,
+  buyerId: isString,
+  account: isString,
+  sessionId: isNullOr(isString),
+  packageId: isString,
+  sizeBytes: isCount,
+  assignedAtMs: isCount,
+  providerId: isString,
+  exitIp: isString,
+  passwordSha256Hex: isSha256Hex,
+  expiresAtMs: isCount,
+  bytesUsed: isMissingOr(isCount),
+});
+
+const isSticky = isRecordOf<StickyRecord>({
+  allocationId: isString,
+  deviceId: isString,
+  providerId: isString,
+  exitIp: isString,
+});
+
+const isProviderPrice = isRecordOf<ProviderPrice>({ microsPerGb: isMicros, effectiveFromMs: isCount });
+
+const isLiveSettings = isRecordOf<LiveSettings>({
+  policyVersion: isCount,
+  termsVersion: isString,
+  deniedDomains: isListOf(isString),
+  deniedIps: isListOf(isString),
+  version: isCount,
+});
+
+/** The record in the text, or null when there is none or it does not fit (logged with its key). */
+export function decode<T>(redis: LiveRedis, key: string, text: string | null, check: Check<T>): T | null {
+  if (text === null) return null;
+  const value = parseJson(text, check);
+  if (value !== undefined) return value;
+  redis.log.error({ key }, 'live_value_unreadable');
+  return null;
+}
+
+async function read<T>(redis: LiveRedis, key: string, check: Check<T>): Promise<T | null> {
+  return decode(redis, key, await redis.get(key), check);
+}
+
+async function write(redis: LiveRedis, key: string, value: object, ttlMs?: number): Promise<void> {
+  const text = JSON.stringify(value);
+  if (ttlMs === undefined) await redis.set(key, text);
+  else await redis.set(key, text, 'PX', Math.max(1, Math.round(ttlMs)));
+}
+
+// Accounts and balances: written by the control plane, read by gateways.
+
+export function readAccount(redis: LiveRedis, account: string): Promise<AccountSnapshot | null> {
+  return read(redis, liveKeys.account(account), isAccount);
+}
+
+export function writeAccount(redis: LiveRedis, snapshot: AccountSnapshot): Promise<void> {
+  return write(redis, liveKeys.account(snapshot.account), snapshot);
+}
+
+export async function deleteAccount(redis: LiveRedis, account: string): Promise<void> {
+  await redis.del(liveKeys.account(account));
+}
+
+/** Micro-dollars left to the buyer, may be negative; null when the control plane has not written it. */
+export async function readBalance(redis: LiveRedis, buyerId: string): Promise<bigint | null> {
+  const key = liveKeys.balance(buyerId);
+  const text = await redis.get(key);
+  if (text === null || isMicros(text)) return text === null ? null : BigInt(text);
+  redis.log.error({ key }, 'live_value_unreadable');
+  return null;
+}
+
+export async function writeBalance(
+  redis: LiveRedis,
+  buyerId: string,
+  balanceMicros: bigint | string,
+): Promise<void> {
+  await redis.set(liveKeys.balance(buyerId), balanceMicros.toString());
+}
+
+// Tickets: written at traffic start, taken by the gateway the device connects to.
+
+/** `ttlMs`: how long the device may take to connect (default in PRODUCT: 60 s). */
+export function writeTicket(
+  redis: LiveRedis,
+  ticketSha256Hex: string,
+  ticket: TicketRecord,
+  ttlMs: number,
+): Promise<void> {
+  return write(redis, liveKeys.ticket(ticketSha256Hex), ticket, ttlMs);
+}
+
+/** Reads and deletes: of any number of takers one gets it. */
+export async function takeTicket(redis: LiveRedis, ticketSha256Hex: string): Promise<TicketRecord | null> {
+  const key = liveKeys.ticket(ticketSha256Hex);
+  return decode(redis, key, await redis.getdel(key), isTicket);
+}
+
+// Presence of devices: written by the gateway that holds the tunnel, at PRESENCE_TTL_MS / 3.
+
+/** Writes all given presences and their places in the online set in one round trip. */
+export async function writePresences(
+  redis: LiveRedis,
+  presences: readonly DevicePresence[],
+  nowMs: number,
+): Promise<void> {
+  if (presences.length === 0) return;
+  const batch = redis.pipeline();
+  const scores: Array<string | number> = [];
+  for (const presence of presences) {
+    batch.set(liveKeys.device(presence.deviceId), JSON.stringify(presence), 'PX', PRESENCE_TTL_MS);
+    scores.push(nowMs + PRESENCE_TTL_MS, presence.deviceId);
+  }
+  batch.zadd(liveKeys.devicesOnline(), ...scores);
+  firstError(await batch.exec());
+}
+
+export function writePresence(redis: LiveRedis, presence: DevicePresence, nowMs: number): Promise<void> {
+  return writePresences(redis, [presence], nowMs);
+}
+
+/** The tunnel is gone: the device stops being listed before its presence expires. */
+export async function deletePresence(redis: LiveRedis, deviceId: string): Promise<void> {
+  firstError(
+    await redis.pipeline().del(liveKeys.device(deviceId)).zrem(liveKeys.devicesOnline(), deviceId).exec(),
+  );
+}
+
+export function readPresence(redis: LiveRedis, deviceId: string): Promise<DevicePresence | null> {
+  return read(redis, liveKeys.device(deviceId), isDevicePresence);
+}
+
+/** Devices present now, in no order. Forgets those that stopped showing signs of life. */
+export async function readPresences(redis: LiveRedis, nowMs: number): Promise<DevicePresence[]> {
+  const online = liveKeys.devicesOnline();
+  await redis.zremrangebyscore(online, '-inf', String(nowMs));
+  const deviceIds = await redis.zrange(online, '0', '-1');
+  const presences: DevicePresence[] = [];
+  for (let i = 0; i < deviceIds.length; i += READ_BATCH) {
+    const keys = deviceIds.slice(i, i + READ_BATCH).map((id) => liveKeys.device(id));
+    const batch = redis.pipeline();
+    for (const key of keys) batch.get(key);
+    const replies = (await batch.exec()) ?? [];
+    firstError(replies);
+    replies.forEach(([, text], n) => {
+      const presence = decode(redis, keys[n] as string, text as string | null, isDevicePresence);
+      if (presence) presences.push(presence);
+    });
+  }
+  return presences;
+}
+
+/** Keys fetched in one round trip by the readers of many. */
+const READ_BATCH = 500;
+
+export function writeGatewayPresence(redis: LiveRedis, presence: GatewayPresence): Promise<void> {
+  return write(redis, liveKeys.gateway(presence.gatewayId), presence, PRESENCE_TTL_MS);
+}
+
+export function readGatewayPresence(redis: LiveRedis, gatewayId: string): Promise<GatewayPresence | null> {
+  return read(redis, liveKeys.gateway(gatewayId), isGatewayPresence);
+}
+
+export async function deleteGatewayPresence(redis: LiveRedis, gatewayId: string): Promise<void> {
+  await redis.del(liveKeys.gateway(gatewayId));
+}
+
+// Routes: pulled packages (control plane writes) and named proxy sessions (gateways write).
+
+/** Expires by itself at `route.expiresAtMs`. */
+export function writePackageRoute(redis: LiveRedis, route: PackageRoute, nowMs: number): Promise<void> {
+  return write(redis, liveKeys.packageRoute(route.packageId), route, route.expiresAtMs - nowMs);
+}
+
+export function readPackageRoute(redis: LiveRedis, packageId: string): Promise<PackageRoute | null> {
+  return read(redis, liveKeys.packageRoute(packageId), isPackageRoute);
+}
+
+export async function deletePackageRoute(redis: LiveRedis, packageId: string): Promise<void> {
+  await redis.del(liveKeys.packageRoute(packageId));
+}
+
+/** `ttlMs`: the session's idle time; written again on use. */
+export function writeSticky(
+  redis: LiveRedis,
+  account: string,
+  session: string,
+  record: StickyRecord,
+  ttlMs: number,
+): Promise<void> {
+  return write(redis, liveKeys.sticky(account, session), record, ttlMs);
+}
+
+export function readSticky(redis: LiveRedis, account: string, session: string): Promise<StickyRecord | null> {
+  return read(redis, liveKeys.sticky(account, session), isSticky);
+}
+
+// Prices and settings of the data path.
+
+export function writeProviderPrice(redis: LiveRedis, price: ProviderPrice): Promise<void> {
+  return write(redis, liveKeys.providerPrice(), price);
+}
+
+export function readProviderPrice(redis: LiveRedis): Promise<ProviderPrice | null> {
+  return read(redis, liveKeys.providerPrice(), isProviderPrice);
+}
+
+export function writeLiveSettings(redis: LiveRedis, settings: LiveSettings): Promise<void> {
+  return write(redis, liveKeys.liveSettings(), settings);
+}
+
+export function readLiveSettings(redis: LiveRedis): Promise<LiveSettings | null> {
+  return read(redis, liveKeys.liveSettings(), isLiveSettings);
+}
+
+// The marker of a complete live state.
+
+/**
+ * Says that the live state is complete. Each call writes another value: a gateway that sees it change knows that
+ * Redis was rebuilt in between and reads everything again.
+ */
+export async function markReady(redis: LiveRedis): Promise<void> {
+  await redis.set(liveKeys.ready(), randomUUID());
+}
+
+/** The marker of the last rebuild; null: Redis came back empty and is not rebuilt yet. */
+export function readReady(redis: LiveRedis): Promise<string | null> {
+  return redis.get(liveKeys.ready());
+}
+
+/** Throws the first error among a pipeline's replies, or when there are none. */
+export function firstError(replies: ReadonlyArray<[Error | null, unknown]> | null): void {
+  if (replies === null) throw new Error('the live state gave no replies to a batch');
+  for (const [error] of replies) if (error) throw error;
+}

@@ -1,0 +1,93 @@
+import type { LiveRedis } from '../live/connection.js';
+import { PRESENCE_TTL_MS } from '../live/keys.js';
+import type { DevicePresence, GatewayPresence } from '../live/records.js';
+import { deleteGatewayPresence, deletePresence, writeGatewayPresence, writePresences } from '../live/store.js';
+import type { Clock } from '../runtime/clock.js';
+import type { Log } from '../runtime/logging.js';
+import type { TunnelRegistry } from './registry.js';
+import type { Tunnel } from './tunnel.js';
+
+/** Presences written in one round trip. */
+const BATCH = 500;
+
+/**
+ * Tells the live state which devices hang on this gateway, at once when one comes or goes and every third of
+ * PRESENCE_TTL_MS. Redis being away is logged once and healed by the next round.
+ */
+export class Presence {
+  readonly #timer: NodeJS.Timeout;
+  #failing = false;
+
+  constructor(
+    private readonly deps: {
+      redis: LiveRedis;
+      registry: TunnelRegistry;
+      clock: Clock;
+      log: Log;
+      gatewayId: string;
+      describeGateway: () => GatewayPresence;
+    },
+  ) {
+    this.#timer = setInterval(() => void this.refresh(), PRESENCE_TTL_MS / 3);
+    void this.refresh();
+  }
+
+  /** Writes everything again; never rejects. */
+  async refresh(): Promise<void> {
+    await this.#attempt(async () => {
+      const { redis, registry, clock, describeGateway } = this.deps;
+      await writeGatewayPresence(redis, describeGateway());
+      let batch: DevicePresence[] = [];
+      for (const tunnel of registry.all()) {
+        batch.push(this.#describe(tunnel));
+        if (batch.length < BATCH) continue;
+        await writePresences(redis, batch, clock.nowMs());
+        batch = [];
+      }
+      await writePresences(redis, batch, clock.nowMs());
+    });
+  }
+
+  async came(tunnel: Tunnel): Promise<void> {
+    await this.#attempt(() =>
+      writePresences(this.deps.redis, [this.#describe(tunnel)], this.deps.clock.nowMs()),
+    );
+  }
+
+  async went(tunnel: Tunnel): Promise<void> {
+    await this.#attempt(() => deletePresence(this.deps.redis, tunnel.deviceId));
+  }
+
+  async stop(): Promise<void> {
+    clearInterval(this.#timer);
+    await this.#attempt(() => deleteGatewayPresence(this.deps.redis, this.deps.gatewayId));
+  }
+
+  #describe(tunnel: Tunnel): DevicePresence {
+    return {
+      sessionId: tunnel.sessionId,
+      deviceId: tunnel.deviceId,
+      providerId: tunnel.providerId,
+      country: tunnel.country,
+      city: tunnel.city,
+      asn: tunnel.asn,
+      networkType: tunnel.networkType,
+      gatewayId: this.deps.gatewayId,
+      exitIp: tunnel.exitIp,
+      connectedAtMs: tunnel.connectedAtMs,
+      streams: tunnel.mux.streamCount,
+      rttMs: tunnel.mux.rttMs,
+      status: tunnel.status,
+    };
+  }
+
+  async #attempt(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+      this.#failing = false;
+    } catch (error) {
+      if (!this.#failing) this.deps.log.warn({ error: (error as Error).message }, 'presence_not_written');
+      this.#failing = true;
+    }
+  }
+}

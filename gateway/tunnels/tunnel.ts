@@ -1,0 +1,77 @@
+import type { DialCode } from '../../agent-protocol/control.js';
+import type { MuxSession } from '../../agent-protocol/session.js';
+import type { MuxStream } from '../../agent-protocol/stream.js';
+import type { TicketRecord } from '../live/records.js';
+import { HeldStream } from './held-stream.js';
+
+/** What a device answered to OPEN. */
+export type DialOutcome =
+  | { ok: true; stream: MuxStream; held: HeldStream }
+  /** `lost`: the tunnel went before an answer; `timeout`: no answer in time. */
+  | { ok: false; why: Exclude<DialCode, 0> | 'lost' | 'timeout' };
+
+/** Where the tunnel's address is, as the gateway looked it up when it was opened. */
+export interface Origin {
+  exitIp: string;
+  country: string;
+  city: string | null;
+  asn: number | null;
+}
+
+/**
+ * A device that is connected to this gateway. Its fields are what allocation may choose by.
+ *
+ * | status | new streams | left by |
+ * |---|---|---|
+ * | sharing | yes | STATUS paused, drain |
+ * | paused | no; live ones go on | STATUS not paused |
+ * | draining | no; live ones go on | close |
+ */
+export class Tunnel {
+  readonly deviceId: string;
+  readonly providerId: string;
+  readonly sessionId: string;
+  readonly exitIp: string;
+  readonly country: string;
+  readonly city: string | null;
+  readonly asn: number | null;
+  readonly offerBytes: number;
+  readonly connectedAtMs: number;
+  networkType: TicketRecord['networkType'];
+  status: 'sharing' | 'paused' | 'draining' = 'sharing';
+
+  constructor(
+    readonly mux: MuxSession,
+    ticket: TicketRecord,
+    origin: Origin,
+    nowMs: number,
+  ) {
+    this.deviceId = ticket.deviceId;
+    this.providerId = ticket.providerId;
+    this.sessionId = ticket.sessionId;
+    this.exitIp = origin.exitIp;
+    this.country = origin.country;
+    this.city = origin.city;
+    this.asn = origin.asn;
+    this.offerBytes = ticket.offerBytes;
+    this.networkType = ticket.networkType;
+    this.connectedAtMs = nowMs;
+  }
+
+  /** Opens a stream and waits for the device's dial; never throws. The caller owns the stream when ok. */
+  dial(host: string, port: number, timeoutMs: number): Promise<DialOutcome> {
+    return new Promise((resolve) => {
+      let timer: NodeJS.Timeout | null = null;
+      const held = new HeldStream((code) => {
+        if (timer) clearTimeout(timer);
+        if (code === 0) resolve({ ok: true, stream, held });
+        else resolve({ ok: false, why: code });
+      });
+      const stream = this.mux.open({ host, port, network: 'tcp' }, held);
+      timer = setTimeout(() => {
+        resolve({ ok: false, why: 'timeout' });
+        stream.reset(0);
+      }, timeoutMs);
+    });
+  }
+}

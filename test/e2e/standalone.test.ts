@@ -1,0 +1,78 @@
+/** `npm start` with nothing but Node: what it prints, what it writes, and that its data outlives it. */
+import { mkdtemp, stat, symlink } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t from 'tap';
+import { ProxyAgent, request } from 'undici';
+import { removeData, type Standalone, startStandalone } from '../helpers/standalone.js';
+
+/** A PATH on which there is only node: no redis-server, no curl, no postgres. */
+async function bareEnvironment(): Promise<Record<string, string>> {
+  const folder = await mkdtemp(join(tmpdir(), 'ts-path-'));
+  t.teardown(() => removeData(folder));
+  await symlink(process.execPath, join(folder, 'node'));
+  return { PATH: folder };
+}
+
+async function fetchDemo(system: Standalone): Promise<string> {
+  const { username, password } = system.file.buyer;
+  const dispatcher = new ProxyAgent({
+    uri: `http://127.0.0.1:${system.file.proxy_port}`,
+    token: `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`,
+  });
+  const { body } = await request(system.file.demo_destination_url, { dispatcher });
+  const text = await body.text();
+  await dispatcher.close();
+  return text;
+}
+
+t.test('from nothing, again after Ctrl-C, and again after kill -9', async (t) => {
+  const env = await bareEnvironment();
+  let system = await startStandalone({ env });
+  const { dataDir } = system;
+  t.teardown(async () => {
+    await system.stop();
+    await removeData(dataDir);
+  });
+  t.same(Object.keys(system.file).sort(), [
+    'admin',
+    'api_url',
+    'buyer',
+    'console_url',
+    'demo_destination_url',
+    'metrics_urls',
+    'provider',
+    'proxy_host',
+    'proxy_port',
+    'proxy_url',
+    'tunnel_url',
+  ]);
+  t.same(Object.keys(system.file.buyer).sort(), ['id', 'password', 'token', 'username']);
+  t.same(Object.keys(system.file.provider).sort(), ['access_token', 'device_id', 'user_id']);
+  t.equal((await stat(join(dataDir, 'standalone.json'))).mode & 0o777, 0o600);
+  t.match(system.output(), `curl -x ${system.file.proxy_url} ${system.file.demo_destination_url}`);
+  t.match(await fetchDemo(system), /It works/);
+
+  const balances = async () => {
+    const provider = await system.api('/api/balance', system.file.provider.access_token);
+    const buyer = await system.api('/api/buyer/me/balance', system.file.buyer.token);
+    return [provider.lifetime, buyer.available];
+  };
+  for (let tries = 0; (await balances())[1] === '100.000000' && tries < 100; tries++)
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  const before = await balances();
+  t.not(before[1], '100.000000', 'the page was charged');
+
+  t.equal(await system.stop(), 0, 'Ctrl-C ends it cleanly');
+  await t.rejects(stat(join(dataDir, 'standalone.json')), { code: 'ENOENT' });
+
+  system = await startStandalone({ env, dataDir });
+  t.same(await balances(), before, 'balances are kept');
+  t.match(await fetchDemo(system), /It works/);
+
+  await system.kill();
+  system = await startStandalone({ env, dataDir });
+  t.match(await fetchDemo(system), /It works/, 'after kill -9 it starts again and serves');
+  const after = await balances();
+  t.ok(String(after[1]) < String(before[1]), 'and goes on with the same money');
+});

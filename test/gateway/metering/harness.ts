@@ -1,0 +1,133 @@
+import { randomUUID } from 'node:crypto';
+import { copyFileSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Journal, type JournalOptions } from '../../../gateway/metering/journal.js';
+import type { JournalFile } from '../../../gateway/metering/journal-file.js';
+import { type MeteringSettings, meteringSettings } from '../../../gateway/metering/limits.js';
+import type { MeterBinding } from '../../../gateway/metering/meter.js';
+import { drawEpoch, MeterRegistry, type MeterSubject } from '../../../gateway/metering/registry.js';
+import { ManualClock } from '../../../gateway/runtime/clock.js';
+import { silentLog } from '../../../gateway/runtime/logging.js';
+
+export const GATEWAY = 'gateway-under-test';
+
+/** Two extents of eight slots, and no timer that fires during a test. */
+export const SMALL: Partial<MeteringSettings> = {
+  journalSlots: 16,
+  journalExtentSlots: 8,
+  journalSlotsMax: 64,
+  journalReserveSlots: 0,
+  journalSyncIntervalMs: 3_000_000,
+  journalLockWatchMs: 3_000_001,
+};
+
+export interface Metering {
+  path: string;
+  journal: Journal;
+  registry: MeterRegistry;
+  clock: ManualClock;
+  settings: Readonly<MeteringSettings>;
+}
+
+/** A folder of the test's own, removed at its end. */
+export function folder(t: Tap.Test): string {
+  const path = mkdtempSync(join(tmpdir(), 'ts-meter-'));
+  t.teardown(() => rmSync(path, { recursive: true, force: true }));
+  return path;
+}
+
+/** Opens journal and registry as a gateway does at start; closed at the end of the test. */
+export async function startMetering(
+  t: Tap.Test,
+  path: string,
+  more: Partial<JournalOptions> & { limits?: Partial<MeteringSettings> } = {},
+): Promise<Metering> {
+  const { limits, ...options } = more;
+  const settings = meteringSettings({ ...SMALL, ...limits });
+  const clock = new ManualClock();
+  const epoch = drawEpoch();
+  const journal = await Journal.open({
+    path,
+    gatewayId: GATEWAY,
+    epoch,
+    clock,
+    log: silentLog,
+    settings,
+    ...options,
+  });
+  t.teardown(() => journal.close());
+  return { path, journal, registry: new MeterRegistry(journal, epoch, clock, settings), clock, settings };
+}
+
+let crashes = 0;
+
+/** What a kill -9 at this moment leaves: a copy of the file, without the lock. */
+export function crash(metering: Metering): string {
+  const copy = `${metering.path}.crash-${crashes++}`;
+  copyFileSync(metering.path, copy);
+  return copy;
+}
+
+export function subject(more: Partial<MeterSubject> = {}): MeterSubject {
+  return {
+    sessionId: randomUUID(),
+    allocationId: randomUUID(),
+    buyerId: randomUUID(),
+    packageId: null,
+    providerPriceMicrosPerGb: '400000',
+    buyerPriceMicrosPerGb: '2000000',
+    ...more,
+  };
+}
+
+/** Opens a binding that must open. */
+export function mustOpen(registry: MeterRegistry, given: MeterSubject = subject()): MeterBinding {
+  const opened = registry.open(given);
+  if (!opened.ok) throw new Error(opened.code);
+  return opened.binding;
+}
+
+/** A file that fails on command. */
+export class FaultyFile implements JournalFile {
+  writeError: NodeJS.ErrnoException | null = null;
+  syncError: Error | null = null;
+  /** Fails only writes that would make the file longer. */
+  onlyGrowth = false;
+  readonly #file: JournalFile;
+  #size: number;
+  constructor(file: JournalFile) {
+    this.#file = file;
+    this.#size = file.sizeBytes();
+  }
+  write(buffer: Buffer, length: number, position: number): void {
+    if (this.writeError !== null && !(this.onlyGrowth && position + length <= this.#size))
+      throw this.writeError;
+    this.#file.write(buffer, length, position);
+    this.#size = Math.max(this.#size, position + length);
+  }
+  read(buffer: Buffer, length: number, position: number): number {
+    return this.#file.read(buffer, length, position);
+  }
+  sizeBytes(): number {
+    return this.#file.sizeBytes();
+  }
+  truncate(sizeBytes: number): void {
+    this.#file.truncate(sizeBytes);
+    this.#size = sizeBytes;
+  }
+  sync(done: (error: Error | null) => void): void {
+    if (this.syncError !== null) setImmediate(done, this.syncError);
+    else this.#file.sync(done);
+  }
+  syncNow(): void {
+    this.#file.syncNow();
+  }
+  close(): void {
+    this.#file.close();
+  }
+}
+
+export function ioError(code: 'EIO' | 'ENOSPC'): NodeJS.ErrnoException {
+  return Object.assign(new Error(`${code}: injected`), { code });
+}

@@ -1,0 +1,50 @@
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+
+/** What a SOCKS5 proxy said: `auth` is the RFC 1929 status, `reply` the RFC 1928 reply; null: not reached. */
+export interface SocksAnswer {
+  socket: Socket;
+  auth: number | null;
+  reply: number | null;
+}
+
+/**
+ * Asks a SOCKS5 proxy for a connection. Written from the RFCs for tests, byte by byte: it hands over a socket that
+ * has read nothing past the reply. `allowHalfOpen`, so tests can close one direction.
+ */
+export async function socksConnect(options: {
+  proxyPort: number;
+  username: string;
+  password: string;
+  host: string;
+  port: number;
+}): Promise<SocksAnswer> {
+  const socket = connect({ port: options.proxyPort, host: '127.0.0.1', allowHalfOpen: true, noDelay: true });
+  socket.on('error', () => {});
+  await once(socket, 'connect');
+  socket.write(Buffer.from([5, 1, 2]));
+  const method = await take(socket, 2);
+  if (method === null || method[1] !== 2) return { socket, auth: null, reply: null };
+  const user = Buffer.from(options.username);
+  const pass = Buffer.from(options.password);
+  socket.write(Buffer.concat([Buffer.from([1, user.length]), user, Buffer.from([pass.length]), pass]));
+  const auth = await take(socket, 2);
+  if (auth === null || auth[1] !== 0) return { socket, auth: auth?.[1] ?? null, reply: null };
+  const name = Buffer.from(options.host);
+  const port = Buffer.from([options.port >> 8, options.port & 255]);
+  socket.write(Buffer.concat([Buffer.from([5, 1, 0, 3, name.length]), name, port]));
+  const head = await take(socket, 4);
+  if (head === null) return { socket, auth: 0, reply: null };
+  await take(socket, (head[3] === 4 ? 16 : 4) + 2);
+  return { socket, auth: 0, reply: head[1] ?? null };
+}
+
+/** Reads exactly n bytes; null when the peer closed before. */
+async function take(socket: Socket, n: number): Promise<Buffer | null> {
+  for (;;) {
+    const bytes = socket.read(n) as Buffer | null;
+    if (bytes !== null) return bytes.length === n ? bytes : null;
+    if (socket.readableEnded || socket.destroyed) return null;
+    await Promise.race([once(socket, 'readable'), once(socket, 'end'), once(socket, 'close')]).catch(() => {});
+  }
+}
