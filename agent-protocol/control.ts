@@ -8,6 +8,8 @@ import type { GoawayCode } from './frame.js';
 import { limitsProblem, type SessionLimits } from './limits.js';
 import { isPlainMsgpack } from './msgpack-scan.js';
 
+export { DialCode, type GoawayCode, ResetCode } from './frame.js';
+
 /** First frame of an agent. */
 export interface Hello {
   /** Name of the implementation, such as `traffic-share-node`. */

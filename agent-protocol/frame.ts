@@ -104,18 +104,18 @@ export function dialCodeOf(value: number): DialCode {
 /** Why a stream was cut. A code a receiver does not know counts as CANCELLED. */
 export const ResetCode = {
   /** The sender of the RESET no longer wants the stream. */
-  CANCELLED: 1,
+  CANCELLED: 0,
   /** Its socket was reset or failed. */
-  CONNECTION_RESET: 2,
+  CONNECTION_RESET: 1,
   /** It may not go on: policy, balance, quota. */
-  REFUSED: 3,
+  REFUSED: 2,
   /** Idle or stalled too long. */
-  TIMEOUT: 4,
-  INTERNAL: 5,
+  TIMEOUT: 3,
+  INTERNAL: 4,
   /** The owner's data cap was reached in the middle of it. */
-  CAP_REACHED: 6,
+  CAP_REACHED: 5,
   /** The owner paused sharing. */
-  PAUSED: 7,
+  PAUSED: 6,
 } as const;
 export type ResetCode = (typeof ResetCode)[keyof typeof ResetCode];
 

@@ -223,7 +223,10 @@ export class WebSocketReader {
 }
 
 function closeCodeAllowed(code: number): boolean {
-  return (code >= 1000 && code <= 1014 && code !== 1004 && code !== 1005 && code !== 1006) || (code >= 3000 && code <= 4999);
+  return (
+    (code >= 1000 && code <= 1014 && code !== 1004 && code !== 1005 && code !== 1006) ||
+    (code >= 3000 && code <= 4999)
+  );
 }
 
 /** XORs `buffer[start, end)` with the key, whose first used byte is the one at `offset`. */
@@ -257,11 +260,22 @@ function unmask(buffer: Buffer, start: number, end: number, key: number, offset:
  * A client's mask bit is set with key 0: the payload stays as it is and the receiver has nothing to undo, which is
  * sound because masking protects only against scripts that choose bytes for a proxy to misread.
  */
-export function writeMessageHeader(buffer: Buffer, end: number, payloadBytes: number, masked: boolean): number {
+export function writeMessageHeader(
+  buffer: Buffer,
+  end: number,
+  payloadBytes: number,
+  masked: boolean,
+): number {
   return writeHeader(buffer, end, BINARY, payloadBytes, masked);
 }
 
-function writeHeader(buffer: Buffer, end: number, opcode: number, payloadBytes: number, masked: boolean): number {
+function writeHeader(
+  buffer: Buffer,
+  end: number,
+  opcode: number,
+  payloadBytes: number,
+  masked: boolean,
+): number {
   const maskBit = masked ? MASK_BIT : 0;
   let at = end;
   if (masked) {

@@ -6,8 +6,11 @@ import { readFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import type { Redis } from 'ioredis';
 import type pg from 'pg';
+import { connectLive, type LiveRedis } from '../gateway/live/connection.js';
+import { AddressSet } from '../gateway/runtime/addresses.js';
 import { type Clock, systemClock } from '../gateway/runtime/clock.js';
 import type { Log } from '../gateway/runtime/logging.js';
+import { OriginCheck } from '../gateway/runtime/origin/origin-check.js';
 import { projectPath } from '../gateway/runtime/project-path.js';
 import { adminAuthPlugin } from './auth/admin-plugin.js';
 import { createAuthenticate } from './auth/authenticate.js';
@@ -15,36 +18,112 @@ import { authPlugin } from './auth/plugin.js';
 import { createTelegramSignIn } from './auth/telegram-sign-in.js';
 import { type LoginCodeSender, loggedCodeSender, telegramCodeSender } from './bot/login-code-sender.js';
 import { TelegramQueue } from './bot/telegram-queue.js';
-import { type ControlPlaneConfig, networkList } from './config.js';
+import { verifyBuyerToken } from './buyers/tokens.js';
+import type { ControlPlaneConfig } from './config.js';
 import { migrate } from './db/migrate.js';
 import { createPool } from './db/pool.js';
-import { createRedis, redisReady } from './db/redis.js';
+import { connectLimiter, redisReady } from './db/redis.js';
+import { devicesPlugin } from './devices/plugin.js';
 import { forgetOldIdempotencyKeys } from './http/idempotency.js';
 import { type ApiServer, createServer } from './http/server.js';
+import { readBalances } from './ledger/ledger.js';
+import { LiveState } from './live-state/live-state.js';
+import { policyPlugin } from './policy/plugin.js';
+import { pricingPlugin } from './pricing/plugin.js';
+import { liveProviderPrice } from './pricing/prices.js';
+import { type BalanceOf, providersPlugin } from './providers/plugin.js';
+import { settingsPlugin } from './settings/plugin.js';
+import { readLiveSettings, SettingsStore } from './settings/settings.js';
+import { SETTLEMENT_DEFAULTS } from './settlement/settings.js';
+import { SettlementWorker } from './settlement/worker.js';
 import { systemPlugin } from './system/plugin.js';
+import { trafficPlugin } from './traffic/plugin.js';
+import type { OriginCheck as StartOriginCheck } from './traffic/start.js';
 
-/** What the API works with; a test hands in its own. */
-export interface AppDeps {
+/** What everything works with; a test hands in its own. */
+export interface Collaborators {
   config: ControlPlaneConfig;
   log: Log;
   clock: Clock;
   pool: pg.Pool;
-  /** Fails at once while Redis is away (`db/redis.ts`). */
-  redis: Redis;
+  redis: LiveRedis;
+  /** For the rate limiter alone: fails at once while Redis is away. */
+  limiterRedis: Redis;
   codeSender: LoginCodeSender;
+  originCheck: StartOriginCheck;
 }
 
-/** The API with every domain, not listening yet. `close()` it; the pool and Redis stay the caller's. */
-export async function buildApp(deps: AppDeps): Promise<ApiServer> {
-  const { config, log, clock, pool, redis } = deps;
+/** What works in the background beside the API. */
+export interface Services {
+  settings: SettingsStore;
+  live: LiveState;
+  settlement: SettlementWorker;
+}
+
+/** How often the settings that `SettingsStore.current` gives are read again. */
+const SETTINGS_REFRESH_MS = 2_000;
+
+export function createServices({ config, log, clock, pool, redis }: Collaborators): Services {
+  const settings = new SettingsStore(pool, {
+    termsVersion: config.termsVersion,
+    minClientVersion: config.minClientVersion,
+    appLatest: config.appLatest,
+    offerBytes: config.offerBytes,
+    buyerPriceMicrosPerGb: BigInt(config.buyerPriceMicrosPerGb),
+    holdTimeS: config.holdTimeS,
+    referralPercent: config.referralPercent,
+  });
+  const live = new LiveState({
+    pool,
+    redis,
+    log,
+    defaultBuyerPrice: () => settings.current().buyerPriceMicrosPerGb,
+    providerPrice: () => liveProviderPrice(pool, clock.nowMs(), BigInt(config.providerPriceMicrosPerGb)),
+    liveSettings: () => readLiveSettings(pool, settings),
+  });
+  const settlement = new SettlementWorker({
+    pool,
+    redis,
+    clock,
+    log,
+    settings: () => {
+      const { holdTimeS, referralPercent, offerBytes } = settings.current();
+      return {
+        ...SETTLEMENT_DEFAULTS,
+        intervalMs: config.settlementIntervalMs,
+        holdMs: holdTimeS * 1000,
+        referralPercent,
+        offerBytes,
+      };
+    },
+    balancesChanged: (buyerIds) => live.balancesChanged(buyerIds),
+  });
+  return { settings, live, settlement };
+}
+
+/** The API with every domain, not listening yet. `close()` it; what was handed in stays the caller's. */
+export async function buildApp(
+  { config, log, clock, pool, redis, limiterRedis, codeSender, originCheck }: Collaborators,
+  { settings, live }: Services,
+): Promise<ApiServer> {
   const telegramSignIn = createTelegramSignIn({ pool, clock, botToken: config.botToken });
-  const adminIpAllowed = config.adminIps.length === 0 ? () => true : networkList(config.adminIps);
+  const adminAddresses = new AddressSet(config.adminIps);
+  const adminIpAllowed = (ip: string) => config.adminIps.length === 0 || adminAddresses.has(ip);
   const apiVersion = packageVersion();
+  const balanceOf: BalanceOf = async (userId) => {
+    const [available, pending] = await Promise.all(
+      (['provider_available', 'provider_pending'] as const).map((kind) => readBalances(pool, kind, [userId])),
+    );
+    return {
+      availableMicros: available?.get(userId)?.balanceMicros ?? 0n,
+      pendingMicros: pending?.get(userId)?.balanceMicros ?? 0n,
+    };
+  };
 
   const app = await createServer({
     log,
     pool,
-    redis,
+    limiterRedis,
     trustedProxies: config.trustedProxies,
     corsOrigins: config.corsOrigins,
     bodyBytesMax: config.bodyBytesMax,
@@ -58,13 +137,41 @@ export async function buildApp(deps: AppDeps): Promise<ApiServer> {
       internalSecret: config.internalSecret,
       adminIpAllowed,
       telegramSignIn,
-      verifyBuyerToken: async () => ({ ok: false, code: 'invalid_token' }),
+      verifyBuyerToken: (token, ip) => verifyBuyerToken(pool, token, ip),
     }),
   });
 
-  await app.register(systemPlugin, { pool, redis, apiVersion, settings: config });
-  await app.register(authPlugin, { pool, clock, telegramSignIn, codeSender: deps.codeSender, settings: config });
+  await app.register(systemPlugin, { pool, redis, apiVersion, settings });
+  await app.register(authPlugin, { pool, clock, telegramSignIn, codeSender, settings: config });
   await app.register(adminAuthPlugin, { pool, clock, telegramSignIn, adminIpAllowed, settings: config });
+  await app.register(providersPlugin, { pool, settings, balanceOf, live });
+  await app.register(devicesPlugin, { pool, redis, live, settings: config });
+  await app.register(trafficPlugin, {
+    pool,
+    redis,
+    clock,
+    live,
+    settings,
+    originCheck,
+    tunnelUrl: config.tunnelUrl,
+    ticketTtlS: config.ticketTtlS,
+    stopWaitMs: config.stopWaitMs,
+  });
+  await app.register(settingsPlugin, {
+    pool,
+    store: settings,
+    onChange: async (changed) => {
+      if (changed.termsVersion) await live.settingsChanged();
+      if (changed.buyerPrice) await live.allAccountsChanged();
+    },
+  });
+  await app.register(policyPlugin, { pool, live });
+  await app.register(pricingPlugin, {
+    pool,
+    clock,
+    live,
+    defaultProviderPrice: BigInt(config.providerPriceMicrosPerGb),
+  });
   await app.ready();
   return app;
 }
@@ -87,36 +194,31 @@ export async function startControlPlane(
   log: Log,
   clock: Clock = systemClock,
 ): Promise<ControlPlane> {
-  if (config.migrateAtStart) {
-    const applied = await migrate(config.databaseUrl);
-    if (applied.length > 0) log.info({ applied }, 'migrated');
-  }
   const stops: (() => unknown)[] = [];
+  /** What was started last stops first. */
   const stop = async () => {
     for (const step of stops.splice(0).reverse()) await step();
   };
   try {
-    const pool = createPool({
-      url: config.databaseUrl,
-      connectionsMax: config.databaseConnectionsMax,
-      applicationName: 'traffic-share-control-plane',
-      onIdleError: (error) => log.warn({ error_code: (error as { code?: string }).code }, 'postgres_connection_lost'),
-    });
-    stops.push(() => pool.end());
-    const redis = createRedis({
-      url: config.redisUrl,
-      connectionName: 'traffic-share-control-plane',
-      onError: (error) => log.warn({ error_code: (error as { code?: string }).code }, 'redis_connection_lost'),
-    });
-    stops.push(() => redis.disconnect());
-    if (!(await redisReady(redis, REDIS_WAIT_MS))) log.warn({}, 'started_without_redis');
+    if (config.migrateAtStart) {
+      const applied = await migrate(config.databaseUrl);
+      if (applied.length > 0) log.info({ applied }, 'migrated');
+    }
+    const collaborators = await createCollaborators(config, log, clock, stops);
+    const { pool } = collaborators;
+    const services = createServices(collaborators);
+    await services.settings.read();
+    services.settings.start(SETTINGS_REFRESH_MS);
+    stops.push(() => services.settings.stop());
+    stops.push(() => services.live.stop());
+    await services.live.start();
+    stops.push(() => services.settlement.stop());
+    services.settlement.start();
 
-    const codeSender = createCodeSender(config, log, clock, stops);
-    const app = await buildApp({ config, log, clock, pool, redis, codeSender });
+    const app = await buildApp(collaborators, services);
     stops.push(() => app.close());
-
     const housekeeping = setInterval(() => {
-      forgetOldIdempotencyKeys(pool).catch((error) =>
+      forgetOldIdempotencyKeys(pool).catch((error: { code?: string }) =>
         log.warn({ error_code: error.code }, 'housekeeping_failed'),
       );
     }, HOUSEKEEPING_INTERVAL_MS);
@@ -132,6 +234,41 @@ export async function startControlPlane(
     await stop();
     throw error;
   }
+}
+
+/** The real ones; each leaves its end in `stops`. */
+async function createCollaborators(
+  config: ControlPlaneConfig,
+  log: Log,
+  clock: Clock,
+  stops: (() => unknown)[],
+): Promise<Collaborators> {
+  const pool = createPool({
+    databaseUrl: config.databaseUrl,
+    connectionsMax: config.databaseConnectionsMax,
+    applicationName: 'traffic-share-control-plane',
+    onIdleError: (error) => log.warn({ error_code: (error as { code?: string }).code }, 'postgres_connection_lost'),
+  });
+  stops.push(() => pool.end());
+  const redis = connectLive({ url: config.redisUrl, log, connectionName: 'traffic-share-control-plane' });
+  stops.push(() => redis.disconnect());
+  const limiterRedis = connectLimiter(config.redisUrl, () => {}); // `redis` above tells of the same outage
+  stops.push(() => limiterRedis.disconnect());
+  const [ready] = await Promise.all([redisReady(redis, REDIS_WAIT_MS), redisReady(limiterRedis, REDIS_WAIT_MS)]);
+  if (!ready) log.warn({}, 'started_without_redis');
+  const { asnRulePaths, addressRulePaths } = config;
+  const originCheck = await OriginCheck.open({
+    log,
+    allowedCountries: config.allowedCountries,
+    countryPath: config.geoipCountryPath,
+    asnPath: config.geoipAsnPath,
+    devLoopbackCountry: config.devLoopbackCountry,
+    ...(asnRulePaths.length > 0 && { asnRulePaths }),
+    ...(addressRulePaths.length > 0 && { addressRulePaths }),
+  });
+  stops.push(() => originCheck.close());
+  const codeSender = createCodeSender(config, log, clock, stops);
+  return { config, log, clock, pool, redis, limiterRedis, codeSender, originCheck };
 }
 
 /** The bot, or in development without one the log. */

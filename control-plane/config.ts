@@ -1,4 +1,4 @@
-import { BlockList, isIP } from 'node:net';
+import { isCidr } from '../gateway/runtime/addresses.js';
 import {
   flag,
   integer,
@@ -135,9 +135,16 @@ export const controlPlaneSettings = {
     'development only: the country taken for devices on private addresses',
     null,
   ),
-  geoipCountryPath: text('TS_GEOIP_COUNTRY', 'mmdb file for countries; unset: the CC0 database shipped', null),
-  geoipCityPath: text('TS_GEOIP_CITY', 'mmdb file for cities; unset: no cities', null),
-  geoipAsnPath: text('TS_GEOIP_ASN', 'CSV or mmdb file for ASNs; unset: the database shipped', null),
+  geoipCountryPath: text('TS_GEOIP_COUNTRY', 'mmdb file for countries and cities; unset: the CC0 countries shipped', null),
+  geoipAsnPath: text('TS_GEOIP_ASN', 'mmdb file for ASNs; unset: the table shipped', null),
+  asnRulePaths: list(
+    'TS_ASN_RULES',
+    'files of ASN rules (hosting, VPN), read again when they change; unset: deploy/policy/asn-hosting.txt',
+  ),
+  addressRulePaths: list(
+    'TS_IP_DENYLISTS',
+    'files of denied addresses, read again when they change; unset: deploy/policy/ip-denylist.txt',
+  ),
   termsVersion: text('TS_TERMS_VERSION', 'version of the terms in force, until an admin sets another', '1'),
   minClientVersion: text('TS_MIN_CLIENT_VERSION', 'oldest app version that may share (x.y.z)', '0.1.0'),
   appLatest: text('TS_APP_LATEST', 'newest app version (x.y.z)', '0.1.0'),
@@ -174,8 +181,13 @@ export const controlPlaneSettings = {
     default: 3_600,
     min: 10,
   }),
+  referralPercent: integer(
+    'TS_REFERRAL_PERCENT',
+    "the inviter's part of an invited provider's earnings, percent, from the platform's share",
+    { default: 10, max: 50 },
+  ),
   settlementIntervalMs: integer('TS_SETTLEMENT_INTERVAL_MS', 'how often meters are booked', {
-    default: 500,
+    default: 200,
     min: 20,
   }),
 };
@@ -183,14 +195,6 @@ export const controlPlaneSettings = {
 export type ControlPlaneConfig = Values<typeof controlPlaneSettings>;
 
 const VERSION = /^\d{1,5}\.\d{1,5}\.\d{1,5}$/;
-
-/** Whether the text is an IP address or a CIDR. */
-function isNetwork(value: string): boolean {
-  const [address = '', bits, ...rest] = value.split('/');
-  const family = isIP(address);
-  if (family === 0 || rest.length > 0) return false;
-  return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128));
-}
 
 /** Relations between settings; one line a problem. */
 function problemsOf(c: ControlPlaneConfig): string[] {
@@ -206,7 +210,7 @@ function problemsOf(c: ControlPlaneConfig): string[] {
     ['TS_TRUSTED_PROXIES', c.trustedProxies],
     ['TS_ADMIN_IPS', c.adminIps],
   ] as const)
-    if (!networks.every(isNetwork)) problems.push(`${name} must be IP addresses or CIDRs`);
+    if (!networks.every(isCidr)) problems.push(`${name} must be IP addresses or CIDRs`);
   if (!c.corsOrigins.every((origin) => URL.canParse(origin) && new URL(origin).origin === origin))
     problems.push('TS_CORS_ORIGINS must be origins such as https://app.example.com, without a path');
   if (!c.allowedCountries.every((country) => /^[A-Z]{2}$/.test(country)))
@@ -241,16 +245,4 @@ export function readControlPlaneConfig(
 /** The database alone, for commands that need nothing else. */
 export function readDatabaseUrl(env: Readonly<Record<string, string | undefined>> = process.env): string {
   return readEnvironment({ databaseUrl: controlPlaneSettings.databaseUrl }, env).databaseUrl;
-}
-
-/** A test of membership in a list of addresses and CIDRs. */
-export function networkList(networks: readonly string[]): (address: string) => boolean {
-  const blocks = new BlockList();
-  for (const network of networks) {
-    const [address = '', bits] = network.split('/');
-    const family = isIP(address) === 6 ? 'ipv6' : 'ipv4';
-    if (bits === undefined) blocks.addAddress(address, family);
-    else blocks.addSubnet(address, Number(bits), family);
-  }
-  return (address) => blocks.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4');
 }

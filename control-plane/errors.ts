@@ -38,8 +38,21 @@ export const problems = {
   vpn_detected: { status: 403, title: 'Sharing is not open to VPN, hosting or Tor addresses' },
   denylisted: { status: 403, title: 'This address is on the denylist' },
   too_many_devices: { status: 409, title: 'This account has as many devices as it may have' },
-  too_many_sessions: { status: 409, title: 'This account shares on as many devices as it may' },
-  session_ended: { status: 409, title: 'This traffic session has ended' },
+
+  // Buyers and packages
+  account_taken: { status: 409, title: 'Another buyer has this account name' },
+  token_revoked: { status: 409, title: 'This token has been revoked' },
+  account_suspended: { status: 403, title: 'This buyer account is not active' },
+  kyc_required: { status: 403, title: 'This buyer has not been verified yet' },
+  policy_not_accepted: { status: 403, title: 'The acceptable-use policy has not been accepted' },
+  no_balance: { status: 402, title: 'The prepaid balance is used up' },
+  illegal_move: { status: 409, title: 'The package can not move from its status to this one' },
+  package_in_use: { status: 409, title: 'Another package of this provider and address is in use' },
+  csv_malformed: { status: 400, title: 'The CSV could not be read' },
+
+  // Money
+  below_zero: { status: 422, title: 'The balance would fall below zero' },
+  ledger_conflict: { status: 409, title: 'This was booked before with other content' },
 
   // The server
   internal: { status: 500, title: 'Something went wrong here' },

@@ -1,8 +1,8 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
-import { projectPath } from '../gateway/runtime/project-path.js';
 import { EnvironmentError } from '../gateway/runtime/environment.js';
+import { projectPath } from '../gateway/runtime/project-path.js';
 
 /** `traffic-share <command>`: each command loads only the room it needs. */
 export function buildCli(): Command {
@@ -17,12 +17,14 @@ export function buildCli(): Command {
     .description('everything on this machine, nothing to configure')
     .action(async () => (await import('./standalone/standalone.js')).runStandalone());
 
-  withSettings(cli.command('gateway').description('the data path: buyers in front, devices behind'), async () =>
-    (await import('../gateway/config.js')).gatewaySettings,
+  withSettings(
+    cli.command('gateway').description('the data path: buyers in front, devices behind'),
+    async () => (await import('../gateway/config.js')).gatewaySettings,
   ).action(async () => (await import('../gateway/main.js')).runGateway());
 
-  withSettings(cli.command('control-plane').description('API, settlement, money'), async () =>
-    (await import('../control-plane/config.js')).controlPlaneSettings,
+  withSettings(
+    cli.command('control-plane').description('API, settlement, money'),
+    async () => (await import('../control-plane/config.js')).controlPlaneSettings,
   ).action(async () => (await import('../control-plane/main.js')).runControlPlane());
 
   cli
@@ -47,19 +49,24 @@ function withSettings(
   command: Command,
   load: () => Promise<Parameters<typeof import('../gateway/runtime/environment.js').describeSettings>[0]>,
 ): Command {
-  return command.helpOption(false).option('-h, --help', 'list every setting').hook('preAction', async (self) => {
-    if (!self.opts().help) return;
-    const { describeSettings } = await import('../gateway/runtime/environment.js');
-    process.stdout.write(
-      `${self.name()}: ${self.description()}\n\nSettings, as environment variables:\n${describeSettings(await load())}\n`,
-    );
-    process.exit(0);
-  });
+  return command
+    .helpOption(false)
+    .option('-h, --help', 'list every setting')
+    .hook('preAction', async (self) => {
+      if (!self.opts().help) return;
+      const { describeSettings } = await import('../gateway/runtime/environment.js');
+      process.stdout.write(
+        `${self.name()}: ${self.description()}\n\nSettings, as environment variables:\n${describeSettings(await load())}\n`,
+      );
+      process.exit(0);
+    });
 }
 
 buildCli()
   .parseAsync()
   .catch((error: unknown) => {
-    process.stderr.write(`${error instanceof EnvironmentError ? error.message : ((error as Error).stack ?? error)}\n`);
+    process.stderr.write(
+      `${error instanceof EnvironmentError ? error.message : ((error as Error).stack ?? error)}\n`,
+    );
     process.exitCode = 1;
   });

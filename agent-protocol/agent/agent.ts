@@ -40,8 +40,8 @@ export interface AgentCounters {
 
 /** How the agent ended. */
 export interface AgentEnd {
-  /** 0 stopped as asked, 2 refused until its owner acts, 3 replaced by another agent with the same device. */
-  readonly exitCode: 0 | 2 | 3;
+  /** 0 stopped as asked, 1 unexpected, 2 refused until its owner acts, 3 replaced by another agent of the device. */
+  readonly exitCode: 0 | 1 | 2 | 3;
   /** `stopped`, or the code of the refusal or GOAWAY. */
   readonly code: string;
   /** For the owner: what happened and what to do. */
@@ -83,12 +83,18 @@ const STOP_TIMEOUT_MS = 5_000;
 
 /** GOAWAY codes after which connecting again would be wrong or useless. */
 const FINAL_GOAWAYS: Readonly<Record<string, Omit<AgentEnd, 'code'>>> = {
-  stopped: { exitCode: 2, text: 'Sharing was stopped from the app or the bot. Start it there or here again.' },
+  stopped: {
+    exitCode: 2,
+    text: 'Sharing was stopped from the app or the bot. Start it there or here again.',
+  },
   consent_withdrawn: {
     exitCode: 2,
     text: 'Consent was withdrawn, nothing is shared any more. Accept the terms again to share.',
   },
-  banned: { exitCode: 2, text: 'This account or device is banned. Write to support from the app or the bot.' },
+  banned: {
+    exitCode: 2,
+    text: 'This account or device is banned. Write to support from the app or the bot.',
+  },
   client_too_old: {
     exitCode: 2,
     text: 'This version of the agent is too old. Update it, then start it again.',
@@ -109,7 +115,9 @@ export function startAgent(config: AgentConfig, log: AgentLog, dependencies: Age
   return agent;
 }
 
-type Step = { readonly kind: 'again'; readonly waitMs: number; readonly state: AgentState } | { readonly kind: 'end'; readonly end: AgentEnd };
+type Step =
+  | { readonly kind: 'again'; readonly waitMs: number; readonly state: AgentState }
+  | { readonly kind: 'end'; readonly end: AgentEnd };
 
 class DeviceAgent implements Agent {
   state: AgentState = 'starting';
@@ -124,7 +132,6 @@ class DeviceAgent implements Agent {
   readonly #random: () => number;
   readonly #environment: TunnelEnvironment;
   readonly #stopping = new AbortController();
-  /** Aborted only when `stop` itself takes too long. */
   #tunnel: DeviceTunnel | null = null;
   readonly #draining = new Set<DeviceTunnel>();
   #streamsTotal = 0;
@@ -192,7 +199,7 @@ class DeviceAgent implements Agent {
       (end) => this.#finish(end),
       (error: unknown) => {
         this.#log('error', 'unexpected failure', { message: String(error) });
-        this.#finish({ exitCode: 2, code: 'internal', text: 'The agent failed unexpectedly.' });
+        this.#finish({ exitCode: 1, code: 'internal', text: 'The agent failed unexpectedly.' });
       },
     );
   }
@@ -218,7 +225,8 @@ class DeviceAgent implements Agent {
       const { sessionBytesUp: bytesUp, sessionBytesDown: bytesDown } = this.#rules.usage;
       const signal = AbortSignal.timeout(STOP_TIMEOUT_MS);
       const refusal = await this.#api.stop(this.sessionId, { bytesUp, bytesDown }, signal);
-      if (refusal === null) this.#log('info', 'session stopped', { sessionId: this.sessionId, bytesUp, bytesDown });
+      if (refusal === null)
+        this.#log('info', 'session stopped', { sessionId: this.sessionId, bytesUp, bytesDown });
       else this.#log('warn', 'stop not delivered, the server will notice', { code: refusal.code });
     }
     const text = keepSession ? 'Stopped; the traffic session stays open.' : 'Stopped.';
@@ -258,12 +266,12 @@ class DeviceAgent implements Agent {
     this.state = 'connecting';
     const tunnel = new DeviceTunnel(this.#environment);
     this.#tunnel = tunnel;
-    const welcome = await tunnel.open(invitation, signal);
-    if (signal.aborted) tunnel.close({ code: 'shutting_down', reason: 'agent ends' });
+    const welcome = await tunnel.open(invitation);
     if (!welcome) return this.#afterEnd(tunnel, await tunnel.left);
 
     this.state = 'online';
     this.#tunnelsTotal++;
+    for (const old of this.#draining) old.closeWhenIdle();
     this.#tellStatus();
     const onlineAtMs = performance.now();
     const end = await tunnel.left;
@@ -311,9 +319,18 @@ class DeviceAgent implements Agent {
       return { kind: 'end', end: { ...(FINAL_GOAWAYS.client_too_old as AgentEnd), code: 'client_too_old' } };
     if (httpStatus === 401 && this.#config.access.kind === 'direct')
       return { kind: 'end', end: { exitCode: 2, code, text: 'The gateway does not accept this ticket.' } };
-    this.#log('warn', 'tunnel lost', { code, reason, byPeer, ...(httpStatus === null ? {} : { httpStatus }) });
+    this.#log('warn', 'tunnel lost', {
+      code,
+      reason,
+      byPeer,
+      ...(httpStatus === null ? {} : { httpStatus }),
+    });
     if (byPeer && REGION_GOAWAYS.has(code))
-      return { kind: 'again', waitMs: this.#config.refusedRetryMs * (0.75 + this.#random() / 2), state: 'refused' };
+      return {
+        kind: 'again',
+        waitMs: this.#config.refusedRetryMs * (0.75 + this.#random() / 2),
+        state: 'refused',
+      };
     const step = this.#again(reconnectAfterMs ?? 0);
     this.#failures++;
     return step;

@@ -54,8 +54,6 @@ export async function runAgentCli(
   process.off('SIGINT', onInterrupt);
   process.off('SIGTERM', onTerminate);
   process.off('disconnect', onDisconnect);
-  // An open channel to a parent would keep the process alive
-  if (process.connected) process.disconnect();
   log(end.exitCode === 0 ? 'info' : 'error', 'ended', { code: end.code, text: end.text });
   return end.exitCode;
 }

@@ -23,7 +23,8 @@ export function readableBytes(bytes: number): string {
 
 function bytesPerSecond(before: StatusSample | null, now: StatusSample): number {
   if (before === null || now.atMs <= before.atMs) return 0;
-  const bytes = now.counters.bytesUp + now.counters.bytesDown - before.counters.bytesUp - before.counters.bytesDown;
+  const bytes =
+    now.counters.bytesUp + now.counters.bytesDown - before.counters.bytesUp - before.counters.bytesDown;
   return Math.round((bytes * 1000) / (now.atMs - before.atMs));
 }
 

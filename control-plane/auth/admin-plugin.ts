@@ -139,17 +139,21 @@ export const adminAuthPlugin: FastifyPluginAsyncTypebox<AdminAuthDeps> = async (
         tags: ['Admin'],
         summary: 'Make the first admin',
         description:
-          'Once, while there is no admin; the bootstrap secret (TS_BOOTSTRAP_SECRET) goes into X-Bootstrap-Secret.',
+          'Once, while there is no admin. `secret` is TS_BOOTSTRAP_SECRET; it may also come in X-Bootstrap-Secret.',
         headers: Type.Object({ 'x-bootstrap-secret': Type.Optional(Type.String()) }),
         body: Type.Object(
-          { telegram_id: TelegramId, username: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })) },
+          {
+            telegram_id: TelegramId,
+            username: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })),
+            secret: Type.Optional(Type.String({ maxLength: 400 })),
+          },
           { additionalProperties: false },
         ),
         response: { 201: AdminTokenSchema, ...problemResponses(401, 409) },
       },
     },
     async (request, reply) => {
-      const given = request.headers['x-bootstrap-secret'];
+      const given = request.body.secret ?? request.headers['x-bootstrap-secret'];
       const secret = settings.bootstrapSecret;
       if (secret === null || given === undefined || !secretsEqual(given, secret))
         throw new Problem('invalid_secret');

@@ -1,6 +1,7 @@
 import type { FastifyRequest } from 'fastify';
 import type pg from 'pg';
 import type { Clock } from '../../gateway/runtime/clock.js';
+import { BUYER_TOKEN_PREFIX } from '../buyers/secrets.js';
 import { Problem } from '../errors.js';
 import type { Actor } from '../http/actor.js';
 import { clientAddress } from '../http/client-address.js';
@@ -32,8 +33,6 @@ export interface AuthenticateDeps {
 
 /** A device key, as registration gives it out. */
 export const DEVICE_KEY_PREFIX = 'tsd_';
-/** A buyer token. */
-export const BUYER_TOKEN_PREFIX = 'tsb_';
 
 /** Reads whatever credentials a request carries: at most one kind, and if it is no good the answer is 401. */
 export function createAuthenticate(deps: AuthenticateDeps): Authenticate {

@@ -59,7 +59,7 @@ class DatabasePool extends pg.Pool {
 
 export interface PoolOptions {
   /** `postgres://user:password@host:port/database` */
-  url: string;
+  databaseUrl: string;
   /** Connections at once; above it requests wait up to connectTimeoutMs. Default 10. */
   connectionsMax?: number;
   /** Time to get a connection; then DatabaseUnavailable. Default 5 s. */
@@ -75,7 +75,7 @@ export interface PoolOptions {
 /** A pool whose int8 is bigint, whose dates are text and whose sessions run in UTC. */
 export function createPool(options: PoolOptions): pg.Pool {
   const pool = new DatabasePool({
-    connectionString: options.url,
+    connectionString: options.databaseUrl,
     max: options.connectionsMax ?? 10,
     connectionTimeoutMillis: options.connectTimeoutMs ?? 5_000,
     statement_timeout: options.statementTimeoutMs ?? 10_000,

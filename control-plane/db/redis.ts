@@ -1,35 +1,41 @@
 import { Redis } from 'ioredis';
 
-/** Redis could not be asked. The API answers `live_state_unavailable`. */
+/** The live state did not answer. The API answers `live_state_unavailable`. */
 export class LiveStateUnavailable extends Error {
   readonly code = 'LIVE_STATE_UNAVAILABLE';
 }
 
-export interface RedisOptions {
-  /** `redis://host:port` */
-  url: string;
-  /** Time one command may take; then it fails. Default 2 s. */
-  commandTimeoutMs?: number;
-  /** Shown in CLIENT LIST. */
-  connectionName: string;
-  /** The connection broke or could not be made; it is tried again by itself. */
-  onError?: (error: Error) => void;
+/**
+ * Runs a command whose failure means that the request cannot be answered: whatever the connection rejects with
+ * becomes LiveStateUnavailable.
+ */
+export async function live<T>(command: Promise<T>): Promise<T> {
+  try {
+    return await command;
+  } catch (cause) {
+    throw new LiveStateUnavailable('Redis did not answer', { cause });
+  }
 }
 
+/** A rate limit is not worth waiting for: a command of the limiter fails after this time. */
+const LIMITER_TIMEOUT_MS = 250;
+
 /**
- * A connection for answering requests: while Redis is away commands fail at once instead of queueing, and it
- * reconnects by itself. It does not wait for the first connection; see `redisReady`.
+ * A connection for the rate limiter alone: while Redis is away its commands fail at once instead of waiting for it,
+ * so that requests are answered, unlimited, without delay. `connectLive` is the one for the live state.
  */
-export function createRedis(options: RedisOptions): Redis {
-  const redis = new Redis(options.url, {
-    connectionName: options.connectionName,
-    commandTimeout: options.commandTimeoutMs ?? 2_000,
+export function connectLimiter(url: string, onError: (error: Error) => void): Redis {
+  const redis = new Redis(url, {
+    connectionName: 'traffic-share-rate-limit',
+    commandTimeout: LIMITER_TIMEOUT_MS,
     connectTimeout: 2_000,
+    socketTimeout: 4 * LIMITER_TIMEOUT_MS,
     enableOfflineQueue: false,
     maxRetriesPerRequest: 0,
+    autoResendUnfulfilledCommands: false,
     retryStrategy: (attempt) => Math.min(50 * attempt, 1_000),
   });
-  redis.on('error', (error: Error) => options.onError?.(error));
+  redis.on('error', onError);
   return redis;
 }
 
@@ -46,16 +52,4 @@ export async function redisReady(redis: Redis, timeoutMs: number): Promise<boole
     const timer = setTimeout(() => end(false), timeoutMs);
     redis.on('ready', onReady);
   });
-}
-
-/**
- * Runs a command whose failure means that the request cannot be answered: whatever ioredis says (its errors carry
- * no codes) becomes LiveStateUnavailable.
- */
-export async function live<T>(command: Promise<T>): Promise<T> {
-  try {
-    return await command;
-  } catch (cause) {
-    throw new LiveStateUnavailable('Redis did not answer', { cause });
-  }
 }

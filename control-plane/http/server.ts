@@ -37,7 +37,8 @@ export type ApiServer = FastifyInstance<
 export interface ServerDeps {
   log: Log;
   pool: pg.Pool;
-  redis: Redis;
+  /** For the rate limiter alone (`db/redis.ts`). */
+  limiterRedis: Redis;
   authenticate: Authenticate;
   trustedProxies: readonly string[];
   corsOrigins: readonly string[];
@@ -134,7 +135,7 @@ export async function createServer(deps: ServerDeps): Promise<ApiServer> {
     },
   });
 
-  await installRateLimit(app, deps.redis, deps.requestsPerMinute);
+  await installRateLimit(app, deps.limiterRedis, deps.requestsPerMinute);
   installRoles(app, deps.authenticate);
   installIdempotency(app, deps.pool);
   app.setNotFoundHandler({ preHandler: app.rateLimit() }, () => {

@@ -1,16 +1,17 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
-import type { Redis } from 'ioredis';
 import type pg from 'pg';
 import { Type } from 'typebox';
+import type { LiveRedis } from '../../gateway/live/connection.js';
 import { schemaState } from '../db/migrate.js';
 import { problemResponses } from '../http/schemas.js';
+import type { SettingsStore } from '../settings/settings.js';
 import { CLIENT_VERSION_PATTERN, isOlder } from './version.js';
 
 export interface SystemDeps {
   pool: pg.Pool;
-  redis: Redis;
+  redis: LiveRedis;
   apiVersion: string;
-  settings: { appLatest: string; minClientVersion: string };
+  settings: SettingsStore;
 }
 
 const State = Type.Enum(['up', 'down']);
@@ -96,18 +97,22 @@ export const systemPlugin: FastifyPluginAsyncTypebox<SystemDeps> = async (app, d
             app_latest: Type.String(),
             force_update: Type.Boolean({ description: 'with `client_version`: whether that one is too old' }),
             min_client_version: Type.String(),
+            terms_version: Type.String({ description: 'of the terms in force' }),
           }),
           ...problemResponses(),
         },
       },
     },
-    async (request) => ({
-      api_version: deps.apiVersion,
-      app_latest: deps.settings.appLatest,
-      force_update:
-        request.query.client_version !== undefined &&
-        isOlder(request.query.client_version, deps.settings.minClientVersion),
-      min_client_version: deps.settings.minClientVersion,
-    }),
+    async (request) => {
+      const settings = await deps.settings.read();
+      const { client_version: clientVersion } = request.query;
+      return {
+        api_version: deps.apiVersion,
+        app_latest: settings.appLatest,
+        force_update: clientVersion !== undefined && isOlder(clientVersion, settings.minClientVersion),
+        min_client_version: settings.minClientVersion,
+        terms_version: settings.termsVersion,
+      };
+    },
   );
 };

@@ -1,4 +1,12 @@
-import { flag, integer, list, oneOf, readEnvironment, text, type Values } from '../../gateway/runtime/environment.js';
+import {
+  flag,
+  integer,
+  list,
+  oneOf,
+  readEnvironment,
+  text,
+  type Values,
+} from '../../gateway/runtime/environment.js';
 
 /** Settings of the standalone system; everything else it decides by itself. */
 export const standaloneSettings = {
@@ -9,7 +17,10 @@ export const standaloneSettings = {
     default: 9464,
     max: 65_535,
   }),
-  demoPort: integer('TS_DEMO_PORT', 'port of the demo destination, 0 = any free', { default: 8088, max: 65_535 }),
+  demoPort: integer('TS_DEMO_PORT', 'port of the demo destination, 0 = any free', {
+    default: 8088,
+    max: 65_535,
+  }),
   dataDir: text('TS_DATA_DIR', 'folder of all data', '.data'),
   demo: flag('TS_DEMO', '0: no demo buyer, provider, device and destination', true),
   databaseUrl: text('TS_DATABASE_URL', 'use this Postgres instead of the embedded one', null),

@@ -30,7 +30,9 @@ export class DataFolder {
     this.#lock = join(this.path, 'standalone.pid');
     const pid = existsSync(this.#lock) ? Number(readFileSync(this.#lock, 'utf8')) : 0;
     if (pid > 0 && pid !== process.pid && isAlive(pid))
-      throw new Error(`already running in ${this.path} (process ${pid}): stop it, or set TS_DATA_DIR to another folder`);
+      throw new Error(
+        `already running in ${this.path} (process ${pid}): stop it, or set TS_DATA_DIR to another folder`,
+      );
     writeFileSync(this.#lock, String(process.pid));
     this.removeReadyFile();
   }

@@ -33,7 +33,11 @@ export async function seedDemo(options: {
 }): Promise<Demo> {
   const { apiUrl, secrets, save } = options;
   const { demo } = secrets;
-  const pool = createPool({ databaseUrl: options.databaseUrl, applicationName: 'standalone', connectionsMax: 1 });
+  const pool = createPool({
+    databaseUrl: options.databaseUrl,
+    applicationName: 'standalone',
+    connectionsMax: 1,
+  });
   try {
     const api = new Api(apiUrl);
     if (demo.adminUserId === undefined) {
@@ -68,7 +72,12 @@ export async function seedDemo(options: {
   }
 }
 
-async function signIn(pool: Queryable, secrets: Secrets, userId: string, role: 'user' | 'admin'): Promise<string> {
+async function signIn(
+  pool: Queryable,
+  secrets: Secrets,
+  userId: string,
+  role: 'user' | 'admin',
+): Promise<string> {
   const loginId = await insertLogin(pool, { userId, ip: '127.0.0.1', userAgent: 'standalone' });
   return issueAccessToken(secrets.jwtSecret, { userId, role, loginId, ttlS: TOKEN_TTL_S });
 }
@@ -89,7 +98,12 @@ async function makeBuyer(api: Api, adminToken: string): Promise<Demo['buyer']> {
     { buyer_id: id, amount: BUYER_CREDIT, reason: 'demo credit' },
     { 'idempotency-key': `demo-credit-${id}` },
   );
-  return { id, username: String(buyer.account), password: String(buyer.proxy_password), token: String(token.token) };
+  return {
+    id,
+    username: String(buyer.account),
+    password: String(buyer.proxy_password),
+    token: String(token.token),
+  };
 }
 
 async function makeDevice(
@@ -116,7 +130,12 @@ class Api {
     return this.#call(path, { method: 'GET' });
   }
 
-  post(path: string, token: string | null, body: object, headers: Record<string, string> = {}): Promise<Answer> {
+  post(
+    path: string,
+    token: string | null,
+    body: object,
+    headers: Record<string, string> = {},
+  ): Promise<Answer> {
     return this.#call(path, {
       method: 'POST',
       headers: {
@@ -131,7 +150,8 @@ class Api {
   async #call(path: string, request: RequestInit): Promise<Answer> {
     const response = await fetch(this.url + path, request);
     const answer = (await response.json()) as Answer;
-    if (!response.ok) throw new Error(`${path} answered ${response.status} ${String(answer.code)}: ${String(answer.detail)}`);
+    if (!response.ok)
+      throw new Error(`${path} answered ${response.status} ${String(answer.code)}: ${String(answer.detail)}`);
     return answer;
   }
 }

@@ -33,7 +33,9 @@ export class LiveBytes {
   async #poll(): Promise<void> {
     let now: GatewayStatus;
     try {
-      now = (await (await fetch(this.statusUrl, { signal: AbortSignal.timeout(POLL_MS) })).json()) as GatewayStatus;
+      now = (await (
+        await fetch(this.statusUrl, { signal: AbortSignal.timeout(POLL_MS) })
+      ).json()) as GatewayStatus;
     } catch {
       return; // the gateway is being started again: the next poll shows it
     }

@@ -208,7 +208,11 @@ function describe(ports: Ports, destination: DemoDestination | null, demo: Demo 
   };
 }
 
-function announce(say: (line: string) => void, system: ReturnType<typeof describe>, folder: DataFolder): void {
+function announce(
+  say: (line: string) => void,
+  system: ReturnType<typeof describe>,
+  folder: DataFolder,
+): void {
   say(`
 Traffic Share is running.
 

@@ -1,4 +1,4 @@
-import type { RouteParams } from '../buyers/username.js';
+import type { PackageRoute } from '../live/records.js';
 import { EU_EEA_COUNTRIES } from '../runtime/origin/countries.js';
 
 /** A device that hangs on this gateway, as far as choosing needs to know it. */
@@ -22,6 +22,35 @@ export interface Candidate {
   readonly status: 'sharing' | 'paused' | 'draining';
 }
 
+/** What the connection's username asks for; `RouteParams` of the buyers' stage fits it. */
+export interface RouteWish {
+  /** ISO 3166 alpha-2, upper case, or `EU`; null: any. */
+  readonly country: string | null;
+  /** Text in any case, as for `city` and `isp`. */
+  readonly state: string | null;
+  readonly city: string | null;
+  readonly asn: number | null;
+  readonly isp: string | null;
+  /** Name of the session that keeps its exit; null: exits rotate. */
+  readonly session: string | null;
+  /** Minutes an idle session keeps its exit. */
+  readonly ttlMinutes: number;
+  /** A lost exit is SESSION_LOST instead of being replaced. */
+  readonly strict: boolean;
+  readonly fallback: 'none' | 'country' | 'any';
+  readonly net: 'wifi' | 'mobile' | 'any';
+  /** Route through exactly this pulled package. */
+  readonly packageId: string | null;
+}
+
+/** For whom an exit is chosen; `BuyerAccess` of the buyers' stage fits it. */
+export interface AllocationBuyer {
+  readonly account: string;
+  readonly buyerId: string;
+  /** The pulled package that the username names; null: none. */
+  readonly packageRoute: PackageRoute | null;
+}
+
 /** What a device must fit; null and `any` are open. Text is lower case. */
 export interface Place {
   /** `EU` stands for any country of the EU/EEA. */
@@ -37,14 +66,14 @@ export interface Place {
  * The places to try, best first: what was asked for, then what `fallback` allows. `net` is not a place: it holds in
  * every one.
  */
-export function placesOf(params: RouteParams): Place[] {
-  const { country, asn, net, fallback } = params;
+export function placesOf(wish: RouteWish): Place[] {
+  const { country, asn, net, fallback } = wish;
   const asked: Place = {
     country,
-    state: params.state?.toLowerCase() ?? null,
-    city: params.city?.toLowerCase() ?? null,
+    state: wish.state?.toLowerCase() ?? null,
+    city: wish.city?.toLowerCase() ?? null,
     asn,
-    isp: params.isp?.toLowerCase() ?? null,
+    isp: wish.isp?.toLowerCase() ?? null,
     net,
   };
   const places = [asked];

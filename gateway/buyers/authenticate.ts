@@ -1,7 +1,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { ProxyFailure } from '../errors.js';
 import type { PackageRoute } from '../live/records.js';
-import { plainAddress } from './client-addresses.js';
+import { plainAddress } from '../runtime/addresses.js';
 import type { AccountEntry, BuyerAccess, BuyerDirectory } from './directory.js';
 import type { RouteParams } from './username.js';
 

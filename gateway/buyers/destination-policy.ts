@@ -1,7 +1,7 @@
 import { parseHost } from '../../agent-protocol/address.js';
 import type { ProxyFailure } from '../errors.js';
 import type { LiveSettings } from '../live/records.js';
-import { AddressSet } from './client-addresses.js';
+import { AddressSet } from '../runtime/addresses.js';
 import type { BuyerAccess } from './directory.js';
 
 /** Open to every buyer. */

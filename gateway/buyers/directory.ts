@@ -1,9 +1,9 @@
 import type { LiveRedis } from '../live/connection.js';
 import type { AccountSnapshot, PackageRoute } from '../live/records.js';
 import { readAccount, readBalance, readPackageRoute, readReady } from '../live/store.js';
+import { AddressSet } from '../runtime/addresses.js';
 import type { Clock } from '../runtime/clock.js';
 import type { Log } from '../runtime/logging.js';
-import { AddressSet } from './client-addresses.js';
 
 /** A snapshot made ready for use: hashes as bytes, address lists compiled. Immutable; a refresh makes a new one. */
 export interface AccountEntry {

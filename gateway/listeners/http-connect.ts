@@ -1,4 +1,4 @@
-import { type ProxyFailure, httpRefusalBytes } from '../errors.js';
+import { httpRefusalBytes, type ProxyFailure } from '../errors.js';
 import type { ClientConnection } from './client-connection.js';
 import type { Connected } from './connect-pipeline.js';
 import { newRequestId, readBasicCredentials } from './credentials.js';

@@ -5,8 +5,8 @@ import {
   request,
   type ServerResponse,
 } from 'node:http';
-import type { Duplex } from 'node:stream';
 import { pipeline as pipe } from 'node:stream';
+import { SocketDuplex } from '../../agent-protocol/socket-duplex.js';
 import type { ProxyFailure } from '../errors.js';
 import type { Authenticated, ProxyPipeline } from './connect-pipeline.js';
 import type { AbsoluteTarget } from './destination.js';
@@ -61,6 +61,13 @@ export function requestToOrigin(
   return upstream;
 }
 
+export interface ExchangeOptions extends ExchangeContext {
+  /** The client waits for `100 Continue`. */
+  expectContinue: boolean;
+  /** Time the rest of an upload is read when the answer was there before it, ms. */
+  lingerTimeoutMs: number;
+}
+
 /**
  * Forwards one request and its answer, bodies streamed, framing renewed on each side. A failure before the answer's
  * head goes to `refuse`; after it, the client's connection is reset so that a cut answer can not pass for a whole one.
@@ -69,100 +76,119 @@ export function exchangeWithOrigin(
   req: IncomingMessage,
   res: ServerResponse,
   forward: ForwardRequest,
-  context: ExchangeContext & {
-    /** The client waits for `100 Continue`. */
-    expectContinue: boolean;
-    /** Time the rest of an upload is read when the answer was there before it, ms. */
-    lingerTimeoutMs: number;
-  },
+  options: ExchangeOptions,
 ): void {
-  const method = req.method ?? 'GET';
-  const chunked = headerValue(req.rawHeaders, 'transfer-encoding') !== null;
-  const length = headerValue(req.rawHeaders, 'content-length');
-  const hasBody = chunked || Number(length ?? 0) > 0;
-  const headers = headersForOrigin(req.rawHeaders, forward.authority, { upgrade: false, chunked });
-  if (!chunked && length === null && !USUALLY_WITHOUT_BODY.has(method)) headers.push('Content-Length', '0');
-  let upstream: ClientRequest;
-  let continued = false;
-  let answer: IncomingMessage | null = null;
+  new Exchange(req, res, forward, options);
+}
 
-  function send(mayRepeat: boolean): void {
-    upstream = requestToOrigin(req, forward, context, headers);
-    if (context.expectContinue) {
-      upstream.on('continue', () => {
-        continued = true;
-        if (!res.headersSent) res.writeContinue();
+class Exchange {
+  readonly #req: IncomingMessage;
+  readonly #res: ServerResponse;
+  readonly #forward: ForwardRequest;
+  readonly #options: ExchangeOptions;
+  readonly #headers: string[];
+  readonly #hasBody: boolean;
+  #upstream: ClientRequest;
+  #answer: IncomingMessage | null = null;
+  #continued = false;
+
+  constructor(req: IncomingMessage, res: ServerResponse, forward: ForwardRequest, options: ExchangeOptions) {
+    this.#req = req;
+    this.#res = res;
+    this.#forward = forward;
+    this.#options = options;
+    const chunked = headerValue(req.rawHeaders, 'transfer-encoding') !== null;
+    const length = headerValue(req.rawHeaders, 'content-length');
+    this.#hasBody = chunked || Number(length ?? 0) > 0;
+    this.#headers = headersForOrigin(req.rawHeaders, forward.authority, { upgrade: false, chunked });
+    if (!chunked && length === null && !USUALLY_WITHOUT_BODY.has(req.method ?? ''))
+      this.#headers.push('Content-Length', '0');
+
+    this.#upstream = this.#send(true);
+    res.once('close', () => this.#onClientDone());
+    if (!this.#hasBody) return;
+    this.#upstream.flushHeaders();
+    if (chunked) {
+      req.once('end', () => {
+        const trailers = passableTrailers(req.rawTrailers);
+        if (trailers.length > 0) this.#upstream.addTrailers(trailers);
       });
     }
+    req.pipe(this.#upstream);
+  }
+
+  #send(mayRepeat: boolean): ClientRequest {
+    const req = this.#req;
+    const res = this.#res;
+    const upstream = requestToOrigin(req, this.#forward, this.#options, this.#headers);
     upstream.on('information', (info) => {
-      if (info.statusCode === 100 || res.headersSent || req.httpVersionMinor === 0) return;
+      if (res.headersSent || req.httpVersionMinor === 0) return;
+      if (info.statusCode === 100) {
+        if (this.#options.expectContinue && !this.#continued) res.writeContinue();
+        this.#continued = true;
+        return;
+      }
       const kept = headersForClient(info.rawHeaders, { upgrade: false, chunked: false });
       res.socket?.write(headBytes(info.statusCode, info.statusMessage, kept));
     });
-    upstream.on('response', (response) => {
-      answer = response;
-      if (!forwardAnswer(response)) fail({ ok: false, code: 'PEER_DROPPED', detail: 'response' });
+    upstream.on('response', (answer) => {
+      this.#answer = answer;
+      if (!this.#forwardAnswer(answer)) this.#fail({ ok: false, code: 'PEER_DROPPED', detail: 'response' });
     });
     upstream.on('error', (error) => {
-      if (res.headersSent || res.destroyed || answer) return;
-      if (mayRepeat && upstream.reusedSocket && !hasBody && IDEMPOTENT.has(method)) return send(false);
-      fail(failureOf(error));
+      if (res.headersSent || res.destroyed || this.#answer) return;
+      const repeats =
+        mayRepeat && upstream.reusedSocket && !this.#hasBody && IDEMPOTENT.has(req.method ?? '');
+      if (repeats) this.#upstream = this.#send(false);
+      else this.#fail(failureOf(error));
     });
+    if (!this.#hasBody) upstream.end();
+    return upstream;
   }
 
-  function forwardAnswer(response: IncomingMessage): boolean {
-    const status = response.statusCode ?? 0;
-    const coding = headerValue(response.rawHeaders, 'transfer-encoding');
+  /** False when the answer is nothing to pass on. */
+  #forwardAnswer(answer: IncomingMessage): boolean {
+    const req = this.#req;
+    const res = this.#res;
+    const status = answer.statusCode ?? 0;
+    const coding = headerValue(answer.rawHeaders, 'transfer-encoding');
     if (coding !== null && coding.toLowerCase() !== 'chunked') return false;
-    const keepChunks = coding !== null && req.httpVersionMinor === 1 && status !== 204 && status !== 304;
-    const answerHeaders = headersForClient(response.rawHeaders, { upgrade: false, chunked: keepChunks });
-    const exit = context.agent.exitOf(upstream.socket);
-    answerHeaders.push(...successHeaders(exit, forward.requestId));
+    const chunked = coding !== null && req.httpVersionMinor === 1 && status !== 204 && status !== 304;
+    const headers = headersForClient(answer.rawHeaders, { upgrade: false, chunked });
+    headers.push(
+      ...successHeaders(this.#options.agent.exitOf(this.#upstream.socket), this.#forward.requestId),
+    );
     // A client that was not told to continue may send its body or not: the next request could not be told from it.
-    if (context.expectContinue && !continued) answerHeaders.push('Connection', 'close');
+    if (this.#options.expectContinue && !this.#continued) headers.push('Connection', 'close');
     res.sendDate = false;
     try {
-      res.writeHead(status, response.statusMessage ?? '', answerHeaders);
+      res.writeHead(status, answer.statusMessage ?? '', headers);
     } catch {
       return false; // a reason phrase that HTTP does not allow
     }
-    if (keepChunks) {
-      response.once('end', () => {
-        const trailers = passableTrailers(response.rawTrailers);
+    if (chunked) {
+      answer.once('end', () => {
+        const trailers = passableTrailers(answer.rawTrailers);
         if (trailers.length > 0) res.addTrailers(trailers);
       });
     }
-    response.once('error', () => resetConnection(req.socket));
-    pipe(response, res, () => {});
+    answer.once('error', () => resetConnection(req.socket));
+    pipe(answer, res, () => {});
     return true;
   }
 
-  function fail(failure: ProxyFailure): void {
-    upstream.destroy();
-    req.unpipe(upstream);
-    req.resume();
-    context.refuse(failure);
+  #fail(failure: ProxyFailure): void {
+    this.#upstream.destroy();
+    this.#req.unpipe();
+    this.#options.refuse(failure);
   }
 
-  send(true);
-  res.once('close', () => {
-    if (answer?.complete && req.complete) return;
-    upstream.destroy();
-    req.unpipe(upstream);
-    discardBody(req, context.lingerTimeoutMs);
-  });
-  if (!hasBody) {
-    upstream!.end();
-    return;
+  #onClientDone(): void {
+    if (this.#answer?.complete && this.#req.complete) return;
+    this.#upstream.destroy();
+    this.#req.unpipe();
+    discardBody(this.#req, this.#options.lingerTimeoutMs);
   }
-  upstream!.flushHeaders();
-  if (chunked) {
-    req.once('end', () => {
-      const trailers = passableTrailers(req.rawTrailers);
-      if (trailers.length > 0) upstream.addTrailers(trailers);
-    });
-  }
-  req.pipe(upstream!);
 }
 
 /**
@@ -192,7 +218,6 @@ export function headBytes(status: number, reason: string, headers: readonly stri
 }
 
 /** Ends the connection with RST where that is possible: without it, an answer without length would seem complete. */
-export function resetConnection(socket: Duplex): void {
-  if ('resetAndDestroy' in socket && typeof socket.resetAndDestroy === 'function') socket.resetAndDestroy();
-  else socket.destroy();
+function resetConnection(socket: unknown): void {
+  if (socket instanceof SocketDuplex) socket.raw.reset();
 }

@@ -1,14 +1,15 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
+import type { RawSocket } from '../../agent-protocol/raw-socket.js';
+import type { SocketDuplex } from '../../agent-protocol/socket-duplex.js';
 import { httpRefusal, httpRefusalBytes, type ProxyFailure, proxyErrors } from '../errors.js';
 import type { Authenticated } from './connect-pipeline.js';
 import { newRequestId, readBasicCredentials } from './credentials.js';
-import { ECHO_HOST, readAbsoluteTarget, readAuthority } from './destination.js';
+import { ECHO_HOST, readAbsoluteTarget } from './destination.js';
 import { sendEcho } from './echo.js';
-import { successHeaders } from './http-connect.js';
-import { discardBody, exchangeWithOrigin, type ForwardRequest, headBytes } from './http-exchange.js';
+import { discardBody, exchangeWithOrigin, type ForwardRequest } from './http-exchange.js';
 import { checkFraming, headerValue } from './http-head.js';
-import { joinStreams, upgradeAtOrigin } from './http-upgrade.js';
+import { upgradeAtOrigin } from './http-upgrade.js';
 import type { ListenerContext } from './open-destination.js';
 import { OriginAgent } from './origin-agent.js';
 
@@ -25,11 +26,13 @@ export interface HttpForwarderSettings {
   pipelinedMax: number;
   /** Idle streams one connection keeps per origin; above it a stream is closed after its response. */
   idleStreamsMax: number;
+  /** Takes a connection back on which CONNECT follows plain requests; `unread` begins with its head. */
+  onConnect(socket: RawSocket, clientAddress: string, unread: Buffer): void;
 }
 
 /** One client connection in the forwarder. */
 interface ForwardConnection {
-  socket: Duplex;
+  socket: SocketDuplex;
   clientAddress: string;
   agent: OriginAgent;
   /** The latest request's end: the next one starts after it, so that answers and effects keep their order. */
@@ -73,7 +76,7 @@ export class HttpForwarder {
   }
 
   /** Takes a connection whose unread bytes begin with a request head. Lives until the socket closes. */
-  serve(socket: Duplex, clientAddress: string): void {
+  serve(socket: SocketDuplex, clientAddress: string): void {
     const connection: ForwardConnection = {
       socket,
       clientAddress,
@@ -86,12 +89,8 @@ export class HttpForwarder {
     };
     this.#connections.set(socket, connection);
     socket.on('error', () => {});
-    socket.once('close', () => {
-      this.#connections.delete(socket);
-      if (connection.idleTimer) clearTimeout(connection.idleTimer);
-      connection.agent.destroy();
-    });
-    this.#startIdleTimer(connection);
+    socket.once('close', () => this.#forget(connection));
+    this.#startIdleTimer(connection, this.#settings.keepAliveTimeoutMs);
     this.#server.emit('connection', socket);
   }
 
@@ -101,19 +100,26 @@ export class HttpForwarder {
     for (const [socket, connection] of this.#connections) if (connection.waiting === 0) socket.destroy();
   }
 
-  #startIdleTimer(connection: ForwardConnection): void {
+  #forget(connection: ForwardConnection): void {
+    this.#connections.delete(connection.socket);
+    if (connection.idleTimer) clearTimeout(connection.idleTimer);
+    connection.agent.destroy();
+  }
+
+  #startIdleTimer(connection: ForwardConnection, timeoutMs: number): void {
     const { socket } = connection;
-    connection.idleTimer = setTimeout(() => socket.destroy(), this.#settings.keepAliveTimeoutMs);
+    connection.idleTimer = setTimeout(() => socket.destroy(), timeoutMs);
   }
 
   /** Does the work after that of the requests before it on the connection. */
-  #queue(req: IncomingMessage, work: (connection: ForwardConnection) => Promise<void>): void {
+  #queue(req: IncomingMessage, work: (connection: ForwardConnection) => Promise<void> | void): void {
     const connection = this.#connections.get(req.socket);
     if (!connection) {
       req.socket.destroy();
       return;
     }
     const { socket } = connection;
+    const { keepAliveTimeoutMs, lingerTimeoutMs } = this.#settings;
     if (connection.idleTimer) clearTimeout(connection.idleTimer);
     connection.idleTimer = null;
     connection.waiting += 1;
@@ -130,7 +136,7 @@ export class HttpForwarder {
         if (connection.waiting === this.#settings.pipelinedMax - 1) socket.resume();
         if (connection.waiting > 0 || socket.destroyed || connection.detached) return;
         if (this.#draining) socket.destroy();
-        else this.#startIdleTimer(connection);
+        else this.#startIdleTimer(connection, socket.writableEnded ? lingerTimeoutMs : keepAliveTimeoutMs);
       });
   }
 
@@ -175,8 +181,7 @@ export class HttpForwarder {
     const { socket, agent } = connection;
     if (headerValue(req.rawHeaders, 'upgrade')?.toLowerCase() !== 'websocket') {
       // Some clients offer h2c with each request: an origin reached through a proxy need not take it up.
-      const withoutUpgrade = headBytesOfRequest(req, 'upgrade');
-      socket.unshift(Buffer.concat([withoutUpgrade, head]));
+      socket.unshift(Buffer.concat([requestHeadBytes(req, 'upgrade'), head]));
       this.#server.emit('connection', socket);
       return;
     }
@@ -196,20 +201,13 @@ export class HttpForwarder {
     });
   }
 
-  /** CONNECT on a connection that plain requests were sent on before; rare, so it goes without the fast path. */
-  async #connect(connection: ForwardConnection, req: IncomingMessage, head: Buffer): Promise<void> {
-    const { socket } = connection;
+  /** CONNECT on a connection that plain requests were sent on before: goes back to where CONNECT is served. */
+  #connect(connection: ForwardConnection, req: IncomingMessage, head: Buffer): void {
+    const { socket, clientAddress } = connection;
     connection.detached = true;
-    const requestId = newRequestId();
-    const login = await this.#login(connection, req);
-    const destination = readAuthority(req.url ?? '', null);
-    const failure = !login.ok ? login : destination ? null : badParam('target');
-    if (!login.ok || !destination) return this.#refuseDetached(connection, failure as Refusal, requestId);
-    const connected = await this.#context.pipeline.connect(login.auth, destination);
-    if (!connected.ok) return this.#refuseDetached(connection, connected, requestId);
-    if (socket.destroyed) return connected.abandon();
-    socket.write(headBytes(200, 'Connection established', successHeaders(connected.exit, requestId)));
-    joinStreams(socket, connected.duplex(), head);
+    this.#forget(connection);
+    const unread = socket.release();
+    this.#settings.onConnect(socket.raw, clientAddress, Buffer.concat([requestHeadBytes(req), head, unread]));
   }
 
   /** Who asks for what, or why not. */
@@ -228,7 +226,6 @@ export class HttpForwarder {
     connection: ForwardConnection,
     req: IncomingMessage,
   ): Promise<{ ok: true; auth: Authenticated; route: string } | Refusal> {
-    if (this.#draining) return { ok: false, code: 'DRAINING' };
     const unsound = checkFraming({
       method: req.method ?? '',
       target: req.url ?? '',
@@ -305,8 +302,8 @@ function closesConnection(failure: Refusal, req: IncomingMessage, expectContinue
   return !(failure.mayRetry || fault === 'destination' || fault === 'device' || !req.complete);
 }
 
-/** The request's head again, as it came, but for one header. */
-function headBytesOfRequest(req: IncomingMessage, without: string): Buffer {
+/** The request's head again, as it came but for the header `without`. */
+function requestHeadBytes(req: IncomingMessage, without?: string): Buffer {
   let head = `${req.method} ${req.url} HTTP/${req.httpVersion}\r\n`;
   for (let i = 0; i < req.rawHeaders.length; i += 2)
     if (req.rawHeaders[i]?.toLowerCase() !== without)

@@ -48,7 +48,7 @@ export class HttpHeadParser {
         const emptyLine = this.#lineStart === i - 1;
         this.#lineStart = i + 1;
         if (!emptyLine) continue;
-        if (this.#start < i - 1) return parseLines(bytes.latin1Slice(this.#start, i - 1), i + 1);
+        if (this.#start < i - 1) return parseLines(bytes.toString('latin1', this.#start, i - 1), i + 1);
         this.#start = i + 1;
       } else if (i > 0 && bytes[i - 1] === CR) return bad('head');
     }

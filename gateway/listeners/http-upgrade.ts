@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http';
-import type { Duplex } from 'node:stream';
+import { type Duplex, pipeline as pipe } from 'node:stream';
 import { successHeaders } from './http-connect.js';
 import {
   type ExchangeContext,
@@ -9,7 +9,6 @@ import {
   requestToOrigin,
 } from './http-exchange.js';
 import { headersForClient, headersForOrigin } from './http-headers.js';
-import { pipeline as pipe } from 'node:stream';
 
 /**
  * An upgrade (WebSocket) asked for in plain HTTP: forwards the request; when the origin switches, both sides are
@@ -39,9 +38,7 @@ export function upgradeAtOrigin(
     answered = true;
     const kept = headersForClient(response.rawHeaders, { upgrade: false, chunked: false });
     const status = response.statusCode ?? 0;
-    socket.write(
-      headBytes(status, response.statusMessage ?? '', [...kept, ...own(), 'Connection', 'close']),
-    );
+    socket.write(headBytes(status, response.statusMessage ?? '', [...kept, ...own(), 'Connection', 'close']));
     pipe(response, socket, () => socket.destroy());
   });
   upstream.on('error', (error) => {

@@ -1,5 +1,5 @@
-import type { Log } from '../runtime/logging.js';
 import type { ProxyFailure } from '../errors.js';
+import type { Log } from '../runtime/logging.js';
 import type { ClientConnection } from './client-connection.js';
 import type { Authenticated, Connected, ProxyPipeline } from './connect-pipeline.js';
 import { type Destination, ECHO_HOST } from './destination.js';

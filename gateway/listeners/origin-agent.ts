@@ -1,5 +1,4 @@
-import { Agent, type AgentOptions, type ClientRequestArgs } from 'node:http';
-import type { Socket } from 'node:net';
+import { Agent, type ClientRequestArgs } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { ProxyFailure } from '../errors.js';
 import type { Connected } from './connect-pipeline.js';
@@ -38,30 +37,28 @@ export class OriginAgent extends Agent {
     return (stream && this.#exits.get(stream)) ?? null;
   }
 
-  override getName(options?: AgentOptions & Partial<OriginRequestOptions>): string {
+  override getName(options?: { host?: unknown; port?: unknown; route?: unknown }): string {
     return `${options?.host}:${options?.port}:${options?.route}`;
   }
 
-  // node:http calls this when no idle stream of the name is there (documented; the types lag behind).
-  createConnection(
-    options: OriginRequestOptions,
-    done: (error: Error | null, socket?: Socket) => void,
+  override createConnection(
+    options: ClientRequestArgs,
+    done: (error: Error | null, stream: Duplex) => void = () => {},
   ): undefined {
-    options.openStream().then(
-      (connected) => {
-        if (!connected.ok) return done(new StreamRefused(connected));
-        if (this.#destroyed) {
-          connected.abandon();
-          return done(new Error('the client went away'));
-        }
-        const stream = connected.duplex();
-        this.#exits.set(stream, connected.exit);
-        // Between requests nobody else listens: an error must not end the process, an end must end the stream.
-        stream.on('error', () => {});
-        done(null, asSocket(stream));
-      },
-      (error: unknown) => done(error as Error),
-    );
+    const fail = done as (error: unknown) => void;
+    (options as OriginRequestOptions).openStream().then((connected) => {
+      if (!connected.ok) return fail(new StreamRefused(connected));
+      if (this.#destroyed) {
+        connected.abandon();
+        return fail(new Error('the client went away'));
+      }
+      const stream = connected.duplex();
+      this.#exits.set(stream, connected.exit);
+      // Between requests nobody else listens: an error then must not end the process.
+      stream.on('error', () => {});
+      done(null, withSocketMethods(stream));
+    }, fail);
+    return undefined;
   }
 
   override destroy(): void {
@@ -70,10 +67,9 @@ export class OriginAgent extends Agent {
   }
 }
 
-/** node:http calls a few methods of net.Socket; on a stream through a tunnel they mean nothing. */
-function asSocket(stream: Duplex): Socket {
-  const socket = stream as Socket;
-  for (const method of ['setKeepAlive', 'setNoDelay', 'setTimeout', 'ref', 'unref'] as const)
-    if (typeof socket[method] !== 'function') Object.assign(socket, { [method]: () => socket });
-  return socket;
+/** node:http calls a few methods of net.Socket; for a stream through a tunnel they may be missing and mean nothing. */
+function withSocketMethods(stream: Duplex): Duplex {
+  for (const method of ['setKeepAlive', 'setNoDelay', 'setTimeout', 'ref', 'unref'])
+    if (!(method in stream)) Object.assign(stream, { [method]: () => stream });
+  return stream;
 }

@@ -1,5 +1,5 @@
 import { type ProxyFailure, proxyErrors, SOCKS_REPLY, socksAuthBytes, socksReplyBytes } from '../errors.js';
-import type { ClientConnection } from './client-connection.js';
+import type { ClientConnection, Reading } from './client-connection.js';
 import { type ProxyCredentials, readUtf8 } from './credentials.js';
 import { type Destination, readHost } from './destination.js';
 import { type ListenerContext, openDestination } from './open-destination.js';
@@ -72,9 +72,6 @@ const ADDRESS_IPV4 = 1;
 const ADDRESS_NAME = 3;
 const ADDRESS_IPV6 = 4;
 
-/** What a reader made of the bytes so far: null wants more, else the value and how many bytes it took. */
-export type Reading<T> = { value: T; bytes: number } | null;
-
 /** The greeting's methods: version, count, methods. */
 export function readGreeting(bytes: Buffer): Reading<Buffer> {
   if (bytes.length < 2) return null;
@@ -129,4 +126,3 @@ function ipv6Text(address: Buffer): string {
   for (let i = 0; i < 16; i += 2) groups.push(address.readUInt16BE(i).toString(16));
   return groups.join(':');
 }
-

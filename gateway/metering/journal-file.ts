@@ -23,8 +23,6 @@ export interface JournalFile {
   truncate(sizeBytes: number): void;
   /** fdatasync: what was written before is on the disk when `done` is called without an error. */
   sync(done: (error: Error | null) => void): void;
-  /** The same, before it returns. Slow; only while starting and stopping. */
-  syncNow(): void;
   close(): void;
 }
 
@@ -72,7 +70,6 @@ export function openJournalFile(path: string, mode: 'r' | 'r+' = 'r+'): JournalF
     sizeBytes: () => fstatSync(fd).size,
     truncate: (sizeBytes) => ftruncateSync(fd, sizeBytes),
     sync: (done) => fdatasync(fd, done),
-    syncNow: () => fsyncSync(fd),
     close: () => closeSync(fd),
   };
 }

@@ -1,4 +1,5 @@
-import { existsSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
 import type { Clock } from '../runtime/clock.js';
 import type { Log } from '../runtime/logging.js';
@@ -96,11 +97,12 @@ export class Journal {
   #syncMsMax = 0;
 
   /**
-   * Opens the journal, creating it when there is none. Everything found in it belongs to processes that are gone:
+   * Opens the journal, creating it (and its folder) when there is none. Everything found in it belongs to processes that are gone:
    * it comes back in `replayed`, and slots of which neither copy is whole are set aside in a side file, never
    * guessed. Throws JournalError (see its codes) or what the file system throws.
    */
   static async open(options: JournalOptions): Promise<Journal> {
+    mkdirSync(dirname(options.path), { recursive: true, mode: 0o700 });
     const lock = await acquireLock(`${options.path}.lock`, options.settings.journalLockWatchMs);
     let file: JournalFile | null = null;
     try {

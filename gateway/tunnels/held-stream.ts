@@ -1,5 +1,5 @@
-import type { MuxStream, StreamHandler } from '../../agent-protocol/stream.js';
 import type { DialCode } from '../../agent-protocol/control.js';
+import type { MuxStream, StreamHandler } from '../../agent-protocol/stream.js';
 
 /**
  * Handler of a stream from OPEN until the relay takes it over. A destination that speaks first (SSH, SMTP) may send

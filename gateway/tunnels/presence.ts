@@ -1,7 +1,12 @@
 import type { LiveRedis } from '../live/connection.js';
 import { PRESENCE_TTL_MS } from '../live/keys.js';
 import type { DevicePresence, GatewayPresence } from '../live/records.js';
-import { deleteGatewayPresence, deletePresence, writeGatewayPresence, writePresences } from '../live/store.js';
+import {
+  deleteGatewayPresence,
+  deletePresence,
+  writeGatewayPresence,
+  writePresences,
+} from '../live/store.js';
 import type { Clock } from '../runtime/clock.js';
 import type { Log } from '../runtime/logging.js';
 import type { TunnelRegistry } from './registry.js';

@@ -1,36 +1,24 @@
 import type { Tunnel } from './tunnel.js';
 
-/**
- * The devices connected to this gateway, one tunnel a device: the newest replaces the one before. Indexed by country,
- * so that choosing among many devices does not look at all of them.
- */
+/** Who wants to know of devices that come and go. */
+export interface TunnelWatcher {
+  onTunnel(tunnel: Tunnel): void;
+  /** Its `status` or network type changed. */
+  onTunnelChanged(tunnel: Tunnel): void;
+  onTunnelGone(tunnel: Tunnel): void;
+}
+
+/** The devices connected to this gateway, one tunnel a device: the newest replaces the one before. */
 export class TunnelRegistry {
   readonly #byDevice = new Map<string, Tunnel>();
-  readonly #byCountry = new Map<string, Set<Tunnel>>();
+  readonly #watchers: TunnelWatcher[] = [];
+
+  watch(watcher: TunnelWatcher): void {
+    this.#watchers.push(watcher);
+  }
 
   get size(): number {
     return this.#byDevice.size;
-  }
-
-  /** Adds a tunnel; returns the one it replaces, which the caller closes. */
-  add(tunnel: Tunnel): Tunnel | null {
-    const replaced = this.#byDevice.get(tunnel.deviceId) ?? null;
-    if (replaced) this.remove(replaced);
-    this.#byDevice.set(tunnel.deviceId, tunnel);
-    const inCountry = this.#byCountry.get(tunnel.country);
-    if (inCountry) inCountry.add(tunnel);
-    else this.#byCountry.set(tunnel.country, new Set([tunnel]));
-    return replaced;
-  }
-
-  /** Removes this very tunnel; false when it had been replaced already. */
-  remove(tunnel: Tunnel): boolean {
-    if (this.#byDevice.get(tunnel.deviceId) !== tunnel) return false;
-    this.#byDevice.delete(tunnel.deviceId);
-    const inCountry = this.#byCountry.get(tunnel.country);
-    inCountry?.delete(tunnel);
-    if (inCountry?.size === 0) this.#byCountry.delete(tunnel.country);
-    return true;
   }
 
   byDevice(deviceId: string): Tunnel | undefined {
@@ -41,11 +29,32 @@ export class TunnelRegistry {
     return this.#byDevice.values();
   }
 
-  inCountry(country: string): Iterable<Tunnel> {
-    return this.#byCountry.get(country) ?? [];
+  /** Adds a tunnel. One of the same device is replaced: told so, and closed with its streams. */
+  add(tunnel: Tunnel): void {
+    const replaced = this.#byDevice.get(tunnel.deviceId);
+    if (replaced) {
+      this.remove(replaced);
+      replaced.mux.close({ code: 'replaced', reason: 'the device opened another tunnel' });
+    }
+    this.#byDevice.set(tunnel.deviceId, tunnel);
+    for (const watcher of this.#watchers) watcher.onTunnel(tunnel);
   }
 
-  countries(): IterableIterator<string> {
-    return this.#byCountry.keys();
+  /** Removes this very tunnel; nothing happens when another one of its device has taken its place. */
+  remove(tunnel: Tunnel): void {
+    if (this.#byDevice.get(tunnel.deviceId) !== tunnel) return;
+    this.#byDevice.delete(tunnel.deviceId);
+    for (const watcher of this.#watchers) watcher.onTunnelGone(tunnel);
+  }
+
+  changed(tunnel: Tunnel): void {
+    if (this.#byDevice.get(tunnel.deviceId) !== tunnel) return;
+    for (const watcher of this.#watchers) watcher.onTunnelChanged(tunnel);
+  }
+
+  /** Ends every tunnel of a traffic session; the devices must not come back with it. */
+  closeSession(sessionId: string, code: 'stopped' | 'consent_withdrawn' | 'banned'): void {
+    for (const tunnel of [...this.#byDevice.values()])
+      if (tunnel.sessionId === sessionId) tunnel.mux.close({ code, reason: 'the traffic session ended' });
   }
 }

@@ -83,42 +83,50 @@ async function bookedDown(): Promise<number> {
   return usage.total?.bytes_down ?? 0;
 }
 
-t.test('device killed mid-transfer: the buyer is reset within a second, nothing is lost from the count', async (t) => {
-  const before = await bookedDown();
-  const stream = await midTransfer();
-  const end = ended(stream.socket);
-  const [agent] = system.childPids('agent-protocol/agent/main.js');
-  process.kill(agent as number, 'SIGKILL');
-  t.equal(await end, 'reset');
-  t.ok((await untilServing(10_000)) <= 10_000, 'the device is back and serves');
-  const sessions = (await system.api('/api/sessions', system.file.provider.access_token)) as { items: unknown[] };
-  t.equal(sessions.items.length, 1, 'it went on with the same traffic session');
-  const { bytesDown } = await system.status();
-  let booked = 0;
-  for (let tries = 0; tries < 100 && booked < bytesDown; tries++) {
-    await delay(50);
-    booked = await bookedDown();
-  }
-  t.ok(booked - before >= stream.received, `booked ${booked - before}, received ${stream.received}`);
-});
+t.test(
+  'device killed mid-transfer: the buyer is reset within a second, nothing is lost from the count',
+  async (t) => {
+    const before = await bookedDown();
+    const stream = await midTransfer();
+    const end = ended(stream.socket);
+    const [agent] = system.childPids('agent-protocol/agent/main.js');
+    process.kill(agent as number, 'SIGKILL');
+    t.equal(await end, 'reset');
+    t.ok((await untilServing(10_000)) <= 10_000, 'the device is back and serves');
+    const sessions = (await system.api('/api/sessions', system.file.provider.access_token)) as {
+      items: unknown[];
+    };
+    t.equal(sessions.items.length, 1, 'it went on with the same traffic session');
+    const { bytesDown } = await system.status();
+    let booked = 0;
+    for (let tries = 0; tries < 100 && booked < bytesDown; tries++) {
+      await delay(50);
+      booked = await bookedDown();
+    }
+    t.ok(booked - before >= stream.received, `booked ${booked - before}, received ${stream.received}`);
+  },
+);
 
-t.test('gateway killed mid-transfer and started again: device back within 10 s, counts survive', async (t) => {
-  await delay(1_000);
-  const before = await bookedDown();
-  const stream = await midTransfer();
-  const end = ended(stream.socket);
-  const [gateway] = system.childPids('gateway/main.js');
-  process.kill(gateway as number, 'SIGKILL');
-  t.not(await end, 'late');
-  const backMs = await untilServing(10_000);
-  t.ok(backMs <= 10_000, `serving again after ${Math.round(backMs)} ms`);
-  let booked = 0;
-  for (let tries = 0; tries < 100 && booked < before + stream.received; tries++) {
-    await delay(50);
-    booked = await bookedDown();
-  }
-  t.ok(booked - before >= stream.received, `booked ${booked - before} ≥ received ${stream.received}`);
-});
+t.test(
+  'gateway killed mid-transfer and started again: device back within 10 s, counts survive',
+  async (t) => {
+    await delay(1_000);
+    const before = await bookedDown();
+    const stream = await midTransfer();
+    const end = ended(stream.socket);
+    const [gateway] = system.childPids('gateway/main.js');
+    process.kill(gateway as number, 'SIGKILL');
+    t.not(await end, 'late');
+    const backMs = await untilServing(10_000);
+    t.ok(backMs <= 10_000, `serving again after ${Math.round(backMs)} ms`);
+    let booked = 0;
+    for (let tries = 0; tries < 100 && booked < before + stream.received; tries++) {
+      await delay(50);
+      booked = await bookedDown();
+    }
+    t.ok(booked - before >= stream.received, `booked ${booked - before} ≥ received ${stream.received}`);
+  },
+);
 
 t.test('no device: NO_PEER until it is back', async (t) => {
   const { reply, socket } = await open(`${system.file.buyer.username}-country-se`);

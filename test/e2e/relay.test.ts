@@ -1,13 +1,13 @@
 /** A byte from a buyer's socket through a device and back, counted, settled and visible as money. */
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
+import { get } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { HttpsProxyAgent } from 'https-proxy-agent';
 import { SocksProxyAgent } from 'socks-proxy-agent';
 import t from 'tap';
-import { request as undiciRequest, ProxyAgent } from 'undici';
-import { get } from 'node:http';
+import { ProxyAgent, request as undiciRequest } from 'undici';
 import { type Destination, startHttpDestination, startTcpDestination } from '../helpers/destination.js';
 import { freePort } from '../helpers/services.js';
 import { socksConnect } from '../helpers/socks-client.js';
@@ -111,7 +111,8 @@ async function collect(socket: Socket): Promise<{ bytes: number; sha256: string;
 interface Usage {
   total: { bytes_up: number; bytes_down: number; charged: string };
 }
-const usage = async () => (await system.api('/api/buyer/me/usage', system.file.buyer.token)) as unknown as Usage;
+const usage = async () =>
+  (await system.api('/api/buyer/me/usage', system.file.buyer.token)) as unknown as Usage;
 const micros = (amount: unknown) => BigInt(String(amount).replace('.', ''));
 
 /** Waits until what was relayed is booked: the gateway has nothing unsettled in motion. */
@@ -119,7 +120,8 @@ async function untilBooked(up: number, down: number): Promise<Usage> {
   for (let tries = 0; ; tries++) {
     const now = await usage();
     if (now.total.bytes_up >= up && now.total.bytes_down >= down) return now;
-    if (tries > 100) throw new Error(`booked ${now.total.bytes_up} up ${now.total.bytes_down} down, not ${up} ${down}`);
+    if (tries > 100)
+      throw new Error(`booked ${now.total.bytes_up} up ${now.total.bytes_down} down, not ${up} ${down}`);
     await delay(50);
   }
 }
@@ -136,7 +138,11 @@ t.test('every kind of client; usage and money to the byte', async (t) => {
   const port = system.file.proxy_port;
   const url = `http://127.0.0.1:${FIXED.http}/hello`;
 
-  const tunnelled = new ProxyAgent({ uri: `http://127.0.0.1:${port}`, token: basic(username, password), proxyTunnel: true });
+  const tunnelled = new ProxyAgent({
+    uri: `http://127.0.0.1:${port}`,
+    token: basic(username, password),
+    proxyTunnel: true,
+  });
   const one = await undiciRequest(url, { dispatcher: tunnelled, method: 'POST', body: 'x'.repeat(10_000) });
   t.equal(await one.body.text(), 'POST /hello 10000', 'undici by CONNECT');
   await tunnelled.close();
@@ -158,7 +164,11 @@ t.test('every kind of client; usage and money to the byte', async (t) => {
     agent.destroy();
   }
 
-  const forwarded = new ProxyAgent({ uri: `http://127.0.0.1:${port}`, token: basic(username, password), proxyTunnel: false });
+  const forwarded = new ProxyAgent({
+    uri: `http://127.0.0.1:${port}`,
+    token: basic(username, password),
+    proxyTunnel: false,
+  });
   const two = await undiciRequest(url, { dispatcher: forwarded });
   t.equal(await two.body.text(), 'GET /hello 0', 'undici by plain HTTP');
   await forwarded.close();
@@ -176,7 +186,10 @@ t.test('every kind of client; usage and money to the byte', async (t) => {
   const total = BigInt(after.total.bytes_up + after.total.bytes_down);
   const earned = (total * micros(price.price_per_gb)) / 10n ** 9n;
   const lifetime = micros(provider.lifetime);
-  t.ok(lifetime <= earned && earned - lifetime <= 2n, `provider earned ${lifetime} of ${earned} micro-dollars`);
+  t.ok(
+    lifetime <= earned && earned - lifetime <= 2n,
+    `provider earned ${lifetime} of ${earned} micro-dollars`,
+  );
   t.ok(micros(provider.available) >= micros(before.provider.available), 'the balance grew');
   t.equal(
     micros(before.buyer.available) - micros(buyer.available),
@@ -248,14 +261,31 @@ t.test('each failure has its code, in HTTP and in SOCKS5', async (t) => {
   }> = [
     { name: 'wrong password', pass: 'wrong', http: '407 AUTH_FAILED', socks: { auth: 1 } },
     { name: 'unknown account', user: 'nobody', http: '407 AUTH_FAILED', socks: { auth: 1 } },
-    { name: 'unknown parameter', user: `${username}-colour-red`, http: '400 BAD_PARAM colour', socks: { auth: 4 } },
+    {
+      name: 'unknown parameter',
+      user: `${username}-colour-red`,
+      http: '400 BAD_PARAM colour',
+      socks: { auth: 4 },
+    },
     { name: 'bad value', user: `${username}-country-xyz`, http: '400 BAD_PARAM country', socks: { auth: 4 } },
     { name: 'no device there', user: `${username}-country-de`, http: '503 NO_PEER', socks: { reply: 3 } },
-    ...['127.0.0.1', '10.0.0.1', '169.254.169.254', '[::1]', '[::ffff:127.0.0.1]', '2130706433', 'localhost'].map(
-      (host) => ({ name: host, host, port: 80, http: '403 IP_PROHIBITED', socks: { reply: 2 } }),
-    ),
+    ...[
+      '127.0.0.1',
+      '10.0.0.1',
+      '169.254.169.254',
+      '[::1]',
+      '[::ffff:127.0.0.1]',
+      '2130706433',
+      'localhost',
+    ].map((host) => ({ name: host, host, port: 80, http: '403 IP_PROHIBITED', socks: { reply: 2 } })),
     { name: 'mail port', host: '93.184.216.34', port: 25, http: '403 PORT_BLOCKED', socks: { reply: 2 } },
-    { name: 'unresolvable', host: 'no-such-name.invalid', port: 80, http: '502 DNS_FAIL', socks: { reply: 4 } },
+    {
+      name: 'unresolvable',
+      host: 'no-such-name.invalid',
+      port: 80,
+      http: '502 DNS_FAIL',
+      socks: { reply: 4 },
+    },
     { name: 'refused', port: FIXED.refused, http: '502 REFUSED', socks: { reply: 5 } },
   ];
   const bytesBefore = await system.status();

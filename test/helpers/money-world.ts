@@ -2,8 +2,11 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import type pg from 'pg';
 import { createPool } from '../../control-plane/db/pool.js';
+import { connectLive, type LiveRedis } from '../../gateway/live/connection.js';
+import type { MeterReport } from '../../gateway/live/records.js';
+import { silentLog } from '../../gateway/runtime/logging.js';
 import { projectPath } from '../../gateway/runtime/project-path.js';
-import { startPostgres } from './services.js';
+import { startPostgres, startRedis } from './services.js';
 
 interface Teardown {
   teardown(fn: () => unknown): unknown;
@@ -14,7 +17,7 @@ export async function startMoneyDatabase(t: Teardown, poolMax = 12): Promise<pg.
   const server = await startPostgres();
   t.teardown(() => server.stop());
   const pool = createPool({
-    url: server.url,
+    databaseUrl: server.url,
     connectionsMax: poolMax,
     statementTimeoutMs: 60_000,
     connectTimeoutMs: 60_000,
@@ -73,4 +76,56 @@ export async function addBuyer(pool: pg.Pool, priceMicrosPerGb: bigint | null = 
     [id, randomBytes(6).toString('hex'), priceMicrosPerGb],
   );
   return id;
+}
+
+/** A connection to an empty Redis of its own; both end with the test. */
+export async function startMoneyRedis(t: Teardown): Promise<{ redis: LiveRedis; url: string }> {
+  const server = await startRedis();
+  t.teardown(() => server.stop());
+  const redis = connectLive({ url: server.url, log: silentLog, commandTimeoutMs: 10_000 });
+  t.teardown(() => redis.disconnect());
+  return { redis, url: server.url };
+}
+
+let lastOpenedAtMs = Date.now() - 60_000;
+
+/** One meter as a gateway counts it; `report` is what it would deliver now. */
+export class TestMeter {
+  bytesUp = 0;
+  bytesDown = 0;
+  final = false;
+  readonly epoch = randomBytes(16).toString('hex');
+  /** Rises from meter to meter, so that their order is known. */
+  readonly openedAtMs = ++lastOpenedAtMs;
+  constructor(
+    readonly gatewayId: string,
+    readonly sessionId: string,
+    readonly buyerId: string,
+    readonly allocationId: string = randomUUID(),
+    readonly prices = { provider: '500000', buyer: '2000000' },
+    readonly packageId: string | null = null,
+  ) {}
+  count(bytesUp: number, bytesDown: number): this {
+    this.bytesUp += bytesUp;
+    this.bytesDown += bytesDown;
+    return this;
+  }
+  report(end: { final?: boolean; allocationEnded?: boolean } = {}): MeterReport {
+    if (end.final) this.final = true;
+    return {
+      sessionId: this.sessionId,
+      allocationId: this.allocationId,
+      epoch: this.epoch,
+      providerPriceMicrosPerGb: this.prices.provider,
+      buyerPriceMicrosPerGb: this.prices.buyer,
+      buyerId: this.buyerId,
+      packageId: this.packageId,
+      bytesUp: this.bytesUp,
+      bytesDown: this.bytesDown,
+      openedAtMs: this.openedAtMs,
+      activeAtMs: Date.now(),
+      final: this.final,
+      allocationEnded: end.allocationEnded ?? false,
+    };
+  }
 }

@@ -45,6 +45,8 @@ async function take(socket: Socket, n: number): Promise<Buffer | null> {
     const bytes = socket.read(n) as Buffer | null;
     if (bytes !== null) return bytes.length === n ? bytes : null;
     if (socket.readableEnded || socket.destroyed) return null;
-    await Promise.race([once(socket, 'readable'), once(socket, 'end'), once(socket, 'close')]).catch(() => {});
+    await Promise.race([once(socket, 'readable'), once(socket, 'end'), once(socket, 'close')]).catch(
+      () => {},
+    );
   }
 }

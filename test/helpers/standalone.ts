@@ -31,7 +31,13 @@ export interface Standalone {
   /** Calls the API; throws unless the answer is 2xx. */
   api: (path: string, token: string, body?: object) => Promise<Record<string, unknown>>;
   /** The gateway's `/status`. */
-  status: () => Promise<{ tunnels: number; streams: number; bytesUp: number; bytesDown: number; unsettledMeters: number }>;
+  status: () => Promise<{
+    tunnels: number;
+    streams: number;
+    bytesUp: number;
+    bytesDown: number;
+    unsettledMeters: number;
+  }>;
   /** Ctrl-C; waits for the end and gives the exit code. */
   stop: () => Promise<number | null>;
   /** kill -9 of the parent process. */
@@ -134,7 +140,11 @@ async function callApi(url: string, token: string, body?: object): Promise<Recor
 }
 
 function childrenOf(pid: number): number[] {
-  const direct = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number);
+  const direct = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8')
+    .trim()
+    .split(' ')
+    .filter(Boolean)
+    .map(Number);
   return direct.flatMap((child) => [child, ...childrenOf(child)]);
 }
 

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { copyFileSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Test } from 'tap';
 import { Journal, type JournalOptions } from '../../../gateway/metering/journal.js';
 import type { JournalFile } from '../../../gateway/metering/journal-file.js';
 import { type MeteringSettings, meteringSettings } from '../../../gateway/metering/limits.js';
@@ -31,7 +32,7 @@ export interface Metering {
 }
 
 /** A folder of the test's own, removed at its end. */
-export function folder(t: Tap.Test): string {
+export function folder(t: Test): string {
   const path = mkdtempSync(join(tmpdir(), 'ts-meter-'));
   t.teardown(() => rmSync(path, { recursive: true, force: true }));
   return path;
@@ -39,7 +40,7 @@ export function folder(t: Tap.Test): string {
 
 /** Opens journal and registry as a gateway does at start; closed at the end of the test. */
 export async function startMetering(
-  t: Tap.Test,
+  t: Test,
   path: string,
   more: Partial<JournalOptions> & { limits?: Partial<MeteringSettings> } = {},
 ): Promise<Metering> {
@@ -57,7 +58,13 @@ export async function startMetering(
     ...options,
   });
   t.teardown(() => journal.close());
-  return { path, journal, registry: new MeterRegistry(journal, epoch, clock, settings), clock, settings };
+  return {
+    path,
+    journal,
+    registry: new MeterRegistry(journal, epoch, options.clock ?? clock, settings),
+    clock,
+    settings,
+  };
 }
 
 let crashes = 0;
@@ -119,9 +126,6 @@ export class FaultyFile implements JournalFile {
   sync(done: (error: Error | null) => void): void {
     if (this.syncError !== null) setImmediate(done, this.syncError);
     else this.#file.sync(done);
-  }
-  syncNow(): void {
-    this.#file.syncNow();
   }
   close(): void {
     this.#file.close();

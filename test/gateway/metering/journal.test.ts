@@ -1,4 +1,4 @@
-import { fork, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
   existsSync,
@@ -14,8 +14,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { meterKey } from '../../../gateway/live/records.js';
 import { Journal } from '../../../gateway/metering/journal.js';
 import { describeJournal } from '../../../gateway/metering/journal-describe.js';
@@ -23,6 +22,7 @@ import { copyOffset, HEADER_COPY_STRIDE } from '../../../gateway/metering/journa
 import { meteringSettings } from '../../../gateway/metering/limits.js';
 import { systemClock } from '../../../gateway/runtime/clock.js';
 import { silentLog } from '../../../gateway/runtime/logging.js';
+import { compiled, forkCompiled } from './compiled.js';
 import {
   crash,
   FaultyFile,
@@ -53,9 +53,9 @@ function newestCopy(path: string, slot: number): number {
 }
 
 t.test('a new journal has its room on the disk', async (t) => {
-  const path = join(folder(t), 'journal');
+  const path = join(folder(t), 'made', 'for it', 'journal');
   const { journal } = await startMetering(t, path, {
-    limits: { journalSlots: 4096, journalExtentSlots: 4096 },
+    limits: { journalSlots: 4096, journalExtentSlots: 4096, journalSlotsMax: 4096 },
   });
   t.equal(journal.slotCount, 4096);
   const { size, blocks } = statSync(path);
@@ -202,9 +202,7 @@ t.test('one process at a time', async (t) => {
   await first.journal.close();
   t.notOk(existsSync(`${path}.lock`));
 
-  const child = fork(fileURLToPath(new URL('./counting-child.ts', import.meta.url)), [path, 'hold'], {
-    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-  });
+  const child = forkCompiled(compiled(t), 'test/gateway/metering/counting-child.js', [path, 'hold']);
   const exited = once(child, 'exit');
   t.teardown(() => child.kill('SIGKILL'));
   await once(child, 'message');
@@ -348,7 +346,7 @@ t.test('a journal that cannot be made because the disk is full says so', async (
   );
 });
 
-function crashElsewhere(t: Tap.Test, path: string): string {
+function crashElsewhere(t: Test, path: string): string {
   const copy = join(folder(t), basename(path));
   writeFileSync(copy, readFileSync(path));
   return copy;

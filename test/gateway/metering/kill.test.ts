@@ -1,16 +1,16 @@
-import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import t from 'tap';
+import { compiled, forkCompiled } from './compiled.js';
 import { folder, startMetering } from './harness.js';
 
 const CHUNK_BYTES = 65_536;
 const SEEDS = 10;
 
 t.test('kill -9 loses no counted byte and counts at most one chunk too much', async (t) => {
+  const program = compiled(t);
   let relayed = 0;
   for (let seed = 1; seed <= SEEDS; seed++) {
     const path = join(folder(t), 'journal');
@@ -19,11 +19,10 @@ t.test('kill -9 loses no counted byte and counts at most one chunk too much', as
     t.teardown(() => server.close());
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
-    const child = fork(
-      fileURLToPath(new URL('./counting-child.ts', import.meta.url)),
-      [path, String((server.address() as AddressInfo).port)],
-      { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] },
-    );
+    const child = forkCompiled(program, 'test/gateway/metering/counting-child.js', [
+      path,
+      String((server.address() as AddressInfo).port),
+    ]);
     t.teardown(() => child.kill('SIGKILL'));
     const exited = once(child, 'exit');
     const [[{ epoch }], [socket]] = (await Promise.all([

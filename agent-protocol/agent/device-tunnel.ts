@@ -1,0 +1,223 @@
+import { platform } from 'node:os';
+import type { Drain, Goaway, Open } from '../control.js';
+import { DialCode, WIRE_VERSIONS } from '../frame.js';
+import type { RawSocket } from '../raw-socket.js';
+import type { CloseReason, MuxSession, SessionHandler } from '../session.js';
+import type { MuxStream } from '../stream.js';
+import { connectTunnel, TunnelRefused } from '../websocket.js';
+import type { TunnelInvitation } from './api.js';
+import type { AgentConfig } from './config.js';
+import { attemptRawSocket, DeviceStream, type DeviceStreamOwner } from './device-stream.js';
+import type { DialSettings } from './dial.js';
+import type { AgentLog } from './log.js';
+import type { OwnerRules } from './owner-rules.js';
+import type { Resolve } from './resolve.js';
+import { AGENT_NAME, AGENT_VERSION } from './version.js';
+
+/** What all tunnels of an agent share. */
+export interface TunnelEnvironment {
+  readonly config: AgentConfig;
+  readonly log: AgentLog;
+  readonly rules: OwnerRules;
+  readonly resolve: Resolve;
+  readonly resolveExempt: Resolve;
+  isExempt(host: string, port: number): boolean;
+  /** An OPEN came. */
+  onStream(): void;
+  /** The owner's rules refused bytes in the middle of a stream. */
+  onClosedByRules(): void;
+}
+
+/** Why a tunnel is not the one to use any more. */
+export type TunnelEnd =
+  /** The gateway asked to move; live streams go on until the deadline. */
+  | { readonly kind: 'drain'; readonly reason: string; readonly deadlineMs: number }
+  | {
+      readonly kind: 'closed';
+      /** A GOAWAY code, a code of CloseReason or of TunnelRefused. */
+      readonly code: string;
+      readonly reason: string;
+      readonly byPeer: boolean;
+      readonly reconnectAfterMs: number | null;
+      /** Of a refused handshake. */
+      readonly httpStatus: number | null;
+    };
+
+/** An end without anything special to it. */
+const CLOSED: Omit<Extract<TunnelEnd, { kind: 'closed' }>, 'code' | 'reason'> = {
+  kind: 'closed',
+  byPeer: false,
+  reconnectAfterMs: null,
+  httpStatus: null,
+};
+
+/**
+ * One tunnel to a gateway, from the handshake to the last stream.
+ *
+ * | state | holds | leaves to |
+ * |---|---|---|
+ * | opening | the handshake, then the wait for WELCOME | online, closed |
+ * | online | the tunnel that the gateway opens streams on | draining, closed |
+ * | draining | a replaced tunnel; live streams go on until the deadline | closed |
+ * | closed | nothing | |
+ */
+export class DeviceTunnel implements SessionHandler, DeviceStreamOwner {
+  /** Resolves when it is time for the next tunnel: told to drain, closed, or not opened at all. */
+  readonly left: Promise<TunnelEnd>;
+  /** Resolves when nothing of it remains. */
+  readonly closed: Promise<void>;
+  readonly rules: OwnerRules;
+  readonly dialSettings: DialSettings<RawSocket>;
+  bytesUp = 0;
+  bytesDown = 0;
+  readonly #environment: TunnelEnvironment;
+  readonly #streams = new Set<DeviceStream>();
+  #session: MuxSession | null = null;
+  #state: 'opening' | 'online' | 'draining' | 'closed' = 'opening';
+  #mayCloseWhenIdle = false;
+  #deadline: NodeJS.Timeout | undefined;
+  #leave: (end: TunnelEnd) => void = () => {};
+  #close: () => void = () => {};
+  #welcomed: (welcome: boolean) => void = () => {};
+
+  constructor(environment: TunnelEnvironment) {
+    this.#environment = environment;
+    this.rules = environment.rules;
+    const { config, resolve, resolveExempt } = environment;
+    this.dialSettings = {
+      resolve,
+      resolveExempt,
+      attempt: attemptRawSocket,
+      isExempt: environment.isExempt,
+      isBlockedAddress: (address) => environment.rules.isBlockedAddress(address),
+      timeoutMs: config.dialTimeoutMs,
+      attemptDelayMs: config.attemptDelayMs,
+    };
+    this.left = new Promise((resolve) => {
+      this.#leave = resolve;
+    });
+    this.closed = new Promise((resolve) => {
+      this.#close = resolve;
+    });
+  }
+
+  /** Connects and waits for WELCOME. False: it did not come to that, `left` says why. Never rejects. */
+  async open(invitation: TunnelInvitation): Promise<boolean> {
+    const welcomed = new Promise<boolean>((resolve) => {
+      this.#welcomed = resolve;
+    });
+    try {
+      const session = await connectTunnel({ url: invitation.url, ticket: invitation.ticket }, this);
+      if (this.#state === 'closed') {
+        session.destroy(); // closed here while the handshake was under way
+        return false;
+      }
+      this.#session = session;
+      session.hello({
+        agent: AGENT_NAME,
+        agent_version: AGENT_VERSION,
+        os: platform(),
+        terms_version: this.#environment.config.termsVersion,
+        versions: [...WIRE_VERSIONS],
+      });
+    } catch (error) {
+      this.#ended(refusedEnd(error));
+    }
+    return welcomed;
+  }
+
+  /** STATUS, when there is somebody to tell. */
+  tellStatus(): void {
+    const { rules } = this;
+    const { capBytesLeft } = rules;
+    this.#session?.status({
+      network: this.#environment.config.network,
+      // A used-up cap asks for the same as a pause; `cap_bytes_left` tells the two apart
+      paused: rules.closed !== null,
+      ...(capBytesLeft === null ? {} : { cap_bytes_left: capBytesLeft }),
+      bytes_up: this.bytesUp,
+      bytes_down: this.bytesDown,
+    });
+  }
+
+  /** Ends every stream: the owner's rules say so. */
+  cutStreams(why: 'CAP_REACHED' | 'PAUSED'): void {
+    for (const stream of [...this.#streams]) stream.cut(why);
+  }
+
+  /** Draining: its successor is up, so it may go as soon as its last stream is done. */
+  closeWhenIdle(): void {
+    this.#mayCloseWhenIdle = true;
+    this.#closeIfDone();
+  }
+
+  /** Ends it now, with its streams. Harmless when it has ended. */
+  close(goaway: Goaway): void {
+    if (this.#session !== null) this.#session.close(goaway);
+    else this.#ended({ ...CLOSED, code: goaway.code, reason: goaway.reason });
+  }
+
+  onWelcome(): void {
+    this.#state = 'online';
+    this.#welcomed(true);
+  }
+
+  onOpen(_session: MuxSession, stream: MuxStream, open: Open): void {
+    this.#environment.onStream();
+    const refusal = open.network === 'tcp' ? this.rules.refusal(open.host) : 'UNSUPPORTED';
+    if (refusal !== null) {
+      stream.opened(DialCode[refusal]);
+      return;
+    }
+    const deviceStream = new DeviceStream(stream, this);
+    this.#streams.add(deviceStream);
+    this.rules.streamsOpen++;
+    deviceStream.begin(open);
+  }
+
+  onDrain(_session: MuxSession, drain: Drain): void {
+    if (this.#state !== 'online') return;
+    this.#state = 'draining';
+    this.#deadline = setTimeout(
+      () => this.close({ code: 'shutting_down', reason: 'drained' }),
+      drain.deadline_ms,
+    );
+    this.#leave({ kind: 'drain', reason: drain.reason, deadlineMs: drain.deadline_ms });
+  }
+
+  onClose(_session: MuxSession, reason: CloseReason): void {
+    this.#ended({ ...CLOSED, ...reason });
+  }
+
+  onStreamOver(stream: DeviceStream): void {
+    if (!this.#streams.delete(stream)) return;
+    this.rules.streamsOpen--;
+    this.#closeIfDone();
+  }
+
+  onRefusedByRules(): void {
+    // Not from within the relay of a chunk
+    setImmediate(() => this.#environment.onClosedByRules());
+  }
+
+  #closeIfDone(): void {
+    if (this.#state === 'draining' && this.#mayCloseWhenIdle && this.#streams.size === 0)
+      this.close({ code: 'shutting_down', reason: 'drained' });
+  }
+
+  #ended(end: TunnelEnd): void {
+    if (this.#state === 'closed') return;
+    this.#state = 'closed';
+    clearTimeout(this.#deadline);
+    this.#welcomed(false);
+    this.#leave(end);
+    this.#close();
+  }
+}
+
+function refusedEnd(error: unknown): TunnelEnd {
+  // Anything else is a URL that cannot be dialled; the control plane may give a better one next time
+  if (!(error instanceof TunnelRefused)) return { ...CLOSED, code: 'connect_failed', reason: String(error) };
+  const { code, message: reason, status: httpStatus, retryAfterMs: reconnectAfterMs } = error;
+  return { kind: 'closed', code, reason, byPeer: httpStatus !== null, reconnectAfterMs, httpStatus };
+}

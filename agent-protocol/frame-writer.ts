@@ -1,0 +1,73 @@
+import { FRAME_HEADER_BYTES, FRAME_HEADROOM, FrameType, writeFrameHeader } from './frame.js';
+import type { RawSocket } from './raw-socket.js';
+import { encodeClose, encodePong, writeMessageHeader } from './websocket-frames.js';
+
+const nothing = new Uint8Array(0);
+
+/** Puts frames on the socket of a tunnel: each frame one message, each message one write. */
+export class FrameWriter {
+  /** All bytes written, overhead included. */
+  bytesOut = 0;
+  readonly #raw: RawSocket;
+  readonly #masked: boolean;
+
+  /** @param masked whether this end is the WebSocket client */
+  constructor(raw: RawSocket, masked: boolean) {
+    this.#raw = raw;
+    this.#masked = masked;
+  }
+
+  /**
+   * DATA of `buffer[start, end)` in frames of at most `frameBytesMax`. With `headroomBytes` of FRAME_HEADROOM or more
+   * the headers of the first one are written in front of `start`; else the bytes are copied.
+   */
+  data(
+    streamId: number,
+    buffer: Buffer,
+    start: number,
+    end: number,
+    headroomBytes: number,
+    frameBytesMax: number,
+  ): void {
+    let from = start;
+    while (from < end) {
+      const to = Math.min(end, from + frameBytesMax);
+      // In front of a later frame lie bytes of the one before, which may still be on their way.
+      if (from === start && headroomBytes >= FRAME_HEADROOM)
+        this.#inPlace(FrameType.DATA, streamId, buffer, from, to);
+      else this.#copied(FrameType.DATA, streamId, buffer.subarray(from, to));
+      from = to;
+    }
+  }
+
+  /** Any other frame. */
+  frame(type: FrameType, streamId: number, payload: Uint8Array | null): void {
+    this.#copied(type, streamId, payload ?? nothing);
+  }
+
+  webSocketPong(payload: Buffer): void {
+    this.#write(encodePong(payload, this.#masked));
+  }
+
+  webSocketClose(code: number, reason: string): void {
+    this.#write(encodeClose(code, reason, this.#masked));
+  }
+
+  #copied(type: FrameType, streamId: number, payload: Uint8Array): void {
+    const buffer = Buffer.allocUnsafe(FRAME_HEADROOM + payload.length);
+    buffer.set(payload, FRAME_HEADROOM);
+    this.#inPlace(type, streamId, buffer, FRAME_HEADROOM, buffer.length);
+  }
+
+  #inPlace(type: FrameType, streamId: number, buffer: Buffer, start: number, end: number): void {
+    const frameStart = writeFrameHeader(buffer, start, type, streamId);
+    const frameBytes = FRAME_HEADER_BYTES + end - start;
+    this.#write(buffer.subarray(writeMessageHeader(buffer, frameStart, frameBytes, this.#masked), end));
+  }
+
+  #write(bytes: Buffer): void {
+    if (!this.#raw.writable) return;
+    this.bytesOut += bytes.length;
+    this.#raw.write(bytes);
+  }
+}

@@ -1,0 +1,519 @@
+import {
+  type Decoded,
+  type Drain,
+  decodeDrain,
+  decodeGoaway,
+  decodeHello,
+  decodeOpen,
+  decodeStatus,
+  decodeWelcome,
+  encodeControl,
+  type Goaway,
+  type Hello,
+  limitsOf,
+  type Open,
+  type Status,
+  type Welcome,
+} from './control.js';
+import { dialCodeOf, FrameType, frameRules, RESET_TUNNEL_LOST, ResetCode, WIRE_VERSIONS } from './frame.js';
+import { FrameReader, type FrameSink } from './frame-reader.js';
+import { FrameWriter } from './frame-writer.js';
+import { type Beating, type Heartbeat, processHeartbeat } from './heartbeat.js';
+import {
+  defaultLimits,
+  defaultTimings,
+  OPENS_PER_BEAT_MAX,
+  RESETS_PER_BEAT_MAX,
+  SESSION_FRAMES_PER_BEAT_MAX,
+  type SessionLimits,
+  type SessionTimings,
+} from './limits.js';
+import { Liveness } from './liveness.js';
+import type { RawSink, RawSocket } from './raw-socket.js';
+import { MuxStream, type StreamCarrier, type StreamHandler } from './stream.js';
+import { WakeQueue } from './wake-queue.js';
+import { CloseCode, type MessageSink, WebSocketReader } from './websocket-frames.js';
+
+/** Why a tunnel is over. */
+export interface CloseReason {
+  /**
+   * The code of the GOAWAY that was sent or came; else `connection_closed` (WebSocket close without GOAWAY),
+   * `connection_lost` (socket gone), `dead_peer` (silence), `destroyed` (`destroy()` here).
+   */
+  code: string;
+  /** For logs. */
+  reason: string;
+  byPeer: boolean;
+  /** From the peer's GOAWAY: the earliest time to connect again. */
+  reconnectAfterMs: number | null;
+}
+
+/** What becomes of a session. */
+export interface SessionHandler {
+  /** Gateway: the agent's first frame; answer with `session.welcome` or `session.close`. */
+  onHello?(session: MuxSession, message: Hello): void;
+  /** Agent: the tunnel is open and `session.limits` are in force. */
+  onWelcome?(session: MuxSession, message: Welcome): void;
+  onStatus?(session: MuxSession, message: Status): void;
+  onDrain?(session: MuxSession, message: Drain): void;
+  /** Agent: give the stream a handler and answer with `stream.opened`. */
+  onOpen?(session: MuxSession, stream: MuxStream, open: Open): void;
+  /** Exactly once, after every stream was told. */
+  onClose(session: MuxSession, reason: CloseReason): void;
+}
+
+/**
+ * `gateway` opens streams and answers HELLO with WELCOME; `agent` says HELLO and answers OPEN. Independent of who is
+ * the WebSocket client: on a link between gateways the one that has the buyers is the `gateway`.
+ */
+export type SessionRole = 'gateway' | 'agent';
+
+export interface SessionOptions {
+  readonly role: SessionRole;
+  /** Whether this end is the WebSocket client and therefore sets the mask bit. */
+  readonly isClient: boolean;
+  readonly handler: SessionHandler;
+  readonly timings?: Partial<SessionTimings> | undefined;
+  readonly heartbeat?: Heartbeat | undefined;
+}
+
+/**
+ * A session:
+ *
+ * | state | holds | frames allowed | left by |
+ * |---|---|---|---|
+ * | greeting | the WebSocket is up | HELLO, WELCOME, PING, PONG, GOAWAY | WELCOME → open |
+ * | open | streams come and go | all but HELLO, WELCOME | GOAWAY, close, loss, silence, fault → closed |
+ * | closed | streams are cut; last frames leave | what comes is discarded | – |
+ */
+export type SessionState = 'greeting' | 'open' | 'closed';
+
+const STREAM_ID_MAX = 0xffff_ffff;
+
+/** Of a stream that nobody has taken yet or any more. */
+const ignoringHandler: StreamHandler = {
+  onData: (stream, _buffer, start, end) => stream.consumed(end - start),
+  onFin: () => {},
+  onReset: () => {},
+  onWritable: () => {},
+};
+
+/** One tunnel: many streams over one WebSocket. Methods marked internal are called by its own parts. */
+export class MuxSession implements StreamCarrier, RawSink, MessageSink, FrameSink, Beating {
+  readonly role: SessionRole;
+  handler: SessionHandler;
+  /** In force from WELCOME on. */
+  limits: SessionLimits = defaultLimits;
+  /** Bytes of the WebSocket that came, all overhead included. */
+  bytesIn = 0;
+
+  readonly #raw: RawSocket;
+  readonly #writer: FrameWriter;
+  readonly #messages: WebSocketReader;
+  readonly #frames: FrameReader;
+  readonly #heartbeat: Heartbeat;
+  readonly #liveness: Liveness;
+  readonly #waiting: WakeQueue;
+  readonly #startedAtMs = performance.now();
+  #state: SessionState = 'greeting';
+  #saidHello = false;
+
+  readonly #streams = new Map<number, MuxStream>();
+  /** Highest id opened, or seen in OPEN. */
+  #lastStreamId = 0;
+  /** Sum of the windows granted, bytes. */
+  #windowsBytes = 0;
+  #mayKeep = false;
+  #kept = false;
+
+  #opensInBeat = 0;
+  #resetsInBeat = 0;
+  #sessionFramesInBeat = 0;
+
+  /** @internal made by upgradeTunnel and connectTunnel, over a socket whose WebSocket handshake is done */
+  constructor(raw: RawSocket, options: SessionOptions) {
+    const heartbeat = options.heartbeat ?? processHeartbeat();
+    const timings = { ...defaultTimings, ...options.timings };
+    this.role = options.role;
+    this.handler = options.handler;
+    this.#raw = raw;
+    this.#writer = new FrameWriter(raw, options.isClient);
+    this.#messages = new WebSocketReader(this, !options.isClient);
+    this.#frames = new FrameReader(this, this.limits.frameBytesMax);
+    this.#waiting = new WakeQueue(() => raw.backlogBytes);
+    this.#liveness = new Liveness(
+      timings,
+      options.role === 'gateway',
+      heartbeat.intervalMs,
+      this.#startedAtMs,
+    );
+    this.#heartbeat = heartbeat;
+    heartbeat.add(this);
+    raw.setSink(this);
+  }
+
+  get state(): SessionState {
+    return this.#state;
+  }
+  get streamCount(): number {
+    return this.#streams.size;
+  }
+  /** Bytes of the WebSocket written, all overhead included. */
+  get bytesOut(): number {
+    return this.#writer.bytesOut;
+  }
+  /** Smoothed round-trip time of PING, ms; 0 until the first PONG. */
+  get rttMs(): number {
+    return this.#liveness.rttMs;
+  }
+  get backlogBytes(): number {
+    return this.#raw.backlogBytes;
+  }
+  get remoteAddress(): string | undefined {
+    return this.#raw.socket.remoteAddress;
+  }
+  /** Whether `open` can give a stream now. */
+  get canOpen(): boolean {
+    return (
+      this.role === 'gateway' &&
+      this.#state === 'open' &&
+      this.#streams.size < this.limits.streamsMax &&
+      this.#lastStreamId < STREAM_ID_MAX
+    );
+  }
+
+  /**
+   * Gateway: asks the agent for a stream. Never throws: when `canOpen` is false the stream comes back closed, and its
+   * handler hears onReset in the next tick (RESET_TUNNEL_LOST after the tunnel's end, else ResetCode.REFUSED).
+   */
+  open(request: Open, handler: StreamHandler): MuxStream {
+    if (!this.canOpen) {
+      const stream = new MuxStream(0, this, request.network, ignoringHandler);
+      const code = this.#state === 'closed' ? RESET_TUNNEL_LOST : ResetCode.REFUSED;
+      stream.cut(code);
+      process.nextTick(() => handler.onReset(stream, code));
+      return stream;
+    }
+    const stream = this.#addStream(++this.#lastStreamId, request.network, handler);
+    this.writeFrame(FrameType.OPEN, stream.id, encodeControl(request));
+    return stream;
+  }
+
+  /** Agent: the first frame; once. */
+  hello(message: Hello): void {
+    if (this.#state !== 'greeting' || this.#saidHello) return;
+    this.#saidHello = true;
+    this.writeFrame(FrameType.HELLO, 0, encodeControl(message));
+  }
+
+  /** Gateway: answers HELLO; the limits and ping times in it are in force at both ends. */
+  welcome(message: Welcome): void {
+    if (this.#state !== 'greeting' || !this.#saidHello) return;
+    this.writeFrame(FrameType.WELCOME, 0, encodeControl({ version: 1, ...message }));
+    this.#enterOpen(message);
+  }
+
+  /** Agent: tells of network, battery, caps. */
+  status(message: Status): void {
+    if (this.#state === 'open') this.writeFrame(FrameType.STATUS, 0, encodeControl(message));
+  }
+
+  /** Gateway: asks the agent to move to another gateway; streams go on. */
+  drain(message: Drain): void {
+    if (this.#state === 'open') this.writeFrame(FrameType.DRAIN, 0, encodeControl(message));
+  }
+
+  /** Ends the tunnel: GOAWAY and the WebSocket close leave, streams are cut, the socket follows. */
+  close(goaway: Goaway, closeCode: number = CloseCode.NORMAL): void {
+    if (this.#state === 'closed') return;
+    this.writeFrame(FrameType.GOAWAY, 0, encodeControl(goaway));
+    this.#finish(over(goaway.code, goaway.reason), closeCode);
+  }
+
+  /** Drops the tunnel without a word. */
+  destroy(): void {
+    this.#finish(over('destroyed', ''), null);
+  }
+
+  // ---- the socket -------------------------------------------------------------------------------------------------
+
+  /** @internal */
+  onBytes(buffer: Buffer, start: number, end: number, headroomBytes: number): boolean {
+    if (this.#state === 'closed') return false;
+    this.#liveness.heard = true;
+    this.bytesIn += end - start;
+    this.#mayKeep = headroomBytes > 0;
+    this.#kept = false;
+    this.#messages.read(buffer, start, end);
+    this.#mayKeep = false;
+    return this.#kept;
+  }
+
+  get mayKeepReadBuffer(): boolean {
+    return this.#mayKeep;
+  }
+
+  keepReadBuffer(): void {
+    this.#kept = true;
+  }
+
+  /** @internal */
+  onDrain(): void {
+    this.#waiting.drained();
+  }
+
+  /** @internal */
+  onEnd(): void {
+    this.#finish(over('connection_lost', 'end of file', true), null);
+    this.#raw.end();
+  }
+
+  /** @internal */
+  onClose(error: Error | null): void {
+    const reason = (error as NodeJS.ErrnoException | null)?.code ?? 'closed';
+    this.#finish(over('connection_lost', reason, true), null);
+  }
+
+  // ---- WebSocket --------------------------------------------------------------------------------------------------
+
+  /** @internal */
+  onMessageBytes(buffer: Buffer, start: number, end: number, last: boolean): void {
+    this.#frames.read(buffer, start, end, last);
+  }
+
+  /** @internal */
+  onWebSocketPing(payload: Buffer): void {
+    if (++this.#sessionFramesInBeat > SESSION_FRAMES_PER_BEAT_MAX) this.#fail('flood of WebSocket pings');
+    else if (this.#state !== 'closed') this.#writer.webSocketPong(payload);
+  }
+
+  /** @internal */
+  onWebSocketClose(code: number, reason: string): void {
+    this.#finish(over('connection_closed', `${code} ${reason}`.trim(), true), code);
+  }
+
+  /** @internal */
+  onWebSocketFault(closeCode: number, reason: string): void {
+    this.#fail(reason, closeCode);
+  }
+
+  // ---- frames -----------------------------------------------------------------------------------------------------
+
+  /** @internal */
+  onDataBytes(streamId: number, buffer: Buffer, start: number, end: number): void {
+    const stream = this.#streams.get(streamId);
+    if (stream !== undefined) this.#failIf(stream.receiveData(buffer, start, end));
+    else if (streamId > this.#lastStreamId) this.#fail(`DATA on stream ${streamId}, which was never opened`);
+  }
+
+  /** @internal */
+  onFrame(type: FrameType, streamId: number, payload: Buffer): void {
+    if (this.#state === 'closed') return;
+    const rule = frameRules[type];
+    if (rule?.sender === this.role) this.#fail(`${rule.name} from the wrong end`);
+    else if (streamId === 0) this.#failIf(this.#onSessionFrame(type, payload));
+    else if (this.#state !== 'open') this.#fail(`${rule?.name} before WELCOME`);
+    else if (type === FrameType.OPEN) this.#failIf(this.#onOpenFrame(streamId, payload));
+    else this.#failIf(this.#onStreamFrame(type, streamId, payload));
+  }
+
+  /** @internal */
+  onFrameFault(reason: string): void {
+    this.#fail(reason);
+  }
+
+  /** Returns null or what of the protocol was violated, as the following do. */
+  #onSessionFrame(type: FrameType, payload: Buffer): string | null {
+    if (++this.#sessionFramesInBeat > SESSION_FRAMES_PER_BEAT_MAX) return 'flood of session frames';
+    switch (type) {
+      case FrameType.PING:
+        this.writeFrame(FrameType.PONG, 0, payload);
+        return null;
+      case FrameType.PONG:
+        this.#liveness.pong(payload, performance.now());
+        return null;
+      case FrameType.GOAWAY:
+        return this.#take(decodeGoaway(payload), (goaway) =>
+          this.#finish(
+            over(goaway.code, goaway.reason, true, goaway.reconnect_after_ms ?? null),
+            CloseCode.NORMAL,
+          ),
+        );
+      case FrameType.HELLO:
+        if (this.#saidHello) return 'second HELLO';
+        return this.#take(decodeHello(payload), (hello) => this.#onHello(hello));
+      case FrameType.WELCOME:
+        if (this.#state !== 'greeting' || !this.#saidHello) return 'WELCOME out of turn';
+        return this.#take(decodeWelcome(payload), (welcome) => {
+          this.#enterOpen(welcome);
+          this.handler.onWelcome?.(this, welcome);
+        });
+      default:
+        if (this.#state !== 'open') return `${frameRules[type]?.name} before WELCOME`;
+        return type === FrameType.STATUS
+          ? this.#take(decodeStatus(payload), (status) => this.handler.onStatus?.(this, status))
+          : this.#take(decodeDrain(payload), (drain) => this.handler.onDrain?.(this, drain));
+    }
+  }
+
+  #take<T>(decoded: Decoded<T>, use: (message: T) => void): string | null {
+    if (!decoded.ok) return `malformed message: ${decoded.reason}`;
+    use(decoded.message);
+    return null;
+  }
+
+  #onHello(hello: Hello): void {
+    if (!hello.versions.some((version) => WIRE_VERSIONS.includes(version))) {
+      this.close({ code: 'client_too_old', reason: `wire versions here: ${WIRE_VERSIONS.join()}` });
+      return;
+    }
+    this.#saidHello = true;
+    this.handler.onHello?.(this, hello);
+  }
+
+  #onOpenFrame(streamId: number, payload: Buffer): string | null {
+    if (streamId <= this.#lastStreamId) return `OPEN of stream ${streamId} after ${this.#lastStreamId}`;
+    if (++this.#opensInBeat > OPENS_PER_BEAT_MAX) return 'flood of OPEN';
+    if (this.#streams.size >= this.limits.streamsMax) return 'OPEN above streams_max';
+    return this.#take(decodeOpen(payload), (open) => {
+      this.#lastStreamId = streamId;
+      this.handler.onOpen?.(this, this.#addStream(streamId, open.network, ignoringHandler), open);
+    });
+  }
+
+  #onStreamFrame(type: FrameType, streamId: number, payload: Buffer): string | null {
+    if (type === FrameType.RESET && ++this.#resetsInBeat > RESETS_PER_BEAT_MAX) return 'flood of RESET';
+    const stream = this.#streams.get(streamId);
+    if (stream === undefined) {
+      // Not above the last id: it was closed here while the frame was on its way.
+      if (streamId <= this.#lastStreamId) return null;
+      return `${frameRules[type]?.name} on stream ${streamId}, which was never opened`;
+    }
+    switch (type) {
+      case FrameType.OPENED:
+        return stream.receiveOpened(dialCodeOf(payload[0] as number));
+      case FrameType.CREDIT:
+        return stream.receiveCredit(payload.readUInt32BE(0));
+      case FrameType.FIN:
+        return stream.receiveFin();
+      case FrameType.DATAGRAM:
+        return stream.receiveDatagram(payload);
+      default:
+        stream.cut(payload[0] as number);
+        return null;
+    }
+  }
+
+  // ---- streams ----------------------------------------------------------------------------------------------------
+
+  #enterOpen(welcome: Welcome): void {
+    this.limits = limitsOf(welcome);
+    this.#frames.frameBytesMax = this.limits.frameBytesMax;
+    this.#liveness.timings = {
+      ...this.#liveness.timings,
+      pingLiveMs: welcome.ping_live_ms,
+      pingIdleMs: welcome.ping_idle_ms,
+    };
+    this.#state = 'open';
+    this.#ping(performance.now());
+  }
+
+  #addStream(id: number, network: 'tcp' | 'udp', handler: StreamHandler): MuxStream {
+    if (this.#streams.size === 0) {
+      const nowMs = performance.now();
+      this.#liveness.wentLive(nowMs);
+      // The first stream after a quiet time may meet a peer that is long gone.
+      if (this.role === 'gateway') this.#ping(nowMs);
+    }
+    const stream = new MuxStream(id, this, network, handler);
+    this.#streams.set(id, stream);
+    this.#windowsBytes += stream.windowBytes;
+    return stream;
+  }
+
+  /** @internal */
+  release(stream: MuxStream, windowBytes: number): void {
+    if (this.#streams.get(stream.id) !== stream) return;
+    this.#streams.delete(stream.id);
+    this.#waiting.remove(stream);
+    this.#windowsBytes -= windowBytes;
+  }
+
+  /** @internal */
+  growWindow(bytes: number): boolean {
+    if (this.#windowsBytes + bytes > this.limits.tunnelWindowBytesMax) return false;
+    this.#windowsBytes += bytes;
+    return true;
+  }
+
+  /** @internal */
+  awaitDrain(stream: MuxStream): void {
+    this.#waiting.add(stream);
+  }
+
+  /** @internal */
+  writeData(streamId: number, buffer: Buffer, start: number, end: number, headroomBytes: number): void {
+    this.#writer.data(streamId, buffer, start, end, headroomBytes, this.limits.frameBytesMax);
+  }
+
+  /** @internal */
+  writeFrame(type: FrameType, streamId: number, payload: Uint8Array | null): void {
+    if (this.#state !== 'closed') this.#writer.frame(type, streamId, payload);
+  }
+
+  // ---- life and death ---------------------------------------------------------------------------------------------
+
+  /** @internal */
+  onBeat(nowMs: number, lateMs: number): void {
+    this.#opensInBeat = 0;
+    this.#resetsInBeat = 0;
+    this.#sessionFramesInBeat = 0;
+    if (this.#state === 'greeting') {
+      if (nowMs - this.#startedAtMs > this.#liveness.timings.greetingTimeoutMs)
+        this.#fail(`no ${this.role === 'agent' ? 'WELCOME' : 'HELLO'} in time`);
+      return;
+    }
+    const due = this.#liveness.beat(nowMs, lateMs, this.#streams.size > 0);
+    if (due.due === 'ping') this.#ping(nowMs);
+    else if (due.due === 'death')
+      this.#finish(over('dead_peer', `silent for ${Math.round(due.silentMs)} ms`), null);
+  }
+
+  #ping(nowMs: number): void {
+    this.writeFrame(FrameType.PING, 0, this.#liveness.ping(nowMs));
+  }
+
+  #failIf(violation: string | null): void {
+    if (violation !== null) this.#fail(violation);
+  }
+
+  #fail(reason: string, closeCode: number = CloseCode.PROTOCOL_ERROR): void {
+    this.close({ code: 'protocol_error', reason }, closeCode);
+  }
+
+  /** The one way into `closed`. With a null `closeCode` the socket is dropped without a WebSocket close. */
+  #finish(reason: CloseReason, closeCode: number | null): void {
+    if (this.#state === 'closed') return;
+    this.#state = 'closed';
+    this.#messages.stop();
+    this.#heartbeat.remove(this);
+    if (closeCode === null) this.#raw.destroy();
+    else {
+      this.#writer.webSocketClose(closeCode, reason.code);
+      this.#raw.end();
+      const timer = setTimeout(() => this.#raw.destroy(), this.#liveness.timings.closeTimeoutMs).unref();
+      this.#raw.socket.once('close', () => clearTimeout(timer));
+    }
+    for (const stream of [...this.#streams.values()]) stream.cut(RESET_TUNNEL_LOST);
+    this.handler.onClose(this, reason);
+  }
+}
+
+function over(
+  code: string,
+  reason: string,
+  byPeer = false,
+  reconnectAfterMs: number | null = null,
+): CloseReason {
+  return { code, reason, byPeer, reconnectAfterMs };
+}

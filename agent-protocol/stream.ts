@@ -1,0 +1,285 @@
+import { type DialCode, FrameType, ResetCode } from './frame.js';
+import { BACKLOG_HIGH_WATER_BYTES, type SessionLimits, WINDOW_GROWTH_RTT_MS_MIN } from './limits.js';
+
+/** What becomes of a stream; implemented by the bridge to a socket and by the relay. */
+export interface StreamHandler {
+  /** Opener only: the agent's answer. With another code than 0 the stream is over. */
+  onOpened?(stream: MuxStream, code: DialCode): void;
+  /**
+   * Bytes in order. They are valid only during the call, unless `stream.session.mayKeepReadBuffer` is true and
+   * `stream.session.keepReadBuffer()` is called. What is taken must be given back to `stream.consumed`.
+   */
+  onData(stream: MuxStream, buffer: Buffer, start: number, end: number): void;
+  /** The peer sends no more; the other direction goes on. */
+  onFin(stream: MuxStream): void;
+  /** The stream is cut in both directions: a ResetCode, or RESET_TUNNEL_LOST when the whole tunnel went. */
+  onReset(stream: MuxStream, code: number): void;
+  /** After `send` said false: window and backlog allow again. */
+  onWritable(stream: MuxStream): void;
+  /** A UDP datagram; streams of network `udp` only. */
+  onDatagram?(stream: MuxStream, payload: Buffer): void;
+}
+
+/** What a stream needs of the session that carries it. */
+export interface StreamCarrier {
+  readonly limits: SessionLimits;
+  readonly rttMs: number;
+  /** Bytes written to the tunnel's socket that the operating system has not taken. */
+  readonly backlogBytes: number;
+  /** Whether the bytes now handed to `onData` may be kept (they lie in a buffer of the tunnel's own). */
+  readonly mayKeepReadBuffer: boolean;
+  /** To be called within `onData` when something still refers to its bytes: the tunnel takes another buffer. */
+  keepReadBuffer(): void;
+  /** @internal */
+  writeData(streamId: number, buffer: Buffer, start: number, end: number, headroomBytes: number): void;
+  /** @internal */
+  writeFrame(type: FrameType, streamId: number, payload: Uint8Array | null): void;
+  /** @internal calls `stream.wake()` in its turn, once the backlog has drained */
+  awaitDrain(stream: MuxStream): void;
+  /** @internal asks for a larger receive window; false when the tunnel has no more to give */
+  growWindow(bytes: number): boolean;
+  /** @internal the stream is over: forget it */
+  release(stream: MuxStream, windowBytes: number): void;
+}
+
+/**
+ * A stream, seen from either end:
+ *
+ * | state | holds | opened 0 | opened other | send FIN | receive FIN | RESET, tunnel lost |
+ * |---|---|---|---|---|---|---|
+ * | opening | OPEN went or came; no bytes yet | open | closed | – | – | closed |
+ * | open | bytes both ways | – | – | finSent | finReceived | closed |
+ * | finSent | only the peer still sends | – | – | – | closed | closed |
+ * | finReceived | only this end still sends | – | – | closed | – | closed |
+ * | closed | nothing; the session has forgotten it | – | – | – | – | – |
+ *
+ * A dash is not allowed: done by this end it is ignored, coming from the peer it is a protocol error.
+ */
+export type StreamState = 'opening' | 'open' | 'finSent' | 'finReceived' | 'closed';
+type StreamEvent = 'opened' | 'refused' | 'sendFin' | 'receiveFin' | 'cut';
+
+const transitions: Readonly<Record<StreamState, Readonly<Partial<Record<StreamEvent, StreamState>>>>> = {
+  opening: { opened: 'open', refused: 'closed', cut: 'closed' },
+  open: { sendFin: 'finSent', receiveFin: 'finReceived', cut: 'closed' },
+  finSent: { receiveFin: 'closed', cut: 'closed' },
+  finReceived: { sendFin: 'closed', cut: 'closed' },
+  closed: {},
+};
+
+/** One relayed connection inside a tunnel. */
+export class MuxStream {
+  readonly id: number;
+  readonly session: StreamCarrier;
+  readonly network: 'tcp' | 'udp';
+  /** May be replaced at any time, for example when the relay takes over from the dialling. */
+  handler: StreamHandler;
+
+  /** Bytes the peer allows to send now. */
+  sendWindowBytes: number;
+  #state: StreamState = 'opening';
+  /** Said false to `send` and owes an onWritable. */
+  #blocked = false;
+  /** Waits in the session's queue for a drain. */
+  #queued = false;
+
+  /** Size of the window granted to the peer. */
+  #windowBytes: number;
+  /** What of it the peer may still send. */
+  #receivableBytes: number;
+  /** Consumed, but not yet given back. */
+  #owedBytes = 0;
+  #creditedAtMs = 0;
+
+  /** @internal made by MuxSession */
+  constructor(id: number, session: StreamCarrier, network: 'tcp' | 'udp', handler: StreamHandler) {
+    this.id = id;
+    this.session = session;
+    this.network = network;
+    this.handler = handler;
+    this.sendWindowBytes = session.limits.streamWindowBytes;
+    this.#windowBytes = session.limits.streamWindowBytes;
+    this.#receivableBytes = session.limits.streamWindowBytes;
+  }
+
+  get state(): StreamState {
+    return this.#state;
+  }
+
+  /** Size of the window this end grants, bytes; grows with traffic. */
+  get windowBytes(): number {
+    return this.#windowBytes;
+  }
+
+  /** The one place that moves the state; false when the table has no such move. */
+  #move(event: StreamEvent): boolean {
+    const next = transitions[this.#state][event];
+    if (next === undefined) return false;
+    this.#state = next;
+    if (next === 'closed') this.session.release(this, this.#windowBytes);
+    return true;
+  }
+
+  /**
+   * Sends `buffer[start, end)`, at most `sendWindowBytes` (callers slice; more throws RangeError).
+   *
+   * With `headroomBytes` of at least FRAME_HEADROOM the headers are written in front of `start` and all leaves in one
+   * write without a copy; then the buffer must stay untouched until `session.backlogBytes` is 0. With less, the bytes
+   * are copied and the buffer is free at once.
+   *
+   * Returns false when the caller must stop until onWritable. On a stream that is closed or finished nothing is sent
+   * and false returned.
+   */
+  send(buffer: Buffer, start: number, end: number, headroomBytes: number): boolean {
+    const bytes = end - start;
+    if (bytes > this.sendWindowBytes) throw new RangeError('send beyond the window');
+    if (this.#state !== 'open' && this.#state !== 'finReceived') return false;
+    if (bytes > 0) {
+      this.sendWindowBytes -= bytes;
+      this.session.writeData(this.id, buffer, start, end, headroomBytes);
+    }
+    if (this.sendWindowBytes === 0) {
+      this.#blocked = true;
+      return false;
+    }
+    if (this.session.backlogBytes > BACKLOG_HIGH_WATER_BYTES) {
+      this.#blocked = true;
+      this.#queue();
+      return false;
+    }
+    return true;
+  }
+
+  /**
+   * Sends one UDP datagram (see datagram.ts for the payload). Datagrams are not flow-controlled: false means that it
+   * was dropped because the tunnel has backlog or the stream is not open.
+   */
+  sendDatagram(payload: Buffer): boolean {
+    if (this.network !== 'udp' || this.#state !== 'open') return false;
+    if (this.session.backlogBytes > BACKLOG_HIGH_WATER_BYTES) return false;
+    this.session.writeFrame(FrameType.DATAGRAM, this.id, payload);
+    return true;
+  }
+
+  /**
+   * Tells that the slow side has taken bytes that onData gave. Credit goes back in steps of half a window. A window
+   * of which half went in less than a round trip is what limits the stream, so it doubles (up to
+   * `streamWindowBytesMax`, as long as the tunnel has room): the measured bandwidth-delay product.
+   */
+  consumed(bytes: number): void {
+    this.#owedBytes += bytes;
+    if (this.#owedBytes * 2 < this.#windowBytes) return;
+    if (this.#state !== 'open' && this.#state !== 'finSent') return;
+    const nowMs = performance.now();
+    const roundTripMs = Math.max(this.session.rttMs, WINDOW_GROWTH_RTT_MS_MIN);
+    let credit = this.#owedBytes;
+    if (nowMs - this.#creditedAtMs < roundTripMs) {
+      const growth = Math.min(
+        this.#windowBytes,
+        this.session.limits.streamWindowBytesMax - this.#windowBytes,
+      );
+      if (growth > 0 && this.session.growWindow(growth)) {
+        this.#windowBytes += growth;
+        credit += growth;
+      }
+    }
+    this.#creditedAtMs = nowMs;
+    this.#owedBytes = 0;
+    this.#receivableBytes += credit;
+    const payload = Buffer.allocUnsafe(4);
+    payload.writeUInt32BE(credit, 0);
+    this.session.writeFrame(FrameType.CREDIT, this.id, payload);
+  }
+
+  /** Half-close: this end sends no more. */
+  fin(): void {
+    if (transitions[this.#state].sendFin === undefined) return;
+    this.session.writeFrame(FrameType.FIN, this.id, null);
+    this.#move('sendFin');
+  }
+
+  /** Cuts both directions; the handler hears nothing more. `code` is a ResetCode. */
+  reset(code: number): void {
+    if (this.#state === 'closed') return;
+    this.session.writeFrame(FrameType.RESET, this.id, Uint8Array.of(code));
+    this.#move('cut');
+  }
+
+  /** Agent side: the answer to OPEN, once. With another code than 0 the stream is over. */
+  opened(code: DialCode): void {
+    if (this.#state !== 'opening') return;
+    this.session.writeFrame(FrameType.OPENED, this.id, Uint8Array.of(code));
+    this.#move(code === 0 ? 'opened' : 'refused');
+  }
+
+  // What the session tells its stream. Each returns null or what of the protocol was violated.
+
+  /** @internal */
+  receiveOpened(code: DialCode): string | null {
+    if (!this.#move(code === 0 ? 'opened' : 'refused')) return `OPENED in state ${this.#state}`;
+    this.handler.onOpened?.(this, code);
+    return null;
+  }
+
+  /** @internal */
+  receiveData(buffer: Buffer, start: number, end: number): string | null {
+    if (this.#state !== 'open' && this.#state !== 'finSent') return `DATA in state ${this.#state}`;
+    if (this.network === 'udp') return 'DATA on a udp stream';
+    this.#receivableBytes -= end - start;
+    if (this.#receivableBytes < 0) return 'DATA beyond the window';
+    this.handler.onData(this, buffer, start, end);
+    return null;
+  }
+
+  /** @internal */
+  receiveDatagram(payload: Buffer): string | null {
+    if (this.network !== 'udp') return 'DATAGRAM on a tcp stream';
+    if (this.#state !== 'open' && this.#state !== 'finSent') return `DATAGRAM in state ${this.#state}`;
+    this.handler.onDatagram?.(this, payload);
+    return null;
+  }
+
+  /** @internal */
+  receiveFin(): string | null {
+    if (!this.#move('receiveFin')) return `FIN in state ${this.#state}`;
+    this.handler.onFin(this);
+    return null;
+  }
+
+  /** @internal */
+  receiveCredit(bytes: number): string | null {
+    if (this.#state === 'opening') return 'CREDIT in state opening';
+    if (bytes === 0) return 'CREDIT of 0 bytes';
+    this.sendWindowBytes += bytes;
+    if (this.sendWindowBytes > this.session.limits.streamWindowBytesMax)
+      return 'CREDIT beyond stream_window_bytes_max';
+    if (!this.#blocked || this.#queued) return null;
+    if (this.session.backlogBytes > BACKLOG_HIGH_WATER_BYTES) this.#queue();
+    else this.#unblock();
+    return null;
+  }
+
+  /** @internal the peer's RESET, or RESET_TUNNEL_LOST from the session itself */
+  cut(code: number): void {
+    if (this.#move('cut')) this.handler.onReset(this, code);
+  }
+
+  /** @internal the session's turn after a drain */
+  wake(): void {
+    this.#queued = false;
+    // Without window the next CREDIT wakes it.
+    if (this.#blocked && this.sendWindowBytes > 0) this.#unblock();
+  }
+
+  #queue(): void {
+    if (this.#queued) return;
+    this.#queued = true;
+    this.session.awaitDrain(this);
+  }
+
+  #unblock(): void {
+    this.#blocked = false;
+    if (this.#state === 'open' || this.#state === 'finReceived') this.handler.onWritable(this);
+  }
+}
+
+export { ResetCode };

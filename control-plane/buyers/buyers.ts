@@ -1,0 +1,214 @@
+import { randomUUID } from 'node:crypto';
+import type { Queryable } from '../db/pool.js';
+import { cursorPart, cutPage, decodeCursor } from '../http/pagination.js';
+import type { BuyerLimits } from './limits.js';
+import { randomBase62 } from './secrets.js';
+import { createToken, touchBuyer } from './tokens.js';
+
+export interface Buyer {
+  id: string;
+  account: string;
+  name: string;
+  contact: string | null;
+  region: string | null;
+  status: 'active' | 'suspended' | 'closed';
+  kycStatus: 'pending' | 'approved' | 'rejected';
+  aupAcceptedAt: Date | null;
+  /** null: the default of the settings. */
+  priceMicrosPerGb: bigint | null;
+  limits: BuyerLimits;
+  balanceMicros: bigint;
+  /** Everything ever relayed and charged, as booked. */
+  bytes: bigint;
+  chargedMicros: bigint;
+  /** Packages in the buyer's hands now. */
+  liveAllocations: number;
+  createdAt: Date;
+  updatedAt: Date;
+}
+
+/** What an admin sets of a buyer. */
+export interface BuyerFields {
+  name: string;
+  contact: string | null;
+  region: string | null;
+  status: Buyer['status'];
+  kycStatus: Buyer['kycStatus'];
+  priceMicrosPerGb: bigint | null;
+  limits: BuyerLimits;
+}
+
+interface BuyerRow {
+  id: string;
+  account: string;
+  name: string;
+  contact: string | null;
+  region: string | null;
+  status: Buyer['status'];
+  kyc_status: Buyer['kycStatus'];
+  aup_accepted_at: Date | null;
+  price_micros_per_gb: bigint | null;
+  limits: BuyerLimits;
+  balance_micros: bigint;
+  bytes: bigint;
+  charged_micros: bigint;
+  live_allocations: bigint;
+  created_at: Date;
+  created_text: string;
+  updated_at: Date;
+}
+
+const SELECT = `
+  SELECT b.id, b.account, b.name, b.contact, b.region, b.status, b.kyc_status, b.aup_accepted_at,
+         b.price_micros_per_gb, b.limits, b.created_at, b.updated_at,
+         to_char(b.created_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS created_text,
+         coalesce((SELECT balance_micros FROM ledger_accounts
+                    WHERE kind = 'buyer_prepaid' AND owner_id = b.id), 0) AS balance_micros,
+         u.bytes, u.charged_micros,
+         (SELECT count(*) FROM allocations a
+           WHERE a.buyer_id = b.id AND a.status IN ('allocated', 'in_progress')) AS live_allocations
+    FROM buyers b
+    CROSS JOIN LATERAL (SELECT coalesce(sum(bytes_up + bytes_down), 0)::bigint AS bytes,
+                               coalesce(sum(charged_micros), 0)::bigint AS charged_micros
+                          FROM usage_daily_buyer WHERE buyer_id = b.id) u`;
+
+function buyerOf(r: BuyerRow): Buyer {
+  return {
+    id: r.id,
+    account: r.account,
+    name: r.name,
+    contact: r.contact,
+    region: r.region,
+    status: r.status,
+    kycStatus: r.kyc_status,
+    aupAcceptedAt: r.aup_accepted_at,
+    priceMicrosPerGb: r.price_micros_per_gb,
+    limits: r.limits,
+    balanceMicros: r.balance_micros,
+    bytes: r.bytes,
+    chargedMicros: r.charged_micros,
+    liveAllocations: Number(r.live_allocations),
+    createdAt: r.created_at,
+    updatedAt: r.updated_at,
+  };
+}
+
+/**
+ * Makes a buyer with a proxy password, which is in the answer and nowhere else. `account` is the proxy username;
+ * without one it is drawn. `account_taken`: somebody has it.
+ */
+export async function createBuyer(
+  client: Queryable,
+  fields: Omit<BuyerFields, 'status'> & { account?: string },
+): Promise<
+  { ok: true; buyerId: string; account: string; password: string } | { ok: false; code: 'account_taken' }
+> {
+  const id = randomUUID();
+  const account = fields.account ?? `b${randomBase62(9).toLowerCase()}`;
+  const { rowCount } = await client.query(
+    `INSERT INTO buyers (id, account, name, contact, region, kyc_status, price_micros_per_gb, limits)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (account) DO NOTHING`,
+    [
+      id,
+      account,
+      fields.name,
+      fields.contact,
+      fields.region,
+      fields.kycStatus,
+      fields.priceMicrosPerGb?.toString() ?? null,
+      JSON.stringify(fields.limits),
+    ],
+  );
+  if (rowCount === 0) {
+    // A drawn name that is taken is drawn again; chance makes a second collision a matter of aeons.
+    if (fields.account === undefined) return createBuyer(client, fields);
+    return { ok: false, code: 'account_taken' };
+  }
+  const { secret } = await createToken(client, {
+    buyerId: id,
+    kind: 'proxy_password',
+    description: 'proxy password',
+  });
+  return { ok: true, buyerId: id, account, password: secret };
+}
+
+export async function readBuyer(db: Queryable, buyerId: string): Promise<Buyer | null> {
+  const { rows } = await db.query<BuyerRow>(`${SELECT} WHERE b.id = $1`, [buyerId]);
+  return rows[0] === undefined ? null : buyerOf(rows[0]);
+}
+
+/** Changes the given fields; null when there is no such buyer. Publish the snapshot after the commit. */
+export async function updateBuyer(
+  client: Queryable,
+  buyerId: string,
+  changes: Partial<BuyerFields>,
+): Promise<{ before: Buyer; after: Buyer } | null> {
+  await client.query('SELECT 1 FROM buyers WHERE id = $1 FOR UPDATE', [buyerId]);
+  const before = await readBuyer(client, buyerId);
+  if (before === null) return null;
+  const next = { ...before, ...changes };
+  await client.query(
+    `UPDATE buyers SET name = $2, contact = $3, region = $4, status = $5, kyc_status = $6,
+                       price_micros_per_gb = $7, limits = $8 WHERE id = $1`,
+    [
+      buyerId,
+      next.name,
+      next.contact,
+      next.region,
+      next.status,
+      next.kycStatus,
+      next.priceMicrosPerGb?.toString() ?? null,
+      JSON.stringify(next.limits),
+    ],
+  );
+  await touchBuyer(client, buyerId);
+  return { before, after: (await readBuyer(client, buyerId)) as Buyer };
+}
+
+/** The buyer accepts the acceptable-use policy; the first time counts. */
+export async function acceptPolicy(client: Queryable, buyerId: string): Promise<Date> {
+  const { rows } = await client.query<{ aup_accepted_at: Date }>(
+    'UPDATE buyers SET aup_accepted_at = coalesce(aup_accepted_at, now()) WHERE id = $1 RETURNING aup_accepted_at',
+    [buyerId],
+  );
+  await touchBuyer(client, buyerId);
+  return rows[0]?.aup_accepted_at as Date;
+}
+
+export interface BuyerFilter {
+  query?: string | undefined;
+  status?: string | undefined;
+  kycStatus?: string | undefined;
+  region?: string | undefined;
+}
+
+/** Buyers, newest first. `query` finds parts of name, account and contact. */
+export async function listBuyers(
+  db: Queryable,
+  filter: BuyerFilter,
+  page: { limit: number; cursor?: string | undefined },
+): Promise<{ rows: Buyer[]; nextCursor: string | null }> {
+  const after =
+    page.cursor === undefined
+      ? [null, null]
+      : decodeCursor(page.cursor, [cursorPart.timestamp, cursorPart.uuid]);
+  const { rows } = await db.query<BuyerRow>(
+    `${SELECT}
+      WHERE ($1::timestamptz IS NULL OR (b.created_at, b.id) < ($1, $2::uuid))
+        AND ($3::text IS NULL OR position(lower($3) IN lower(concat_ws(' ', b.name, b.account, b.contact))) > 0)
+        AND ($4::text IS NULL OR b.status = $4) AND ($5::text IS NULL OR b.kyc_status = $5)
+        AND ($6::text IS NULL OR b.region = $6)
+      ORDER BY b.created_at DESC, b.id DESC LIMIT $7`,
+    [
+      after[0],
+      after[1],
+      filter.query ?? null,
+      filter.status ?? null,
+      filter.kycStatus ?? null,
+      filter.region ?? null,
+      page.limit + 1,
+    ],
+  );
+  const cut = cutPage(rows, page.limit, (r) => [r.created_text, r.id]);
+  return { rows: cut.rows.map(buyerOf), nextCursor: cut.nextCursor };
+}

@@ -1,0 +1,91 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
+import type pg from 'pg';
+import { Type } from 'typebox';
+import { auditContext, recordAudit } from '../audit/audit.js';
+import { withTransaction } from '../db/pool.js';
+import { Problem } from '../errors.js';
+import { actorOf } from '../http/roles.js';
+import { Money, problemResponses } from '../http/schemas.js';
+import { MONEY_PATTERN, PRICE_MICROS_PER_GB_MAX } from '../ledger/money.js';
+import { type SettingsStore, settingsFromJson, settingsJson } from './settings.js';
+
+export interface SettingsDeps {
+  pool: pg.Pool;
+  store: SettingsStore;
+  /** Called after a change is committed: tells gateways and rewrites what depends on it. */
+  onChange: (changed: { termsVersion: boolean; buyerPrice: boolean }) => Promise<void>;
+}
+
+const Version = Type.String({ pattern: '^\\d{1,5}\\.\\d{1,5}\\.\\d{1,5}$' });
+const fields = {
+  terms_version: Type.String({ minLength: 1, maxLength: 40 }),
+  min_client_version: Version,
+  app_latest: Version,
+  offer_bytes: Type.Integer({ minimum: 1_000_000, maximum: 1_000_000_000_000_000 }),
+  buyer_price_per_gb: Type.String({ pattern: MONEY_PATTERN }),
+  hold_time_s: Type.Integer({ minimum: 0, maximum: 90 * 86_400 }),
+  referral_percent: Type.Integer({ minimum: 0, maximum: 50 }),
+};
+const SettingsSchema = Type.Object({ ...fields, buyer_price_per_gb: Money });
+
+/** Business settings: `/api/admin/settings`. */
+export const settingsPlugin: FastifyPluginAsyncTypebox<SettingsDeps> = async (app, { pool, store, onChange }) => {
+  const answer = async () => settingsJson(await store.read()) as never;
+
+  app.get(
+    '/api/admin/settings',
+    {
+      config: { roles: ['admin'] },
+      schema: {
+        tags: ['Admin'],
+        summary: 'Business settings',
+        description: 'The settings in force: what an admin set, else the configuration.',
+        response: { 200: SettingsSchema, ...problemResponses(401, 403) },
+      },
+    },
+    answer,
+  );
+
+  app.patch(
+    '/api/admin/settings',
+    {
+      config: { roles: ['admin'] },
+      schema: {
+        tags: ['Admin'],
+        summary: 'Change business settings',
+        description: 'In force at once, without a restart. A new terms version asks every provider again.',
+        body: Type.Object(
+          Object.fromEntries(
+            Object.entries(fields).map(([name, schema]) => [name, Type.Optional(schema)]),
+          ) as { [K in keyof typeof fields]: ReturnType<typeof Type.Optional<(typeof fields)[K]>> },
+          { additionalProperties: false, minProperties: 1 },
+        ),
+        response: { 200: SettingsSchema, ...problemResponses(401, 403) },
+      },
+    },
+    async (request) => {
+      const { userId } = actorOf(request, 'admin');
+      const changes = settingsFromJson(request.body);
+      const price = changes.buyerPriceMicrosPerGb;
+      if (price !== undefined && (price < 0n || price > PRICE_MICROS_PER_GB_MAX))
+        throw new Problem('validation_failed', undefined, {
+          errors: [{ path: '/body/buyer_price_per_gb', message: 'must be from 0 to 1000' }],
+        });
+      await withTransaction(pool, async (client) => {
+        const before = await store.read(client);
+        await store.write(client, changes, userId);
+        await recordAudit(client, {
+          ...auditContext(request),
+          action: 'settings_changed',
+          objectType: 'settings',
+          objectId: null,
+          before: settingsJson(before),
+          after: settingsJson(changes),
+        });
+      });
+      const settings = await answer();
+      await onChange({ termsVersion: changes.termsVersion !== undefined, buyerPrice: price !== undefined });
+      return settings;
+    },
+  );
+};

@@ -1,0 +1,171 @@
+import type pg from 'pg';
+import type { LiveSettings } from '../../gateway/live/records.js';
+import type { Queryable } from '../db/pool.js';
+import { formatMicros, parseMicros } from '../ledger/money.js';
+
+/** What admins change without a restart. The first values come from the configuration. */
+export interface BusinessSettings {
+  /** Terms that must be accepted before sharing. */
+  termsVersion: string;
+  /** Oldest app version that may share, x.y.z. */
+  minClientVersion: string;
+  /** Newest app version, x.y.z. */
+  appLatest: string;
+  /** Size of the package offered for a sharing device, bytes. */
+  offerBytes: number;
+  /** Price of a buyer without one of their own, micro-dollars per GB. */
+  buyerPriceMicrosPerGb: bigint;
+  /** How long earnings stay pending, seconds. */
+  holdTimeS: number;
+  /** The inviter's part of an invited provider's earnings, percent. */
+  referralPercent: number;
+}
+
+/** Destinations no buyer may reach, beside what is never allowed. */
+export interface DestinationPolicy {
+  /** Exact names and `.suffix` patterns. */
+  deniedDomains: string[];
+  /** CIDRs or addresses. */
+  deniedIps: string[];
+  /** Grows with every change. */
+  version: number;
+}
+
+/** How each setting is kept in table `settings` (JSON) and told in the API. */
+const codecs: {
+  [K in keyof BusinessSettings]: {
+    key: string;
+    toJson(value: BusinessSettings[K]): unknown;
+    fromJson(value: unknown): BusinessSettings[K] | undefined;
+  };
+} = {
+  termsVersion: { key: 'terms_version', toJson: (v) => v, fromJson: textOf },
+  minClientVersion: { key: 'min_client_version', toJson: (v) => v, fromJson: textOf },
+  appLatest: { key: 'app_latest', toJson: (v) => v, fromJson: textOf },
+  offerBytes: { key: 'offer_bytes', toJson: (v) => v, fromJson: integerOf },
+  holdTimeS: { key: 'hold_time_s', toJson: (v) => v, fromJson: integerOf },
+  referralPercent: { key: 'referral_percent', toJson: (v) => v, fromJson: integerOf },
+  buyerPriceMicrosPerGb: {
+    key: 'buyer_price_per_gb',
+    toJson: (v) => formatMicros(v),
+    fromJson: (v) => (typeof v === 'string' ? (parseMicros(v) ?? undefined) : undefined),
+  },
+};
+
+function textOf(value: unknown): string | undefined {
+  return typeof value === 'string' ? value : undefined;
+}
+
+function integerOf(value: unknown): number | undefined {
+  return Number.isSafeInteger(value) ? (value as number) : undefined;
+}
+
+const POLICY_KEY = 'destination_policy';
+const NO_POLICY: DestinationPolicy = { deniedDomains: [], deniedIps: [], version: 0 };
+
+/** The settings as the API names them. */
+export function settingsJson(settings: Partial<BusinessSettings>): Record<string, unknown> {
+  const json: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(settings)) {
+    const codec = codecs[name as keyof BusinessSettings];
+    json[codec.key] = codec.toJson(value as never);
+  }
+  return json;
+}
+
+/** The other way; unknown keys are the schema's business, unreadable values are left out. */
+export function settingsFromJson(json: Readonly<Record<string, unknown>>): Partial<BusinessSettings> {
+  const settings: Record<string, unknown> = {};
+  for (const [name, codec] of Object.entries(codecs)) {
+    const value = json[codec.key] === undefined ? undefined : codec.fromJson(json[codec.key]);
+    if (value !== undefined) settings[name] = value;
+  }
+  return settings as Partial<BusinessSettings>;
+}
+
+/**
+ * The business settings: what an admin set, else the configuration. `read` asks Postgres; `current` is what was
+ * last read, for callers that cannot wait (at most a refresh interval old).
+ */
+export class SettingsStore {
+  readonly #pool: pg.Pool;
+  readonly #defaults: BusinessSettings;
+  #current: BusinessSettings;
+  #timer: NodeJS.Timeout | null = null;
+
+  constructor(pool: pg.Pool, defaults: BusinessSettings) {
+    this.#pool = pool;
+    this.#defaults = defaults;
+    this.#current = defaults;
+  }
+
+  current(): BusinessSettings {
+    return this.#current;
+  }
+
+  async read(client: Queryable = this.#pool): Promise<BusinessSettings> {
+    const { rows } = await client.query<{ key: string; value: unknown }>(
+      'SELECT key, value FROM settings WHERE key = ANY ($1)',
+      [Object.values(codecs).map((codec) => codec.key)],
+    );
+    this.#current = {
+      ...this.#defaults,
+      ...settingsFromJson(Object.fromEntries(rows.map((row) => [row.key, row.value]))),
+    };
+    return this.#current;
+  }
+
+  /** Writes what is given, in the caller's transaction. Call `read` after the commit. */
+  async write(client: Queryable, changes: Partial<BusinessSettings>, adminId: string): Promise<void> {
+    for (const [key, value] of Object.entries(settingsJson(changes))) await writeSetting(client, key, value, adminId);
+  }
+
+  /** Refreshes `current` again and again; failures leave it as it is. */
+  start(intervalMs: number): void {
+    this.#timer = setInterval(() => {
+      this.read().catch(() => {}); // Postgres may be away for a minute; readiness tells
+    }, intervalMs);
+    this.#timer.unref();
+  }
+
+  stop(): void {
+    if (this.#timer !== null) clearInterval(this.#timer);
+  }
+}
+
+async function writeSetting(client: Queryable, key: string, value: unknown, adminId: string): Promise<void> {
+  await client.query(
+    `INSERT INTO settings (key, value, updated_by) VALUES ($1, $2, $3)
+     ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value, updated_by = EXCLUDED.updated_by, updated_at = now()`,
+    [key, JSON.stringify(value), adminId],
+  );
+}
+
+/** The destination policy in force. `lock`: nobody else changes it until the transaction ends. */
+export async function readDestinationPolicy(client: Queryable, lock = false): Promise<DestinationPolicy> {
+  if (lock) await client.query("SELECT pg_advisory_xact_lock(hashtextextended('destination_policy', 0))");
+  const { rows } = await client.query<{ value: DestinationPolicy }>('SELECT value FROM settings WHERE key = $1', [
+    POLICY_KEY,
+  ]);
+  return { ...NO_POLICY, ...rows[0]?.value };
+}
+
+export function writeDestinationPolicy(client: Queryable, policy: DestinationPolicy, adminId: string): Promise<void> {
+  return writeSetting(client, POLICY_KEY, policy, adminId);
+}
+
+/** What the data path is told (`gateway/live`), as Postgres has it now. */
+export async function readLiveSettings(client: Queryable, store: SettingsStore): Promise<LiveSettings> {
+  const settings = await store.read(client);
+  const policy = await readDestinationPolicy(client);
+  const { rows } = await client.query<{ version: number }>(
+    'SELECT coalesce(floor(extract(epoch FROM max(updated_at)) * 1000), 0)::float8 AS version FROM settings',
+  );
+  return {
+    policyVersion: policy.version,
+    termsVersion: settings.termsVersion,
+    deniedDomains: policy.deniedDomains,
+    deniedIps: policy.deniedIps,
+    version: rows[0]?.version ?? 0,
+  };
+}

@@ -1,0 +1,130 @@
+import { CLAIM_TTL_MS, releaseClaim } from '../live/claims.js';
+import type { LiveRedis } from '../live/connection.js';
+import type { Clock } from '../runtime/clock.js';
+import type { CandidateIndex } from './candidate-index.js';
+import type { Candidate } from './candidates.js';
+import type { AllocationEnd, LiveAllocation } from './live-allocation.js';
+
+export interface AllocationBookDeps {
+  redis: LiveRedis;
+  index: Pick<CandidateIndex<Candidate>, 'setTaken'>;
+  clock: Clock;
+  /** See `AllocatorDeps`. */
+  onAllocationEnded(allocation: LiveAllocation, reason: AllocationEnd): void;
+}
+
+/**
+ * The live allocations of this gateway, and which exits are out of reach. Only this file begins and ends them, so
+ * that the maps, the index and the claims agree.
+ */
+export class AllocationBook {
+  readonly #byId = new Map<string, LiveAllocation>();
+  readonly #byExit = new Map<string, LiveAllocation>();
+  readonly #byBuyer = new Map<string, LiveAllocation[]>();
+  /** Exits that somebody else holds, in the order in which they are tried again. */
+  readonly #elsewhere = new Map<string, number>();
+  /**
+   * Pulled packages that are over before their time, until then: a route to them may still be in Redis. They are not
+   * served again under the same id, since their meters are FINAL.
+   */
+  readonly #endedPackages = new Map<string, { reason: AllocationEnd; expiresAtMs: number }>();
+  readonly #releases = new Set<Promise<unknown>>();
+
+  constructor(
+    private readonly deps: AllocationBookDeps,
+    private readonly takenRetryMs: number,
+  ) {}
+
+  get size(): number {
+    return this.#byId.size;
+  }
+
+  get(allocationId: string): LiveAllocation | undefined {
+    return this.#byId.get(allocationId);
+  }
+
+  all(): IterableIterator<LiveAllocation> {
+    return this.#byId.values();
+  }
+
+  onExit(exit: string): LiveAllocation | undefined {
+    return this.#byExit.get(exit);
+  }
+
+  /** In no order; changes with `add` and `end`. */
+  ofBuyer(buyerId: string): readonly LiveAllocation[] {
+    return this.#byBuyer.get(buyerId) ?? [];
+  }
+
+  /** Its claim is held: it lives. */
+  add(allocation: LiveAllocation): void {
+    const before = this.#byExit.get(allocation.exit);
+    // Redis was wiped in between and gave our own exit away; the claim is what counts.
+    if (before) this.end(before, 'claim_lost');
+    this.#byId.set(allocation.allocationId, allocation);
+    this.#byExit.set(allocation.exit, allocation);
+    const ofBuyer = this.#byBuyer.get(allocation.buyerId);
+    if (ofBuyer) ofBuyer.push(allocation);
+    else this.#byBuyer.set(allocation.buyerId, [allocation]);
+    this.#elsewhere.delete(allocation.exit);
+    this.deps.index.setTaken(allocation.exit, true);
+  }
+
+  /** Ends it once: its owner is told first, then its exit is free for others. */
+  end(allocation: LiveAllocation, reason: AllocationEnd): void {
+    if (allocation.endedBy !== null) return;
+    allocation.endedBy = reason;
+    this.#byId.delete(allocation.allocationId);
+    if (this.#byExit.get(allocation.exit) === allocation) this.#byExit.delete(allocation.exit);
+    const ofBuyer = this.#byBuyer.get(allocation.buyerId);
+    ofBuyer?.splice(ofBuyer.indexOf(allocation), 1);
+    if (ofBuyer?.length === 0) this.#byBuyer.delete(allocation.buyerId);
+    if (allocation.expiresAtMs !== null && reason !== 'shutdown')
+      this.#endedPackages.set(allocation.allocationId, { reason, expiresAtMs: allocation.expiresAtMs });
+    this.deps.onAllocationEnded(allocation, reason);
+    if (reason === 'claim_lost') {
+      this.takenElsewhere(allocation.exit);
+      return;
+    }
+    this.deps.index.setTaken(allocation.exit, false);
+    // A pulled package outlives this gateway: its exit stays its own until it expires.
+    if (reason !== 'shutdown' || allocation.packageId === null) this.release(allocation);
+  }
+
+  /** Gives the exit back in the background; when Redis is away, the claim lapses by itself. */
+  release(allocation: LiveAllocation): void {
+    const release = releaseClaim(this.deps.redis, allocation).catch(() => false);
+    this.#releases.add(release);
+    void release.then(() => this.#releases.delete(release));
+  }
+
+  /** Resolves when the claims of what has ended are released, or could not be. */
+  async released(): Promise<void> {
+    await Promise.all(this.#releases);
+  }
+
+  /** Somebody else holds the exit: out of reach for a while. */
+  takenElsewhere(exit: string): void {
+    this.#elsewhere.delete(exit);
+    this.#elsewhere.set(exit, this.deps.clock.monotonicMs() + this.takenRetryMs);
+    this.deps.index.setTaken(exit, true);
+  }
+
+  /** Why a pulled package is not served any more, or undefined. */
+  endedPackage(allocationId: string): AllocationEnd | undefined {
+    return this.#endedPackages.get(allocationId)?.reason;
+  }
+
+  /** Brings exits back into reach whose time has come, and forgets packages that have expired. */
+  sweep(): void {
+    const nowMs = this.deps.clock.monotonicMs();
+    for (const [exit, untilMs] of this.#elsewhere) {
+      if (untilMs > nowMs) break;
+      this.#elsewhere.delete(exit);
+      if (!this.#byExit.has(exit)) this.deps.index.setTaken(exit, false);
+    }
+    const wallMs = this.deps.clock.nowMs();
+    for (const [allocationId, { expiresAtMs }] of this.#endedPackages)
+      if (expiresAtMs + CLAIM_TTL_MS < wallMs) this.#endedPackages.delete(allocationId);
+  }
+}

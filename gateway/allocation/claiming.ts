@@ -1,0 +1,69 @@
+import { takeClaim } from '../live/claims.js';
+import type { LiveRedis } from '../live/connection.js';
+import type { Clock } from '../runtime/clock.js';
+import type { AllocationBook } from './allocation-book.js';
+import type { CandidateIndex } from './candidate-index.js';
+import type { Candidate } from './candidates.js';
+import type { LiveAllocation } from './live-allocation.js';
+
+/** The allocation that lives now; `taken`: somebody else holds the exit; `away`: Redis gave no answer. */
+export type ClaimAttempt = LiveAllocation | 'taken' | 'away';
+
+/** Makes allocations live by taking their claim in Redis. */
+export class Claiming {
+  /** Under way, by buyer. */
+  readonly #attempts = new Map<string, Set<Promise<ClaimAttempt>>>();
+
+  constructor(
+    private readonly deps: {
+      redis: LiveRedis;
+      index: Pick<CandidateIndex<Candidate>, 'setTaken'>;
+      clock: Clock;
+    },
+    private readonly book: AllocationBook,
+  ) {}
+
+  /** `displaces`: an allocation known to be dead whose claim may still stand. Never rejects. */
+  async take(allocation: LiveAllocation, displaces: string | null = null): Promise<ClaimAttempt> {
+    const { buyerId } = allocation;
+    const attempt = this.#attempt(allocation, displaces);
+    const attempts = this.#attempts.get(buyerId) ?? new Set();
+    this.#attempts.set(buyerId, attempts.add(attempt));
+    const taken = await attempt;
+    attempts.delete(attempt);
+    if (attempts.size === 0 && this.#attempts.get(buyerId) === attempts) this.#attempts.delete(buyerId);
+    return taken;
+  }
+
+  /** Waits for the next of the buyer's attempts under way to come out; false: there are none. */
+  async next(buyerId: string): Promise<boolean> {
+    const attempts = this.#attempts.get(buyerId);
+    if (attempts === undefined) return false;
+    await Promise.race(attempts);
+    return true;
+  }
+
+  async #attempt(allocation: LiveAllocation, displaces: string | null): Promise<ClaimAttempt> {
+    const { redis, index, clock } = this.deps;
+    // Out of others' sight while the answer is under way.
+    index.setTaken(allocation.exit, true);
+    try {
+      const claim = allocation.claim(clock.nowMs());
+      if (displaces !== null) claim.displacesAllocationId = displaces;
+      const outcome = await takeClaim(redis, claim);
+      if (outcome.held) {
+        // Two first connections of a pulled package: the object that came first is the one that lives.
+        const live = this.book.get(allocation.allocationId);
+        if (live) return live;
+        this.book.add(allocation);
+        return allocation;
+      }
+      this.book.takenElsewhere(allocation.exit);
+      return 'taken';
+    } catch {
+      // Nobody knows whether we hold it; if we do, it lapses unused.
+      this.book.takenElsewhere(allocation.exit);
+      return 'away';
+    }
+  }
+}

@@ -1,0 +1,69 @@
+import type { Clock } from '../runtime/clock.js';
+import type { AllocationBook } from './allocation-book.js';
+import type { CandidateIndex } from './candidate-index.js';
+import { type Candidate, fits, type Place } from './candidates.js';
+import type { LiveAllocation } from './live-allocation.js';
+
+/** An allocation that this gateway holds, with the device that serves it. */
+export interface Held<C> {
+  allocation: LiveAllocation;
+  candidate: C;
+}
+
+/** Finds among the live allocations what a connection can use. */
+export class Holdings<C extends Candidate> {
+  /** Moves on with each connection: where to begin among a buyer's allocations. */
+  #turn = 0;
+
+  constructor(
+    private readonly deps: { index: Pick<CandidateIndex<C>, 'byDevice'>; clock: Clock },
+    private readonly book: AllocationBook,
+  ) {}
+
+  /** One of the buyer's allocations that fits and whose device takes streams, in turn. */
+  own(buyerId: string, place: Place, exclude: ReadonlySet<string>): Held<C> | undefined {
+    const held = [...this.book.ofBuyer(buyerId)];
+    const start = this.#turn++;
+    for (let i = 0; i < held.length; i++) {
+      const allocation = held[(start + i) % held.length] as LiveAllocation;
+      const candidate = this.usable(allocation);
+      if (candidate && !exclude.has(candidate.deviceId) && fits(candidate, place))
+        return { allocation, candidate };
+    }
+    return undefined;
+  }
+
+  /** The device that serves the allocation (not a pulled one) if it takes streams now. May end the allocation. */
+  usable(allocation: LiveAllocation): C | undefined {
+    const { device } = allocation;
+    if (device === null || allocation.endedBy !== null) return undefined;
+    if (allocation.remainingBytes <= 0) {
+      this.book.end(allocation, 'used_up');
+      return undefined;
+    }
+    const candidate = this.deps.index.byDevice(device.deviceId);
+    if (candidate === undefined) return undefined; // it may come back
+    if (candidate.sessionId !== device.sessionId || candidate.exitIp !== allocation.exitIp) {
+      this.book.end(allocation, 'device_gone');
+      return undefined;
+    }
+    return candidate.status === 'sharing' ? candidate : undefined;
+  }
+
+  /** Frees the exit that fits and was idle longest, of another buyer who holds several; false: there is none. */
+  reclaim(buyerId: string, places: readonly Place[], exclude: ReadonlySet<string>, idleMs: number): boolean {
+    const idleSinceMs = this.deps.clock.monotonicMs() - idleMs;
+    let longest: LiveAllocation | undefined;
+    for (const allocation of this.book.all()) {
+      const { device, streams, sessions, usedAtMs, buyerId: holder } = allocation;
+      if (device === null || streams > 0 || sessions.size > 0 || holder === buyerId) continue;
+      if (usedAtMs > idleSinceMs || (longest && longest.usedAtMs <= usedAtMs)) continue;
+      if (this.book.ofBuyer(holder).length < 2) continue;
+      const candidate = this.deps.index.byDevice(device.deviceId);
+      if (candidate?.status !== 'sharing' || exclude.has(candidate.deviceId)) continue;
+      if (places.some((place) => fits(candidate, place))) longest = allocation;
+    }
+    if (longest) this.book.end(longest, 'reclaimed');
+    return longest !== undefined;
+  }
+}

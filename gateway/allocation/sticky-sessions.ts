@@ -1,0 +1,118 @@
+import type { LiveRedis } from '../live/connection.js';
+import type { StickyRecord } from '../live/records.js';
+import { readSticky, writeSticky } from '../live/store.js';
+import type { Clock } from '../runtime/clock.js';
+import type { LiveAllocation } from './live-allocation.js';
+
+/** Which exit a named proxy session keeps. It outlives its allocation until the session's idle time is over. */
+export interface StickySession {
+  readonly key: string;
+  readonly account: string;
+  readonly session: string;
+  deviceId: string;
+  providerId: string;
+  exitIp: string;
+  /** The allocation that was last used for it. */
+  allocationId: string;
+  ttlMs: number;
+  usedAtMs: number;
+  writtenAtMs: number;
+}
+
+/**
+ * Named proxy sessions of this gateway: in memory, and copied to Redis so that they survive a restart and other
+ * gateways know them. The copy is renewed at a quarter of the idle time, in the background.
+ */
+export class StickySessions {
+  readonly #sessions = new Map<string, StickySession>();
+
+  constructor(private readonly deps: { redis: LiveRedis; clock: Clock }) {}
+
+  static key(account: string, session: string): string {
+    return `${account} ${session}`;
+  }
+
+  get(key: string): StickySession | undefined {
+    return this.#sessions.get(key);
+  }
+
+  /** Remembered by Redis from another life or another gateway; null: nothing is, `unavailable`: cannot tell. */
+  async recall(account: string, session: string): Promise<StickyRecord | null | 'unavailable'> {
+    try {
+      return await readSticky(this.deps.redis, account, session);
+    } catch {
+      return 'unavailable';
+    }
+  }
+
+  /** The session was used with this allocation (and from now on goes out through its device). */
+  use(account: string, session: string, ttlMinutes: number, allocation: LiveAllocation): void {
+    const { device } = allocation;
+    if (device === null) return;
+    const ttlMs = ttlMinutes * 60_000;
+    const nowMs = this.deps.clock.monotonicMs();
+    const key = StickySessions.key(account, session);
+    let sticky = this.#sessions.get(key);
+    const changed =
+      sticky?.allocationId !== allocation.allocationId ||
+      sticky.ttlMs !== ttlMs ||
+      nowMs - sticky.writtenAtMs > ttlMs / 4;
+    if (!sticky) {
+      sticky = {
+        key,
+        account,
+        session,
+        deviceId: device.deviceId,
+        providerId: allocation.providerId,
+        exitIp: allocation.exitIp,
+        allocationId: allocation.allocationId,
+        ttlMs,
+        usedAtMs: nowMs,
+        writtenAtMs: nowMs,
+      };
+      this.#sessions.set(key, sticky);
+    } else {
+      sticky.deviceId = device.deviceId;
+      sticky.providerId = allocation.providerId;
+      sticky.exitIp = allocation.exitIp;
+      sticky.allocationId = allocation.allocationId;
+      sticky.ttlMs = ttlMs;
+    }
+    sticky.usedAtMs = nowMs;
+    allocation.sessions.add(key);
+    allocation.idleMs = Math.max(allocation.idleMs, ttlMs);
+    if (changed) this.#write(sticky, nowMs);
+  }
+
+  /** The allocation that served the sessions was used: they were, too. */
+  touch(keys: Iterable<string>, nowMs: number): void {
+    for (const key of keys) {
+      const sticky = this.#sessions.get(key);
+      if (sticky) sticky.usedAtMs = nowMs;
+    }
+  }
+
+  /** Forgets sessions idle for their idle time; `find` gives the live allocation of that id. */
+  sweep(find: (allocationId: string) => LiveAllocation | undefined): void {
+    const nowMs = this.deps.clock.monotonicMs();
+    for (const sticky of this.#sessions.values()) {
+      const allocation = find(sticky.allocationId);
+      if (allocation && allocation.streams > 0) {
+        // Streams for longer than the idle time, without a new connection: it is in use all the same.
+        sticky.usedAtMs = nowMs;
+        if (nowMs - sticky.writtenAtMs > sticky.ttlMs / 4) this.#write(sticky, nowMs);
+      } else if (nowMs - sticky.usedAtMs > sticky.ttlMs) {
+        this.#sessions.delete(sticky.key);
+        allocation?.sessions.delete(sticky.key);
+      }
+    }
+  }
+
+  #write(sticky: StickySession, nowMs: number): void {
+    sticky.writtenAtMs = nowMs;
+    const { allocationId, deviceId, providerId, exitIp } = sticky;
+    const record: StickyRecord = { allocationId, deviceId, providerId, exitIp };
+    // The copy is a convenience: without it the session lasts as long as this process.
+    writeSticky(this.deps.redis, sticky.account, sticky.session, record, sticky.ttlMs).catch(() => {});
+  }
+}

@@ -1,0 +1,60 @@
+import { CLAIM_TTL_MS, renewClaims } from '../live/claims.js';
+import type { LiveRedis } from '../live/connection.js';
+import type { Clock } from '../runtime/clock.js';
+import type { Log } from '../runtime/logging.js';
+import type { AllocationBook } from './allocation-book.js';
+import type { AllocationEnd, LiveAllocation } from './live-allocation.js';
+
+/** Claims renewed in one round trip: Redis is busy with them for about 5 ms. */
+const RENEWAL_BATCH = 500;
+
+/** Ends what is over. */
+export function sweepAllocations(book: AllocationBook, clock: Clock): void {
+  const nowMs = clock.monotonicMs();
+  const wallMs = clock.nowMs();
+  for (const allocation of [...book.all()]) {
+    const reason = over(allocation, nowMs, wallMs);
+    if (reason) book.end(allocation, reason);
+  }
+  book.sweep();
+}
+
+function over(allocation: LiveAllocation, nowMs: number, wallMs: number): AllocationEnd | null {
+  if (allocation.expiresAtMs !== null && allocation.expiresAtMs <= wallMs) return 'expired';
+  if (allocation.streams > 0) return null; // the relay cuts them when the bytes are used up
+  if (allocation.remainingBytes <= 0) return 'used_up';
+  return nowMs - allocation.usedAtMs >= allocation.idleMs ? 'idle' : null;
+}
+
+/**
+ * Renews every claim, asserting again those that Redis has lost. An allocation whose exit somebody else holds ends
+ * (`claim_lost`); while Redis is away, allocations go on. Never rejects.
+ */
+export async function renewAllocations(
+  book: AllocationBook,
+  deps: { redis: LiveRedis; clock: Clock; log: Log },
+): Promise<void> {
+  const live = [...book.all()];
+  for (let i = 0; i < live.length; i += RENEWAL_BATCH) {
+    const batch = live.slice(i, i + RENEWAL_BATCH).filter((allocation) => allocation.endedBy === null);
+    const nowMs = deps.clock.nowMs();
+    try {
+      const outcomes = await renewClaims(
+        deps.redis,
+        batch.map((allocation) => allocation.claim(nowMs)),
+      );
+      batch.forEach((allocation, n) => {
+        const outcome = outcomes[n];
+        if (allocation.endedBy === null) {
+          if (outcome?.held === false) book.end(allocation, 'claim_lost');
+        } else if (outcome?.held) book.release(allocation); // it ended while its renewal was under way
+      });
+    } catch (error) {
+      deps.log.warn({ err: error, allocations: live.length }, 'claims_not_renewed');
+      return;
+    }
+  }
+}
+
+/** How often claims are renewed. */
+export const RENEWAL_INTERVAL_MS = CLAIM_TTL_MS / 3;

@@ -1,0 +1,334 @@
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { defaultLimits } from '../agent-protocol/limits.js';
+import { Allocator } from './allocation/allocator.js';
+import { CandidateIndex } from './allocation/candidate-index.js';
+import type { AllocationEnd, LiveAllocation } from './allocation/live-allocation.js';
+import { parseDevAllow } from './buyers/destination-policy.js';
+import { BuyerDirectory } from './buyers/directory.js';
+import { AccountLimits } from './buyers/limits.js';
+import type { GatewayConfig } from './config.js';
+import { ProxyListener, proxyListenerDefaults } from './listeners/proxy-listener.js';
+import { CommandReader } from './live/commands.js';
+import { connectLive } from './live/connection.js';
+import type { GatewayCommand } from './live/records.js';
+import { LiveSettingsCache } from './live-settings.js';
+import { MeterDelivery } from './metering/delivery.js';
+import { Journal } from './metering/journal.js';
+import { meteringSettings } from './metering/limits.js';
+import { redisMeterSink } from './metering/redis-sink.js';
+import { drawEpoch, type MeterPrices, MeterRegistry } from './metering/registry.js';
+import { GatewayMetrics } from './metrics.js';
+import { GatewayPipeline } from './pipeline.js';
+import { startPrivateServer } from './private-server.js';
+import { Relay } from './relay/relay.js';
+import type { Splice } from './relay/splice.js';
+import { AddressSet, plainAddress } from './runtime/addresses.js';
+import { systemClock } from './runtime/clock.js';
+import type { Log } from './runtime/logging.js';
+import { forwardedAddress } from './runtime/origin/forwarded.js';
+import { OriginCheck } from './runtime/origin/origin-check.js';
+import { Presence } from './tunnels/presence.js';
+import { TunnelRegistry } from './tunnels/registry.js';
+import type { Tunnel } from './tunnels/tunnel.js';
+import { TunnelServer } from './tunnels/tunnel-server.js';
+
+/** A running gateway. */
+export interface Gateway {
+  proxyPort: number;
+  tunnelPort: number;
+  metricsPort: number;
+  /**
+   * Takes no more connections, asks devices to move, lets live streams finish within `drainMs`, delivers the journal
+   * and waits for Postgres to commit it as long as that takes a moment, then closes everything.
+   */
+  stop(drainMs: number): Promise<void>;
+}
+
+/** How often prices of open meters are compared with those in force. */
+const REPRICE_INTERVAL_MS = 1_000;
+/** Time settlement gets at stop to commit the last counts; what is not committed then waits in the journal. */
+const FLUSH_TIMEOUT_MS = 3_000;
+
+/** Constructs and starts a gateway: the one place where its stages meet. */
+export async function startGateway(config: GatewayConfig, log: Log): Promise<Gateway> {
+  const clock = systemClock;
+  const epoch = drawEpoch();
+  const startedAtMs = clock.nowMs();
+  let draining = false;
+  if (config.devAllow.length > 0)
+    log.warn({ destinations: config.devAllow }, 'development_exemptions_from_the_address_policy');
+
+  const origins = await OriginCheck.open({
+    log,
+    allowedCountries: config.allowedCountries,
+    countryPath: config.geoipCountryPath,
+    devLoopbackCountry: config.devLoopbackCountry,
+  });
+  const redis = connectLive({ url: config.redisUrl, log, connectionName: `gateway-${config.gatewayId}` });
+  const commandsRedis = connectLive({
+    url: config.redisUrl,
+    log,
+    connectionName: `gateway-${config.gatewayId}-commands`,
+  });
+  const live = new LiveSettingsCache({ redis, log, devAllow: parseDevAllow(config.devAllow) });
+  const directory = new BuyerDirectory({ redis, clock, log });
+  const limits = new AccountLimits(clock);
+
+  mkdirSync(config.dataDir, { recursive: true });
+  const settings = meteringSettings({
+    journalSlots: config.journalSlots,
+    deliveryIntervalMs: config.deliveryIntervalMs,
+  });
+  const journal = await Journal.open({
+    path: join(config.dataDir, 'meters.journal'),
+    gatewayId: config.gatewayId,
+    epoch,
+    clock,
+    log,
+    settings,
+    onFailed: (error) => {
+      log.error({ error: error.message }, 'meter_journal_failed');
+      relay.cutAll();
+    },
+  });
+  const meters = new MeterRegistry(journal, epoch, clock, settings);
+  const delivery = new MeterDelivery({
+    gatewayId: config.gatewayId,
+    registry: meters,
+    sink: redisMeterSink(redis),
+    clock,
+    log,
+    settings,
+  });
+  const relay = new Relay(meters);
+
+  const index = new CandidateIndex<Tunnel>();
+  const allocator = new Allocator<Tunnel>(
+    { redis, clock, index, log, onAllocationEnded: endAllocation },
+    { idleMs: config.allocationIdleMs },
+  );
+  const registry = new TunnelRegistry();
+  const presence = new Presence({
+    redis,
+    registry,
+    clock,
+    log,
+    gatewayId: config.gatewayId,
+    describeGateway: () => ({
+      gatewayId: config.gatewayId,
+      epoch,
+      version: '1',
+      startedAtMs,
+      tunnels: registry.size,
+      streams: relay.streamCount,
+      draining,
+    }),
+  });
+  registry.watch({
+    onTunnel: (tunnel) => {
+      index.add(tunnel);
+      void presence.came(tunnel);
+    },
+    onTunnelChanged: (tunnel) => {
+      index.changed(tunnel);
+      void presence.came(tunnel);
+    },
+    onTunnelGone: (tunnel) => {
+      index.remove(tunnel);
+      void presence.went(tunnel);
+    },
+  });
+
+  const trustedProxies = new AddressSet(config.trustedProxies);
+  const tunnelServer = new TunnelServer(
+    {
+      host: config.tunnelHost,
+      port: config.tunnelPort,
+      tls:
+        config.tunnelTlsCert && config.tunnelTlsKey
+          ? { certPath: config.tunnelTlsCert, keyPath: config.tunnelTlsKey }
+          : null,
+      gatewayId: config.gatewayId,
+      limits: { ...defaultLimits, streamsMax: config.streamsPerTunnelMax },
+      tunnelsMax: config.tunnelsMax,
+    },
+    {
+      redis,
+      registry,
+      clock,
+      log,
+      observedAddress: (remote, forwarded) =>
+        forwardedAddress(remote, forwarded, trustedProxies) ?? plainAddress(remote) ?? '',
+      checkOrigin: (address) => origins.check(address),
+      versions: () => live.versions,
+      isDraining: () => draining,
+    },
+  );
+  const metrics: GatewayMetrics = new GatewayMetrics({
+    tunnels: () => registry.size,
+    streams: () => relay.streamCount,
+    connections: () => listener.connectionCount,
+    allocations: () => allocator.size,
+    bytesUp: () => relay.totals.bytesUp,
+    bytesDown: () => relay.totals.bytesDown,
+    metersUnsettled: () => delivery.unsettledMeters,
+    journalSlotsUsed: () => journal.slotsUsed,
+    journalSlots: () => journal.slotCount,
+    deliveryLagSeconds: () => delivery.deliveryLagMs / 1_000,
+    deliveryFailures: () => delivery.failures,
+    connectionsDropped: () => listener.droppedTotal,
+  });
+  const pipeline = new GatewayPipeline({
+    directory,
+    limits,
+    policy: () => live.policy,
+    allocator,
+    meters,
+    relay,
+    clock,
+    providerPriceMicrosPerGb: () => live.providerPriceMicrosPerGb,
+    isDraining: () => draining,
+    dialTimeoutMs: config.dialTimeoutMs,
+    onConnection: (outcome, tookMs) => metrics.connection(outcome, tookMs),
+  });
+  const listener: ProxyListener = new ProxyListener({
+    pipeline,
+    settings: {
+      ...proxyListenerDefaults,
+      connectionsMax: config.connectionsMax,
+      handshakeTimeoutMs: config.handshakeTimeoutMs,
+    },
+    log,
+  });
+  const commands = new CommandReader({
+    redis: commandsRedis,
+    onCommand: (command) => void obey(command),
+    onResync: () => {
+      directory.resync();
+      delivery.resendAll();
+      void allocator.renew();
+      void presence.refresh();
+      void live.refresh().then(reprice);
+    },
+  });
+
+  /** A pulled package that moves on (`shutdown`, `claim_lost`) is not over; everything else is. */
+  function endAllocation(allocation: LiveAllocation, reason: AllocationEnd): void {
+    const movesOn = allocation.packageId !== null && (reason === 'shutdown' || reason === 'claim_lost');
+    relay.closeAllocation(allocation.allocationId, { allocationEnded: !movesOn });
+  }
+
+  function reprice(): void {
+    const providerPriceMicrosPerGb = live.providerPriceMicrosPerGb;
+    if (providerPriceMicrosPerGb === null) return;
+    relay.reprice((identity): MeterPrices => {
+      const account = allocator.get(identity.allocationId)?.account;
+      const buyerPrice = account === undefined ? undefined : directory.cached(account)?.priceMicrosPerGb;
+      return {
+        providerPriceMicrosPerGb,
+        buyerPriceMicrosPerGb: buyerPrice?.toString() ?? identity.buyerPriceMicrosPerGb,
+      };
+    });
+  }
+
+  async function obey(command: GatewayCommand): Promise<void> {
+    switch (command.kind) {
+      case 'account_changed': {
+        directory.accountChanged(command.account);
+        const entry = await directory.lookup(command.account);
+        const barred =
+          entry === null ||
+          (entry !== 'unavailable' &&
+            (entry.snapshot.status !== 'active' || entry.snapshot.kycStatus !== 'approved'));
+        if (barred) relay.cut((splice) => splice.subject.account === command.account);
+        return;
+      }
+      case 'price_changed':
+      case 'settings_changed':
+        await live.refresh();
+        reprice();
+        return;
+      case 'stop_session':
+        registry.closeSession(command.sessionId, command.reason);
+        allocator.sessionStopped(command.sessionId);
+        relay.closeSession(command.sessionId);
+        return;
+      case 'end_allocation':
+        allocator.end(command.allocationId);
+        return;
+      case 'kill':
+        relay.cut(concerns(command));
+    }
+  }
+
+  function concerns({ scope, id }: Extract<GatewayCommand, { kind: 'kill' }>): (splice: Splice) => boolean {
+    return ({ subject }) =>
+      scope === 'all' ||
+      (scope === 'buyer' && subject.buyerId === id) ||
+      (scope === 'device' && subject.deviceId === id) ||
+      (scope === 'provider' && registry.byDevice(subject.deviceId)?.providerId === id) ||
+      (scope === 'destination' && subject.destinationHost === id);
+  }
+
+  await live.refresh();
+  await commands.start();
+  delivery.start();
+  allocator.start();
+  const repricing = setInterval(() => void live.refresh().then(reprice), REPRICE_INTERVAL_MS);
+  const tunnelPort = await tunnelServer.listen();
+  const { port: proxyPort } = await listener.listen({ host: config.proxyHost, port: config.proxyPort });
+  const privateServer = await startPrivateServer({
+    host: config.metricsHost,
+    port: config.metricsPort,
+    metrics: metrics.registry,
+    status: () => ({
+      gatewayId: config.gatewayId,
+      epoch,
+      uptimeSeconds: Math.round((clock.nowMs() - startedAtMs) / 1_000),
+      draining,
+      tunnels: registry.size,
+      streams: relay.streamCount,
+      connections: listener.connectionCount,
+      bytesUp: relay.totals.bytesUp,
+      bytesDown: relay.totals.bytesDown,
+      unsettledMeters: delivery.unsettledMeters,
+      journalOk: journal.state === 'open',
+    }),
+    ailments: () => [
+      ...(journal.state === 'open' ? [] : ['meter journal failed']),
+      ...(journal.canAdmit ? [] : ['meter journal takes no new meters']),
+      ...(redis.status === 'ready' ? [] : ['live state away']),
+      ...(draining ? ['draining'] : []),
+    ],
+  });
+  log.info(
+    { gatewayId: config.gatewayId, proxyPort, tunnelPort, replayed: journal.replayed.length },
+    'gateway_started',
+  );
+
+  async function stop(drainMs: number): Promise<void> {
+    draining = true;
+    tunnelServer.stopAccepting();
+    for (const tunnel of registry.all()) {
+      tunnel.status = 'draining';
+      index.changed(tunnel);
+      tunnel.mux.drain({ reason: 'this gateway is shutting down', deadline_ms: drainMs });
+    }
+    await listener.close(drainMs);
+    await commands.stop();
+    clearInterval(repricing);
+    await allocator.stop();
+    await delivery.stop();
+    const { unsettledMeters } = await delivery.flush(FLUSH_TIMEOUT_MS);
+    if (unsettledMeters > 0) log.warn({ unsettledMeters }, 'meters_left_for_the_next_start');
+    for (const tunnel of [...registry.all()])
+      tunnel.mux.close({ code: 'shutting_down', reason: 'this gateway stopped' });
+    await presence.stop();
+    await privateServer.stop();
+    await journal.close();
+    origins.close();
+    redis.disconnect();
+  }
+  return { proxyPort, tunnelPort, metricsPort: privateServer.port, stop };
+}

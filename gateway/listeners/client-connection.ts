@@ -1,0 +1,143 @@
+import type { RawSink, RawSocket } from '../../agent-protocol/raw-socket.js';
+
+/** What a reader made of the bytes so far: null wants more, else the value and how many bytes it took. */
+export type Reading<T> = { value: T; bytes: number } | null;
+
+export interface ClientConnectionSettings {
+  /** Time until the request must be complete, ms; then the connection is closed without an answer. */
+  handshakeTimeoutMs: number;
+  /** Bytes kept that are not asked for yet; above it nothing more is read. At least the longest message. */
+  unreadBytesMax: number;
+  /** Time a refused client has to read the refusal and close, ms; then the connection is dropped. */
+  lingerTimeoutMs: number;
+}
+
+const nothing: Buffer = Buffer.alloc(0);
+
+/**
+ * A client's socket from accept until a relay or node:http takes it over: bytes in any pieces become messages,
+ * within a deadline.
+ */
+export class ClientConnection implements RawSink {
+  /** Address of the client as text; IPv4 without the IPv6 prefix. */
+  readonly clientAddress: string;
+  readonly #raw: RawSocket;
+  readonly #settings: ClientConnectionSettings;
+  #unread: Buffer;
+  #discarding = false;
+  #retry: (() => void) | null = null;
+  #timer: NodeJS.Timeout | null = null;
+
+  /** `unread`: what was read of the socket before, to come first. The deadline starts now. */
+  constructor(
+    raw: RawSocket,
+    clientAddress: string,
+    settings: ClientConnectionSettings,
+    unread: Buffer = nothing,
+  ) {
+    this.#raw = raw;
+    this.clientAddress = clientAddress;
+    this.#settings = settings;
+    this.#unread = unread;
+    raw.setSink(this);
+    raw.resume();
+    this.startDeadline();
+  }
+
+  /** The client is gone, or it was told goodbye. */
+  get closed(): boolean {
+    return this.#raw.closed || this.#discarding;
+  }
+
+  /**
+   * The next message, which `reader` finds in the unread bytes; they all begin where the last message ended. Null
+   * when the client ended or the deadline passed before it was complete. One call at a time.
+   */
+  read<T>(reader: (unread: Buffer) => Reading<T>): Promise<T | null> {
+    return new Promise((resolve) => {
+      const tryToRead = () => {
+        const reading = this.#unread.length > 0 && !this.closed ? reader(this.#unread) : null;
+        if (reading) {
+          this.#unread = this.#unread.subarray(reading.bytes);
+          resolve(reading.value);
+        } else if (this.closed) resolve(null);
+        else if (this.#raw.ended) {
+          this.destroy();
+          resolve(null);
+        } else {
+          this.#retry = tryToRead;
+          this.#raw.resume();
+        }
+      };
+      tryToRead();
+    });
+  }
+
+  write(bytes: Buffer): void {
+    if (!this.closed) this.#raw.write(bytes);
+  }
+
+  /** Says no and closes: lingers until the client has closed too, since closing at once could lose the answer. */
+  refuse(bytes: Buffer): void {
+    if (this.closed) return;
+    this.#raw.write(bytes);
+    this.#raw.end();
+    this.#unread = nothing;
+    if (this.#raw.ended) this.stopDeadline();
+    else this.#startTimer(this.#settings.lingerTimeoutMs);
+    this.#discarding = true;
+    this.#raw.resume();
+  }
+
+  destroy(): void {
+    this.#raw.destroy();
+  }
+
+  /** From now the client has `handshakeTimeoutMs` to state its request. */
+  startDeadline(): void {
+    this.#startTimer(this.#settings.handshakeTimeoutMs);
+  }
+
+  stopDeadline(): void {
+    if (this.#timer) clearTimeout(this.#timer);
+    this.#timer = null;
+  }
+
+  /** Gives the socket away, with the bytes that came after the last message. The receiver sets its own sink. */
+  release(): { socket: RawSocket; head: Buffer } {
+    this.stopDeadline();
+    return { socket: this.#raw, head: this.#unread };
+  }
+
+  onBytes(buffer: Buffer, start: number, end: number): boolean {
+    if (this.#discarding) return false;
+    const bytes = buffer.subarray(start, end);
+    this.#unread = this.#unread.length === 0 ? Buffer.from(bytes) : Buffer.concat([this.#unread, bytes]);
+    if (this.#unread.length >= this.#settings.unreadBytesMax) this.#raw.pause();
+    this.#tryAgain();
+    return false;
+  }
+
+  onDrain(): void {}
+
+  onEnd(): void {
+    if (this.#discarding) this.destroy();
+    this.#tryAgain();
+  }
+
+  onClose(): void {
+    this.stopDeadline();
+    this.#tryAgain();
+  }
+
+  #startTimer(timeoutMs: number): void {
+    this.stopDeadline();
+    if (!this.#raw.closed) this.#timer = setTimeout(() => this.destroy(), timeoutMs);
+  }
+
+  #tryAgain(): void {
+    const retry = this.#retry;
+    this.#retry = null;
+    retry?.();
+  }
+}

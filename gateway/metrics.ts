@@ -1,0 +1,90 @@
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { ProxyErrorCode } from './errors.js';
+
+/** Figures that are read when Prometheus asks. */
+export interface GaugeReadings {
+  tunnels: () => number;
+  streams: () => number;
+  connections: () => number;
+  allocations: () => number;
+  bytesUp: () => number;
+  bytesDown: () => number;
+  metersUnsettled: () => number;
+  journalSlotsUsed: () => number;
+  journalSlots: () => number;
+  deliveryLagSeconds: () => number;
+  deliveryFailures: () => number;
+  connectionsDropped: () => number;
+}
+
+const GAUGES: ReadonlyArray<[keyof GaugeReadings, string, string]> = [
+  ['tunnels', 'ts_tunnels', 'Devices connected to this gateway'],
+  ['streams', 'ts_streams', 'Connections being relayed'],
+  ['connections', 'ts_client_connections', 'Buyer connections open, relayed ones included'],
+  ['allocations', 'ts_allocations', 'Allocations served by this gateway'],
+  ['metersUnsettled', 'ts_meters_unsettled', 'Meters that Postgres has not committed as final'],
+  ['journalSlotsUsed', 'ts_journal_slots_used', 'Slots of the meter journal in use'],
+  ['journalSlots', 'ts_journal_slots', 'Slots of the meter journal'],
+  ['deliveryLagSeconds', 'ts_meter_delivery_lag_seconds', 'Age of the oldest count not delivered to Redis'],
+];
+
+const COUNTERS: ReadonlyArray<[keyof GaugeReadings, string, string]> = [
+  ['bytesUp', 'ts_bytes_up_total', 'Payload bytes relayed from buyers to destinations'],
+  ['bytesDown', 'ts_bytes_down_total', 'Payload bytes relayed from destinations to buyers'],
+  ['deliveryFailures', 'ts_meter_delivery_failures_total', 'Deliveries of meters to Redis that failed'],
+  [
+    'connectionsDropped',
+    'ts_client_connections_dropped_total',
+    'Connections closed unread above TS_CONNECTIONS_MAX',
+  ],
+];
+
+/** Metrics of one gateway process, with those of Node itself. */
+export class GatewayMetrics {
+  readonly registry = new Registry();
+  readonly #outcomes: Counter<'outcome'>;
+  readonly #setup: Histogram<'outcome'>;
+
+  constructor(readings: GaugeReadings) {
+    collectDefaultMetrics({ register: this.registry });
+    const registers = [this.registry];
+    for (const [reading, name, help] of GAUGES)
+      new Gauge({
+        name,
+        help,
+        registers,
+        collect() {
+          this.set(readings[reading]());
+        },
+      });
+    for (const [reading, name, help] of COUNTERS)
+      new Counter({
+        name,
+        help,
+        registers,
+        collect() {
+          this.reset();
+          this.inc(readings[reading]());
+        },
+      });
+    this.#outcomes = new Counter({
+      name: 'ts_connections_total',
+      help: 'Connections that were asked for, by how they went (OK or an error code)',
+      labelNames: ['outcome'],
+      registers,
+    });
+    this.#setup = new Histogram({
+      name: 'ts_connection_setup_seconds',
+      help: 'From the request to the device having dialled, or the refusal',
+      labelNames: ['outcome'],
+      buckets: [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10],
+      registers,
+    });
+  }
+
+  /** One connection was set up or refused. */
+  connection(outcome: ProxyErrorCode | 'OK', tookMs: number): void {
+    this.#outcomes.inc({ outcome });
+    this.#setup.observe({ outcome: outcome === 'OK' ? 'ok' : 'refused' }, tookMs / 1_000);
+  }
+}

@@ -1,0 +1,168 @@
+import { createHash } from 'node:crypto';
+import { DialCode as Dial, type DialCode } from '../agent-protocol/frame.js';
+import type { Allocated, Allocator } from './allocation/allocator.js';
+import { authenticate } from './buyers/authenticate.js';
+import { checkDestination, type DestinationPolicy } from './buyers/destination-policy.js';
+import type { BuyerDirectory } from './buyers/directory.js';
+import type { AccountLimits } from './buyers/limits.js';
+import { parseUsername } from './buyers/username.js';
+import { type ProxyErrorCode, type ProxyFailure, proxyErrors } from './errors.js';
+import type { Authenticated, Connected, ProxyPipeline } from './listeners/connect-pipeline.js';
+import type { MeterRegistry } from './metering/registry.js';
+import type { Relay } from './relay/relay.js';
+import type { Clock } from './runtime/clock.js';
+import type { DialOutcome, Tunnel } from './tunnels/tunnel.js';
+
+/** Dialling is tried on this many devices beside the first, before any byte was relayed. */
+const RETRIES_MAX = 2;
+
+/** What a device's answer means to the buyer; `null`: the device can not take it, which another one might. */
+const DIAL_FAILURES: Readonly<Record<Exclude<DialCode, 0> | 'lost' | 'timeout', ProxyErrorCode>> = {
+  [Dial.DNS_FAIL]: 'DNS_FAIL',
+  [Dial.REFUSED]: 'REFUSED',
+  [Dial.UNREACHABLE]: 'UNREACHABLE',
+  [Dial.TIMEOUT]: 'CONNECT_TIMEOUT',
+  [Dial.PROHIBITED]: 'IP_PROHIBITED',
+  [Dial.CAP_REACHED]: 'PEER_DROPPED',
+  [Dial.PAUSED]: 'PEER_DROPPED',
+  [Dial.UNSUPPORTED]: 'PEER_DROPPED',
+  [Dial.INTERNAL]: 'PEER_DROPPED',
+  [Dial.BLOCKED]: 'PEER_DROPPED',
+  lost: 'PEER_DROPPED',
+  timeout: 'CONNECT_TIMEOUT',
+};
+
+export interface PipelineDeps {
+  directory: BuyerDirectory;
+  limits: AccountLimits;
+  policy: () => DestinationPolicy;
+  allocator: Allocator<Tunnel>;
+  meters: MeterRegistry;
+  relay: Relay;
+  clock: Clock;
+  /** The provider's price in force; null until the live state told it. */
+  providerPriceMicrosPerGb: () => string | null;
+  isDraining: () => boolean;
+  dialTimeoutMs: number;
+  /** One call a connection: how it went, for metrics. */
+  onConnection: (outcome: ProxyErrorCode | 'OK', tookMs: number) => void;
+}
+
+/** The way of one connection through the stages: who, where, which device, dial, relay. */
+export class GatewayPipeline implements ProxyPipeline {
+  constructor(private readonly deps: PipelineDeps) {}
+
+  async authenticate(credentials: {
+    username: string;
+    password: string | null;
+    clientAddress: string;
+  }): Promise<Authenticated | ProxyFailure> {
+    if (this.deps.isDraining()) return { ok: false, code: 'DRAINING' };
+    const parsed = parseUsername(credentials.username);
+    if (!parsed.ok) return parsed;
+    const known = await authenticate(
+      this.deps.directory,
+      credentials,
+      parsed.params,
+      this.deps.clock.nowMs(),
+    );
+    return known.ok ? { ok: true, buyer: known.buyer, params: parsed.params } : known;
+  }
+
+  async connect(
+    auth: Authenticated,
+    destination: { host: string; port: number },
+  ): Promise<Connected | ProxyFailure> {
+    const startMs = this.deps.clock.monotonicMs();
+    const outcome = await this.#connect(auth, destination);
+    this.deps.onConnection(outcome.ok ? 'OK' : outcome.code, this.deps.clock.monotonicMs() - startMs);
+    return outcome;
+  }
+
+  async #connect(
+    auth: Authenticated,
+    destination: { host: string; port: number },
+  ): Promise<Connected | ProxyFailure> {
+    const { deps } = this;
+    if (deps.isDraining()) return { ok: false, code: 'DRAINING' };
+    const allowed = checkDestination(destination.host, destination.port, auth.buyer, deps.policy());
+    if (!allowed.ok) return allowed;
+    if (!deps.meters.canAdmit) return { ok: false, code: 'INTERNAL', detail: 'metering' };
+    const admission = deps.limits.acquire(auth.buyer);
+    if (!admission.ok) return admission;
+    const connected = await this.#dial(auth, allowed.host, destination.port, admission.release);
+    if (!connected.ok) admission.release();
+    return connected;
+  }
+
+  /** Tries devices until one has dialled, or the destination itself said no. */
+  async #dial(
+    auth: Authenticated,
+    host: string,
+    port: number,
+    onEnd: () => void,
+  ): Promise<Connected | ProxyFailure> {
+    const { deps } = this;
+    const failed = new Set<string>();
+    let failure: ProxyFailure | null = null;
+    for (let tries = 0; tries <= RETRIES_MAX; tries++) {
+      const allocated = await deps.allocator.allocate(auth.buyer, auth.params, failed);
+      if (!allocated.ok) return failure ?? allocated;
+      const dialled = await allocated.candidate.dial(host, port, deps.dialTimeoutMs);
+      if (dialled.ok) return this.#relay(auth, host, allocated, dialled, onEnd);
+      allocated.release();
+      failure = { ok: false, code: DIAL_FAILURES[dialled.why] };
+      if (auth.params.strict || !proxyErrors[failure.code].retryOnAnotherDevice) return failure;
+      failed.add(allocated.candidate.deviceId);
+    }
+    return failure ?? { ok: false, code: 'NO_PEER' };
+  }
+
+  #relay(
+    auth: Authenticated,
+    host: string,
+    allocated: Allocated<Tunnel>,
+    dialled: Extract<DialOutcome, { ok: true }>,
+    onEnd: () => void,
+  ): Connected | ProxyFailure {
+    const { deps } = this;
+    const { allocation, candidate } = allocated;
+    const providerPriceMicrosPerGb = deps.providerPriceMicrosPerGb();
+    const opened =
+      providerPriceMicrosPerGb !== null &&
+      allocation.endedBy === null &&
+      deps.relay.open(
+        dialled,
+        {
+          sessionId: candidate.sessionId,
+          deviceId: candidate.deviceId,
+          buyerId: auth.buyer.buyerId,
+          account: auth.buyer.account,
+          packageId: allocation.packageId,
+          destinationHost: host,
+          allowance: allocation,
+          providerPriceMicrosPerGb,
+          buyerPriceMicrosPerGb: auth.buyer.priceMicrosPerGb.toString(),
+        },
+        () => {
+          allocated.release();
+          onEnd();
+        },
+      );
+    if (!opened || !opened.ok) {
+      dialled.stream.reset(0);
+      allocated.release();
+      return { ok: false, code: 'INTERNAL', detail: 'metering' };
+    }
+    return {
+      ok: true,
+      exit: { id: exitId(candidate), country: candidate.country, session: auth.params.session },
+      ...opened.relayed,
+    };
+  }
+}
+
+/** Names an exit to a buyer without telling what it is: the provider's id is random and never shown. */
+function exitId({ providerId, exitIp }: { providerId: string; exitIp: string }): string {
+  return createHash('sha256').update(`${providerId}|${exitIp}`).digest('base64url').slice(0, 16);
+}

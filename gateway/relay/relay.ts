@@ -1,0 +1,154 @@
+import type { Duplex } from 'node:stream';
+import { bridgeSocket } from '../../agent-protocol/bridge.js';
+import { ResetCode } from '../../agent-protocol/frame.js';
+import type { RawSocket } from '../../agent-protocol/raw-socket.js';
+import type { MuxStream } from '../../agent-protocol/stream.js';
+import type { MeterBinding } from '../metering/meter.js';
+import type { MeterPrices, MeterRegistry } from '../metering/registry.js';
+import { type Allowance, type RelayTotals, Splice, type SpliceOwner } from './splice.js';
+import { StreamDuplex } from './stream-duplex.js';
+
+/** A dialled stream on its way into the relay, with what the destination already sent. */
+export interface DialledStream {
+  stream: MuxStream;
+  held: { replay(stream: MuxStream): void };
+}
+
+/** Whose connection it is. */
+export interface RelaySubject extends MeterPrices {
+  sessionId: string;
+  deviceId: string;
+  buyerId: string;
+  account: string;
+  packageId: string | null;
+  destinationHost: string;
+  allowance: Allowance;
+}
+
+/** A stream that is counted from now on; exactly one of the methods is to be called. */
+export interface RelayedStream {
+  /** Joins the buyer's socket, which it takes over; `head` was read behind the request. */
+  splice(socket: RawSocket, head: Buffer): void;
+  /** The stream for code that wants a Duplex. */
+  duplex(): Duplex;
+  /** Not needed after all. */
+  abandon(): void;
+}
+
+export type RelayOpened = { ok: true; relayed: RelayedStream } | { ok: false };
+
+/**
+ * Everything that is being relayed, and the means to cut it. One meter binding for each allocation and traffic
+ * session, shared by their streams, open until `closeAllocation` or `closeSession`.
+ */
+export class Relay implements SpliceOwner {
+  readonly totals: RelayTotals = { bytesUp: 0, bytesDown: 0 };
+  readonly #meters: MeterRegistry;
+  readonly #live = new Map<Splice, () => void>();
+  /** By allocation. */
+  readonly #bindings = new Map<string, Set<MeterBinding>>();
+
+  constructor(meters: MeterRegistry) {
+    this.#meters = meters;
+  }
+
+  /** Connections being relayed. */
+  get streamCount(): number {
+    return this.#live.size;
+  }
+
+  /**
+   * Takes a dialled stream. `onEnd` is called once, when it is over. Not ok: the journal has no room or failed; the
+   * caller resets the stream.
+   */
+  open({ stream, held }: DialledStream, subject: RelaySubject, onEnd: () => void): RelayOpened {
+    const { sessionId, buyerId, packageId, allowance } = subject;
+    const opened = this.#meters.open({
+      sessionId,
+      allocationId: allowance.allocationId,
+      buyerId,
+      packageId,
+      providerPriceMicrosPerGb: subject.providerPriceMicrosPerGb,
+      buyerPriceMicrosPerGb: subject.buyerPriceMicrosPerGb,
+    });
+    if (!opened.ok) return { ok: false };
+    const { binding } = opened;
+    const bindings = this.#bindings.get(allowance.allocationId);
+    if (bindings) bindings.add(binding);
+    else this.#bindings.set(allowance.allocationId, new Set([binding]));
+
+    const splice = new Splice(stream, { ...subject, binding }, this, () => {
+      stream.reset(ResetCode.REFUSED);
+      splice.onEnd('refused');
+    });
+    this.#live.set(splice, onEnd);
+    return {
+      ok: true,
+      relayed: {
+        splice: (socket, head) => {
+          const bridge = bridgeSocket(socket, stream, splice, head);
+          splice.onCut(() => bridge.reset(ResetCode.REFUSED));
+          held.replay(stream);
+        },
+        duplex: () => {
+          const duplex = new StreamDuplex(stream, splice);
+          held.replay(stream);
+          return duplex;
+        },
+        abandon: () => {
+          stream.reset(ResetCode.CANCELLED);
+          splice.onEnd('reset');
+        },
+      },
+    };
+  }
+
+  /** @internal */
+  ended(splice: Splice): void {
+    const onEnd = this.#live.get(splice);
+    this.#live.delete(splice);
+    onEnd?.();
+  }
+
+  /** Cuts every connection that the test says; returns how many. */
+  cut(concerns: (splice: Splice) => boolean): number {
+    let count = 0;
+    for (const splice of [...this.#live.keys()]) {
+      if (!concerns(splice)) continue;
+      splice.cut();
+      count++;
+    }
+    return count;
+  }
+
+  /** The allocation serves nobody here any more: its connections are cut, its meters FINAL. */
+  closeAllocation(allocationId: string, how: { allocationEnded: boolean }): void {
+    this.cut(({ subject }) => subject.allowance.allocationId === allocationId);
+    for (const binding of this.#bindings.get(allocationId) ?? []) this.#meters.close(binding, how);
+    this.#bindings.delete(allocationId);
+  }
+
+  /** The traffic session is over: its connections are cut, its meters FINAL. Pulled packages live on elsewhere. */
+  closeSession(sessionId: string): void {
+    this.cut(({ subject }) => subject.sessionId === sessionId);
+    for (const [allocationId, bindings] of this.#bindings) {
+      for (const binding of bindings) {
+        if (binding.meter.identity.sessionId !== sessionId) continue;
+        this.#meters.close(binding, { allocationEnded: false });
+        bindings.delete(binding);
+      }
+      if (bindings.size === 0) this.#bindings.delete(allocationId);
+    }
+  }
+
+  /** Prices may have changed: each open meter goes on at those in force; where that is impossible, streams are cut. */
+  reprice(pricesOf: (identity: MeterBinding['meter']['identity']) => MeterPrices): void {
+    const stranded = new Set(this.#meters.rollAll(pricesOf));
+    if (stranded.size > 0) this.cut(({ subject }) => stranded.has(subject.binding));
+  }
+
+  /** The journal failed: nothing can be counted, so nothing goes on. */
+  cutAll(): void {
+    this.cut(() => true);
+  }
+}

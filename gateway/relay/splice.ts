@@ -1,0 +1,93 @@
+import type { BridgeObserver } from '../../agent-protocol/bridge.js';
+import type { MuxStream } from '../../agent-protocol/stream.js';
+import type { MeterBinding } from '../metering/meter.js';
+
+/** Bytes an allocation may use; `bytesUsed` grows as they flow. */
+export interface Allowance {
+  readonly allocationId: string;
+  readonly sizeBytes: number;
+  bytesUsed: number;
+}
+
+/** What this process relayed since it started, payload bytes. */
+export interface RelayTotals {
+  bytesUp: number;
+  bytesDown: number;
+}
+
+/** Whose bytes flow and where they are counted. */
+export interface SpliceSubject {
+  sessionId: string;
+  deviceId: string;
+  buyerId: string;
+  account: string;
+  destinationHost: string;
+  allowance: Allowance;
+  binding: MeterBinding;
+}
+
+/** What the splice belongs to while it lives. */
+export interface SpliceOwner {
+  readonly totals: RelayTotals;
+  ended(splice: Splice, how: 'finished' | 'reset' | 'refused'): void;
+}
+
+/**
+ * One relayed connection between a buyer and a device's stream, and the only place where bytes are counted: each
+ * piece passes through here **before** it goes on, in either direction, whether a socket or an HTTP forwarder holds
+ * the buyer's side. A piece that may not be counted (package used up, journal failed, allocation ended) does not go
+ * on, and the connection is cut.
+ */
+export class Splice implements BridgeObserver {
+  readonly subject: SpliceSubject;
+  readonly stream: MuxStream;
+  readonly #owner: SpliceOwner;
+  readonly #allowance: Allowance;
+  readonly #binding: MeterBinding;
+  readonly #totals: RelayTotals;
+  #cut: () => void;
+  #over = false;
+
+  /** `cut` drops both sides at once; the buyer's side replaces it when it takes the stream (`onCut`). */
+  constructor(stream: MuxStream, subject: SpliceSubject, owner: SpliceOwner, cut: () => void) {
+    this.stream = stream;
+    this.subject = subject;
+    this.#owner = owner;
+    this.#allowance = subject.allowance;
+    this.#binding = subject.binding;
+    this.#totals = owner.totals;
+    this.#cut = cut;
+  }
+
+  /** Who drops both sides from now on. */
+  onCut(cut: () => void): void {
+    this.#cut = cut;
+  }
+
+  /** Drops the connection now: access ended. Calling it again does nothing. */
+  cut(): void {
+    if (!this.#over) this.#cut();
+  }
+
+  onBytesOut(bytes: number): boolean {
+    const allowance = this.#allowance;
+    if (allowance.bytesUsed + bytes > allowance.sizeBytes || !this.#binding.countUp(bytes)) return false;
+    allowance.bytesUsed += bytes;
+    this.#totals.bytesUp += bytes;
+    return true;
+  }
+
+  onBytesIn(bytes: number): boolean {
+    const allowance = this.#allowance;
+    if (allowance.bytesUsed + bytes > allowance.sizeBytes || !this.#binding.countDown(bytes)) return false;
+    allowance.bytesUsed += bytes;
+    this.#totals.bytesDown += bytes;
+    return true;
+  }
+
+  onEnd(how: 'finished' | 'reset' | 'refused'): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#owner.ended(this, how);
+  }
+}

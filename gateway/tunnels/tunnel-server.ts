@@ -1,0 +1,204 @@
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { createServer, type IncomingMessage, type Server } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import type { Duplex } from 'node:stream';
+import type { Hello, Status } from '../../agent-protocol/control.js';
+import { limitsMessage } from '../../agent-protocol/control.js';
+import { WIRE_VERSIONS } from '../../agent-protocol/frame.js';
+import { defaultTimings, type SessionLimits } from '../../agent-protocol/limits.js';
+import type { MuxSession } from '../../agent-protocol/session.js';
+import { refuseUpgrade, ticketOf, upgradeTunnel } from '../../agent-protocol/websocket.js';
+import type { LiveRedis } from '../live/connection.js';
+import type { TicketRecord } from '../live/records.js';
+import { takeTicket } from '../live/store.js';
+import type { Clock } from '../runtime/clock.js';
+import type { Log } from '../runtime/logging.js';
+import type { TunnelRegistry } from './registry.js';
+import { type Origin, Tunnel } from './tunnel.js';
+
+/** What is known of the address a device comes from. */
+export type OriginVerdict =
+  | { ok: true; country: string; city: string | null; asn: number | null }
+  | { ok: false; code: 'region_not_allowed' | 'vpn_detected' | 'denylisted'; rule: string };
+
+export interface TunnelServerOptions {
+  host: string;
+  port: number;
+  /** PEM files; null: plain, with TLS in front or on loopback. */
+  tls: { certPath: string; keyPath: string } | null;
+  gatewayId: string;
+  limits: SessionLimits;
+  /** Devices at once; above it a tunnel is refused with 503. */
+  tunnelsMax: number;
+}
+
+export interface TunnelServerDeps {
+  redis: LiveRedis;
+  registry: TunnelRegistry;
+  clock: Clock;
+  log: Log;
+  /** The device's address: of the connection, or of a trusted proxy's header. */
+  observedAddress: (remoteAddress: string, forwardedFor: string | undefined) => string;
+  checkOrigin: (address: string) => OriginVerdict;
+  /** Versions in force, told in WELCOME. */
+  versions: () => { policyVersion: string; termsVersion: string };
+  isDraining: () => boolean;
+}
+
+/** Time a client has for the headers of its upgrade request; then its connection is closed. */
+const HEADERS_TIMEOUT_MS = 10_000;
+
+/**
+ * The port devices connect to: `GET /tunnel` with a ticket. A ticket opens one tunnel; the address it comes from is
+ * checked again, since it may have changed since Start and the lists may have too. Refusals are problem details with
+ * `ticket_required`, `ticket_invalid` (get a new one), `region_not_allowed`, `vpn_detected`, `denylisted`, `draining`,
+ * `gateway_full`, `live_state_unavailable`.
+ */
+export class TunnelServer {
+  readonly #server: Server;
+
+  constructor(
+    private readonly options: TunnelServerOptions,
+    private readonly deps: TunnelServerDeps,
+  ) {
+    const { tls } = options;
+    this.#server = tls
+      ? createTlsServer({
+          cert: readFileSync(tls.certPath),
+          key: readFileSync(tls.keyPath),
+          minVersion: 'TLSv1.2',
+        })
+      : createServer();
+    this.#server.headersTimeout = HEADERS_TIMEOUT_MS;
+    this.#server.requestTimeout = HEADERS_TIMEOUT_MS;
+    this.#server.on('request', (_request, response) => {
+      response
+        .writeHead(426, { 'content-type': 'text/plain', upgrade: 'websocket', connection: 'close' })
+        .end('Traffic Share tunnels are WebSockets: see agent-protocol/SPEC.md\n');
+    });
+    this.#server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+      socket.on('error', () => {});
+      this.#upgrade(request, socket, head).catch((error: Error) => {
+        deps.log.error({ error: error.message }, 'tunnel_upgrade_failed');
+        socket.destroy();
+      });
+    });
+  }
+
+  async listen(): Promise<number> {
+    this.#server.listen({ host: this.options.host, port: this.options.port, backlog: 4_096 });
+    await once(this.#server, 'listening');
+    return (this.#server.address() as AddressInfo).port;
+  }
+
+  /** No more tunnels; those that are open stay. */
+  stopAccepting(): void {
+    this.#server.close();
+    this.#server.closeIdleConnections();
+  }
+
+  async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+    const { deps, options } = this;
+    if ((request.url ?? '').split('?')[0] !== '/tunnel')
+      return refuseUpgrade(socket, 404, 'not_found', 'tunnels are at /tunnel');
+    if (deps.isDraining()) return refuseUpgrade(socket, 503, 'draining', 'this gateway is shutting down', 1);
+    if (deps.registry.size >= options.tunnelsMax)
+      return refuseUpgrade(socket, 503, 'gateway_full', 'this gateway has no room for more devices', 30);
+    const ticketText = ticketOf(request);
+    if (ticketText === null)
+      return refuseUpgrade(socket, 401, 'ticket_required', 'send the ticket of POST /api/traffic/start');
+
+    const forwarded = request.headers['x-forwarded-for'];
+    const address = deps.observedAddress(
+      request.socket.remoteAddress ?? '',
+      Array.isArray(forwarded) ? forwarded.join(',') : forwarded,
+    );
+    const verdict = deps.checkOrigin(address);
+    if (!verdict.ok) {
+      deps.log.info({ code: verdict.code, rule: verdict.rule }, 'tunnel_refused');
+      return refuseUpgrade(socket, 403, verdict.code, verdict.rule);
+    }
+
+    let ticket: TicketRecord | null;
+    try {
+      ticket = await takeTicket(deps.redis, createHash('sha256').update(ticketText).digest('hex'));
+    } catch (error) {
+      deps.log.warn({ error: (error as Error).message }, 'ticket_not_read');
+      return refuseUpgrade(socket, 503, 'live_state_unavailable', 'try again shortly', 1);
+    }
+    if (ticket === null)
+      return refuseUpgrade(
+        socket,
+        401,
+        'ticket_invalid',
+        'the ticket is unknown, used or expired: start again',
+      );
+    if (socket.destroyed) return;
+    const { country, city, asn } = verdict;
+    this.#accept(request, socket, head, ticket, { exitIp: address, country, city, asn });
+  }
+
+  #accept(
+    request: IncomingMessage,
+    socket: Duplex,
+    head: Buffer,
+    ticket: TicketRecord,
+    origin: Origin,
+  ): void {
+    const { registry, log, clock } = this.deps;
+    let tunnel: Tunnel | null = null;
+    upgradeTunnel(request, socket, head, {
+      onHello: (mux, hello) => {
+        if (!this.#welcome(mux, hello, ticket)) return;
+        tunnel = new Tunnel(mux, ticket, origin, clock.nowMs());
+        registry.add(tunnel);
+        log.info(
+          { deviceId: tunnel.deviceId, sessionId: tunnel.sessionId, country: tunnel.country },
+          'tunnel_opened',
+        );
+      },
+      onStatus: (_mux, status) => {
+        if (tunnel) this.#status(tunnel, status);
+      },
+      onClose: (_mux, reason) => {
+        if (!tunnel) return;
+        registry.remove(tunnel);
+        log.info({ deviceId: tunnel.deviceId, code: reason.code, byPeer: reason.byPeer }, 'tunnel_closed');
+      },
+    });
+  }
+
+  /** Answers HELLO; false: the agent speaks no version of the wire that we do. */
+  #welcome(mux: MuxSession, hello: Hello, ticket: TicketRecord): boolean {
+    const version = Math.max(...hello.versions.filter((v) => WIRE_VERSIONS.includes(v)));
+    if (!Number.isFinite(version)) {
+      mux.close({
+        code: 'client_too_old',
+        reason: `this gateway speaks wire versions ${WIRE_VERSIONS.join(', ')}`,
+      });
+      return false;
+    }
+    const { policyVersion, termsVersion } = this.deps.versions();
+    mux.welcome({
+      version,
+      session_id: ticket.sessionId,
+      gateway_id: this.options.gatewayId,
+      limits: limitsMessage(this.options.limits),
+      policy_version: policyVersion,
+      terms_version: termsVersion,
+      ping_live_ms: defaultTimings.pingLiveMs,
+      ping_idle_ms: defaultTimings.pingIdleMs,
+    });
+    return true;
+  }
+
+  #status(tunnel: Tunnel, status: Status): void {
+    if (status.network) tunnel.networkType = status.network;
+    const usable = status.paused !== true && status.cap_bytes_left !== 0;
+    if (tunnel.status !== 'draining') tunnel.status = usable ? 'sharing' : 'paused';
+    this.deps.registry.changed(tunnel);
+  }
+}

@@ -1,0 +1,84 @@
+import { parseArgs } from 'node:util';
+
+export const PHASES = ['bulk', 'connect', 'latency', 'memory'] as const;
+export type Phase = (typeof PHASES)[number];
+
+/** How long and how much; every figure of the table is the median of `repeats` windows. */
+export interface Options {
+  only: readonly Phase[];
+  /** Ids of systems; empty: all. */
+  systems: readonly string[];
+  repeats: number;
+  streams: number;
+  /** Time for windows and buffers to grow before a bulk window, and the window itself. */
+  bulkWarmMs: number;
+  bulkMs: number;
+  /** Connections in flight, connections before the first window, and the window. */
+  concurrency: number;
+  warmConnections: number;
+  connectMs: number;
+  latencyMs: number;
+  idleTunnels: number;
+  idleStreams: number;
+  /** Files to write: `.json` or `.md`. */
+  out: readonly string[];
+  /** Run in a network namespace of its own (root, Linux): reno instead of the host's bbr, which paces loopback. */
+  netns: boolean;
+  quick: boolean;
+}
+
+export const USAGE = `npm run bench -- [options]
+
+  --only <phase,…>      ${PHASES.join(', ')} (default: all)
+  --systems <id,…>      traffic-share, direct, openssh, haproxy-splice, haproxy, dante, microsocks, proxy-chain
+  --quick               short windows, 2 repeats: under 2 minutes, for a look; the full run takes under 15
+  --repeats <n>         windows a figure is the median of (default 5)
+  --out <file>          write results: .md for people, .json for programs; may be given twice
+  --netns               run in a network namespace of its own (root, Linux)
+`;
+
+/** Reads the command line. Throws an Error with a sentence for people. */
+export function readOptions(args: string[]): Options | 'help' {
+  const { values } = parseArgs({
+    args,
+    options: {
+      only: { type: 'string', multiple: true },
+      systems: { type: 'string', multiple: true },
+      quick: { type: 'boolean', default: false },
+      repeats: { type: 'string' },
+      out: { type: 'string', multiple: true },
+      netns: { type: 'boolean', default: false },
+      help: { type: 'boolean', short: 'h', default: false },
+    },
+  });
+  if (values.help) return 'help';
+  const words = (lists: string[] | undefined) =>
+    (lists ?? []).flatMap((list) => list.split(',')).filter(Boolean);
+  const only = words(values.only).map((word) => {
+    const phase = PHASES.find((p) => p === word);
+    if (phase === undefined) throw new Error(`--only ${word}: one of ${PHASES.join(', ')}`);
+    return phase;
+  });
+  const quick = values.quick;
+  const repeats = Number(values.repeats ?? (quick ? 2 : 5));
+  if (!Number.isInteger(repeats) || repeats < 1) throw new Error('--repeats: a whole number from 1');
+  const out = values.out ?? [];
+  for (const file of out) if (!/\.(json|md)$/.test(file)) throw new Error(`--out ${file}: .json or .md`);
+  return {
+    only: only.length > 0 ? only : PHASES,
+    systems: words(values.systems),
+    repeats,
+    streams: 8,
+    bulkWarmMs: quick ? 300 : 700,
+    bulkMs: quick ? 800 : 2_000,
+    concurrency: 64,
+    warmConnections: quick ? 2_000 : 10_000,
+    connectMs: quick ? 1_000 : 2_500,
+    latencyMs: quick ? 500 : 1_500,
+    idleTunnels: quick ? 500 : 2_000,
+    idleStreams: quick ? 500 : 2_000,
+    out,
+    netns: values.netns,
+    quick,
+  };
+}

@@ -1,0 +1,105 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Options } from './options.js';
+import { cpuSeconds } from './processes.js';
+import type { ClientCalls, Count, Endpoint, OriginCalls } from './protocol.js';
+import type { Role } from './role.js';
+import type { RunningSystem } from './systems/system.js';
+
+/** The fixed parts of a measurement. */
+export interface Stage {
+  origin: Role<OriginCalls>;
+  originAt: Endpoint;
+  client: Role<ClientCalls>;
+  options: Options;
+}
+
+/** One window's figures by name; null: nothing to count (a system without processes). */
+export type Figures = Record<string, number | null>;
+
+const GB = 1e9;
+/** After a window: connections end, buffers drain. */
+const SETTLE_MS = 200;
+/** More requests than a window can hold. */
+const WITHOUT_LIMIT = Number.MAX_SAFE_INTEGER;
+
+/** GB/s of payload with several streams at once, and CPU seconds of gateway and agent for each GB. */
+export async function bulk(stage: Stage, system: RunningSystem, direction: 'down' | 'up'): Promise<Figures> {
+  const { client, origin, originAt, options } = stage;
+  const count = (): Promise<Count> => (direction === 'down' ? client.call.bulkCount() : origin.call.count());
+  await client.call.bulkStart(system.route, originAt, direction, options.streams);
+  try {
+    await delay(options.bulkWarmMs);
+    const before = { count: await count(), ...cpuOf(system) };
+    await delay(options.bulkMs);
+    const after = { count: await count(), ...cpuOf(system) };
+    await client.call.bulkCount(); // a broken stream fails the window
+    const gigabytes = (after.count.bytes - before.count.bytes) / GB;
+    const seconds = (after.count.atMs - before.count.atMs) / 1000;
+    const perGigabyte = (from: number | null, to: number | null) =>
+      from === null || to === null ? null : (to - from) / gigabytes;
+    return {
+      [`${direction}_gb_per_s`]: gigabytes / seconds,
+      [`${direction}_cpu_s_per_gb`]: perGigabyte(before.gateway, after.gateway),
+      [`${direction}_agent_cpu_s_per_gb`]: perGigabyte(before.agent, after.agent),
+    };
+  } finally {
+    await client.call.bulkStop();
+    await delay(SETTLE_MS);
+  }
+}
+
+/** Small requests on new connections, many at a time: how many a second, and CPU seconds for 1 000. */
+export async function connectRate(stage: Stage, system: RunningSystem): Promise<Figures> {
+  const { client, originAt, options } = stage;
+  const before = cpuOf(system);
+  const result = await client.call.requests(system.route, originAt, {
+    concurrency: options.concurrency,
+    durationMs: options.connectMs,
+    countMax: WITHOUT_LIMIT,
+  });
+  const after = cpuOf(system);
+  failWhenMany(result);
+  const perThousand = (from: number | null, to: number | null) =>
+    from === null || to === null ? null : ((to - from) / result.done) * 1000;
+  await delay(SETTLE_MS);
+  return {
+    connections_per_s: result.done / (result.elapsedMs / 1000),
+    cpu_s_per_1000: perThousand(before.gateway, after.gateway),
+    agent_cpu_s_per_1000: perThousand(before.agent, after.agent),
+    failed: result.failed,
+  };
+}
+
+/** Small requests on new connections, one at a time: from dialling to the whole answer. */
+export async function latency(stage: Stage, system: RunningSystem): Promise<Figures> {
+  const result = await stage.client.call.requests(system.route, stage.originAt, {
+    concurrency: 1,
+    durationMs: stage.options.latencyMs,
+    countMax: WITHOUT_LIMIT,
+  });
+  failWhenMany(result);
+  const sorted = result.latenciesMs.sort((a, b) => a - b);
+  const at = (share: number) =>
+    sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? null;
+  await delay(SETTLE_MS);
+  return { p50_ms: at(0.5), p99_ms: at(0.99) };
+}
+
+/** Connections that bring every part to its speed before anything is written down. */
+export async function warmUp(stage: Stage, system: RunningSystem): Promise<void> {
+  const { client, originAt, options } = stage;
+  const load = { concurrency: options.concurrency, durationMs: 30_000, countMax: options.warmConnections };
+  failWhenMany(await client.call.requests(system.route, originAt, load));
+  await delay(SETTLE_MS);
+}
+
+function cpuOf(system: RunningSystem): { gateway: number | null; agent: number | null } {
+  const sum = (processes: number[]) => (processes.length === 0 ? null : cpuSeconds(processes));
+  return { gateway: sum(system.gatewayPids()), agent: sum(system.agentPids()) };
+}
+
+/** A rate counts only when what it counts worked: more than 1 in 1 000 failed fails the window. */
+function failWhenMany(result: { done: number; failed: number; error: string | null }): void {
+  if (result.done === 0 || result.failed > result.done / 1000)
+    throw new Error(`${result.failed} of ${result.done + result.failed} requests failed: ${result.error}`);
+}

@@ -1,0 +1,75 @@
+/**
+ * What origin and client say to each other. One port: the first byte of a connection chooses.
+ *
+ * - `D` and 8 bytes (big endian) n: the origin sends n bytes, then ends.
+ * - `U`: the origin swallows whatever comes and counts it.
+ * - `G` (of `GET `): a small HTTP request; the origin answers RESPONSE and ends the connection, as a server that is
+ *   told `Connection: close` does, so that the port in TIME_WAIT is its own.
+ * - `H`: the origin answers one byte and holds the connection open.
+ */
+export const DOWN = 0x44;
+export const UP = 0x55;
+export const GET = 0x47;
+export const HOLD = 0x48;
+
+export const REQUEST = Buffer.from(
+  'GET /small HTTP/1.1\r\nHost: origin.bench\r\nUser-Agent: bench\r\nAccept: */*\r\nConnection: close\r\n\r\n',
+);
+const BODY = 'x'.repeat(100);
+export const RESPONSE = Buffer.from(
+  `HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: ${BODY.length}\r\nConnection: close\r\n\r\n${BODY}`,
+);
+
+export interface Endpoint {
+  host: string;
+  port: number;
+}
+
+/** What the client connects to, and how it says where to go from there. */
+export interface Route extends Endpoint {
+  /** `direct`: nothing is said; the address is the origin's or a plain forward's. */
+  kind: 'direct' | 'socks5' | 'connect';
+  /** Empty: no authentication. */
+  username: string;
+  password: string;
+}
+
+/** Bytes seen so far and when they were counted (ms, monotonic clock of the counting process). */
+export interface Count {
+  bytes: number;
+  atMs: number;
+}
+
+export interface ConnectResult {
+  done: number;
+  failed: number;
+  elapsedMs: number;
+  /** Text of the first failure. */
+  error: string | null;
+  /** Time of each request from dialling to the whole answer. */
+  latenciesMs: number[];
+}
+
+/** Calls a role answers over IPC. */
+export interface OriginCalls {
+  listen(): Promise<Endpoint>;
+  /** Bytes swallowed by `U`. */
+  count(): Promise<Count>;
+}
+
+export interface ClientCalls {
+  /** Opens `streams` connections that move bytes without end; resolves when all of them are connected. */
+  bulkStart(route: Route, origin: Endpoint, direction: 'down' | 'up', streams: number): Promise<void>;
+  /** Bytes received (down) since bulkStart. Fails when a stream has broken. */
+  bulkCount(): Promise<Count>;
+  bulkStop(): Promise<void>;
+  /** Small requests, each on a connection of its own, `concurrency` at a time, for a while or until `countMax`. */
+  requests(
+    route: Route,
+    origin: Endpoint,
+    load: { concurrency: number; durationMs: number; countMax: number },
+  ): Promise<ConnectResult>;
+  /** Opens `count` connections that stay idle; resolves when the origin has answered on each. */
+  hold(route: Route, origin: Endpoint, count: number): Promise<void>;
+  release(): Promise<void>;
+}

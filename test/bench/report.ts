@@ -1,0 +1,156 @@
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { cpus, release, totalmem } from 'node:os';
+import type { Options } from './options.js';
+import type { Figures } from './phases.js';
+
+export interface SystemResult {
+  id: string;
+  label: string;
+  /** Each figure's windows in order. */
+  figures: Record<string, number[]>;
+  /** Why there are none, or why a phase has none. */
+  problems: string[];
+}
+
+export interface Results {
+  machine: Record<string, string>;
+  options: Options;
+  systems: SystemResult[];
+}
+
+/** Adds one window's figures. */
+export function addFigures(result: SystemResult, figures: Figures): void {
+  for (const [name, value] of Object.entries(figures)) {
+    if (value === null) continue;
+    const windows = result.figures[name] ?? [];
+    windows.push(value);
+    result.figures[name] = windows;
+  }
+}
+
+/** What the figures were taken on. */
+export function describeMachine(netns: boolean): Record<string, string> {
+  const read = (path: string) => {
+    try {
+      return readFileSync(path, 'utf8').trim();
+    } catch {
+      return 'unknown';
+    }
+  };
+  const git = (...args: string[]) => {
+    try {
+      return execFileSync('git', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
+    } catch {
+      return 'unknown';
+    }
+  };
+  const dirty = git('status', '--porcelain') === '' ? '' : ' (with changes)';
+  return {
+    date: new Date().toISOString().slice(0, 10),
+    commit: git('rev-parse', '--short', 'HEAD') + dirty,
+    node: process.version,
+    kernel: release(),
+    cpu: `${cpus().length} × ${cpus()[0]?.model.trim() ?? 'unknown'}`,
+    memory: `${Math.round(totalmem() / 2 ** 30)} GiB`,
+    congestion_control: read('/proc/sys/net/ipv4/tcp_congestion_control'),
+    network: netns ? 'loopback in a network namespace of its own' : 'loopback of the host',
+  };
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  const upper = sorted[middle] as number;
+  return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] as number) + upper) / 2;
+}
+
+interface Column {
+  title: string;
+  figure: string;
+  digits: number;
+  /** Whether more is better: decides which way a ratio is read. */
+  more: boolean;
+}
+
+const COLUMNS: readonly Column[] = [
+  { title: 'down, GB/s', figure: 'down_gb_per_s', digits: 2, more: true },
+  { title: 'CPU s/GB', figure: 'down_cpu_s_per_gb', digits: 2, more: false },
+  { title: 'up, GB/s', figure: 'up_gb_per_s', digits: 2, more: true },
+  { title: 'CPU s/GB', figure: 'up_cpu_s_per_gb', digits: 2, more: false },
+  { title: 'new/s at 64', figure: 'connections_per_s', digits: 0, more: true },
+  { title: 'CPU s/1 000', figure: 'cpu_s_per_1000', digits: 3, more: false },
+  { title: 'one at a time, p50 ms', figure: 'p50_ms', digits: 3, more: false },
+  { title: 'p99 ms', figure: 'p99_ms', digits: 2, more: false },
+];
+
+const MEMORY: readonly Column[] = [
+  { title: 'idle tunnel, KiB', figure: 'kib_per_idle_tunnel', digits: 1, more: false },
+  { title: 'idle stream, KiB', figure: 'kib_per_idle_stream', digits: 1, more: false },
+];
+
+/** The results for people: medians with the spread, then Traffic Share against each of the others. */
+export function markdown(results: Results): string {
+  const lines = ['# Benchmark results', ''];
+  for (const [name, value] of Object.entries(results.machine))
+    lines.push(`- ${name.replaceAll('_', ' ')}: ${value}`);
+  const { repeats, streams, bulkMs, connectMs, latencyMs, concurrency } = results.options;
+  lines.push(
+    '',
+    `Median of ${repeats} windows (lowest–highest), systems in turn. Bulk: ${streams} streams, windows of ${bulkMs / 1000} s. ` +
+      `New connections: a small request on each, ${concurrency} at a time, ${connectMs / 1000} s; one at a time: ${latencyMs / 1000} s. ` +
+      'CPU: user + system seconds of the processes at the gateway’s place; client, origin and agent share the same cores.',
+    '',
+  );
+  table(lines, 'system', COLUMNS, results.systems, (system, column) => cell(system, column));
+  const ours = results.systems.find(({ id }) => id === 'traffic-share');
+  const others = results.systems.filter(
+    (system) => system !== ours && Object.keys(system.figures).length > 0,
+  );
+  if (ours !== undefined && Object.keys(ours.figures).length > 0 && others.length > 0) {
+    lines.push(
+      '',
+      'Traffic Share against each, as a ratio; above 1 is better for Traffic Share in every column.',
+      '',
+    );
+    table(lines, 'against', COLUMNS, others, (system, column) => ratio(ours, system, column));
+  }
+  const measured = results.systems.filter(({ figures }) => MEMORY.some(({ figure }) => figure in figures));
+  if (measured.length > 0) {
+    lines.push('', 'Memory of the gateway process, growth of the resident size.', '');
+    table(lines, 'system', MEMORY, measured, (system, column) => cell(system, column));
+  }
+  const problems = results.systems.flatMap(({ id, problems }) => problems.map((text) => `- ${id}: ${text}`));
+  if (problems.length > 0) lines.push('', 'Not measured:', '', ...problems);
+  return `${lines.join('\n')}\n`;
+}
+
+function table(
+  lines: string[],
+  first: string,
+  columns: readonly Column[],
+  systems: readonly SystemResult[],
+  value: (system: SystemResult, column: Column) => string,
+): void {
+  const used = columns.filter(({ figure }) => systems.some(({ figures }) => figure in figures));
+  if (used.length === 0) return;
+  lines.push(`| ${[first, ...used.map(({ title }) => title)].join(' | ')} |`);
+  lines.push(`|${'---|'.repeat(used.length + 1)}`);
+  for (const system of systems.filter(({ figures }) => Object.keys(figures).length > 0))
+    lines.push(`| ${[system.label, ...used.map((column) => value(system, column))].join(' | ')} |`);
+}
+
+function cell(system: SystemResult, { figure, digits }: Column): string {
+  const windows = system.figures[figure];
+  if (windows === undefined) return '–';
+  const [low, high] = [Math.min(...windows), Math.max(...windows)];
+  const spread = windows.length > 1 ? ` (${low.toFixed(digits)}–${high.toFixed(digits)})` : '';
+  return `${median(windows).toFixed(digits)}${spread}`;
+}
+
+function ratio(ours: SystemResult, theirs: SystemResult, { figure, more }: Column): string {
+  const [a, b] = [ours.figures[figure], theirs.figures[figure]];
+  if (a === undefined || b === undefined) return '–';
+  const value = more ? median(a) / median(b) : median(b) / median(a);
+  return Number.isFinite(value) ? value.toFixed(2) : '–';
+}

@@ -1,0 +1,73 @@
+/** The destination, in a process of its own. */
+import { once } from 'node:events';
+import { type AddressInfo, createServer, Socket } from 'node:net';
+import { DOWN, GET, HOLD, type OriginCalls, RESPONSE, UP } from '../protocol.js';
+import { serveCalls } from './serve-calls.js';
+
+/** Read and write size: large enough that system calls do not decide. */
+const CHUNK_BYTES = 1 << 20;
+const chunk = Buffer.alloc(CHUNK_BYTES, 'b');
+/** All connections read into one buffer: what arrives is only counted, or looked at at once. */
+const scratch = Buffer.alloc(CHUNK_BYTES);
+
+let bytesIn = 0;
+
+function serve(socket: Socket, counts: { mode: number }, n: number): void {
+  if (counts.mode === UP) {
+    bytesIn += n;
+    return;
+  }
+  if (counts.mode !== 0) return;
+  counts.mode = scratch[0] as number;
+  if (counts.mode === UP) bytesIn += n - 1;
+  else if (counts.mode === DOWN && n >= 9) sendBytes(socket, Number(scratch.readBigUInt64BE(1)));
+  else if (counts.mode === GET) socket.end(RESPONSE);
+  else if (counts.mode === HOLD) socket.write(scratch.subarray(0, 1));
+  else socket.destroy();
+}
+
+function sendBytes(socket: Socket, total: number): void {
+  let left = total;
+  const more = () => {
+    while (left > 0) {
+      const n = Math.min(left, CHUNK_BYTES);
+      left -= n;
+      if (!socket.write(n === CHUNK_BYTES ? chunk : chunk.subarray(0, n))) return;
+    }
+    socket.end();
+  };
+  socket.on('drain', more);
+  more();
+}
+
+// An accepted socket takes no `onread` of its own: a second one is put on its handle.
+const server = createServer({ pauseOnConnect: true, noDelay: true }, (accepted) => {
+  const state = { mode: 0 };
+  const socket = new Socket({
+    handle: (accepted as unknown as { _handle: unknown })._handle,
+    allowHalfOpen: false,
+    readable: true,
+    writable: true,
+    onread: {
+      buffer: scratch,
+      callback: (n: number) => {
+        serve(socket, state, n);
+        return true;
+      },
+    },
+  } as ConstructorParameters<typeof Socket>[0]);
+  socket.on('error', () => socket.destroy());
+  socket.resume();
+});
+
+const calls: OriginCalls = {
+  async listen() {
+    server.listen({ host: '127.0.0.1', port: 0, backlog: 4096 });
+    await once(server, 'listening');
+    return { host: '127.0.0.1', port: (server.address() as AddressInfo).port };
+  },
+  async count() {
+    return { bytes: bytesIn, atMs: performance.now() };
+  },
+};
+serveCalls({ ...calls });

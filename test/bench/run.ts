@@ -1,0 +1,150 @@
+/** `npm run bench`: measures Traffic Share beside its peers on this machine, each part in a process of its own. */
+import { spawnSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { measureMemory } from './memory.js';
+import { type Options, type Phase, readOptions, USAGE } from './options.js';
+import { bulk, connectRate, type Figures, latency, type Stage, warmUp } from './phases.js';
+import type { ClientCalls, OriginCalls } from './protocol.js';
+import { addFigures, describeMachine, markdown, type Results, type SystemResult } from './report.js';
+import { startRole } from './role.js';
+import { peers } from './systems/peers.js';
+import type { RunningSystem, SystemUnderTest } from './systems/system.js';
+import { trafficShare } from './systems/traffic-share.js';
+
+/** Set in the run inside the namespace. */
+const INSIDE = 'TS_BENCH_NETNS';
+/** Loopback up, no pacing on it, room for short connections. */
+const NAMESPACE_SETUP = `
+ip link set lo up &&
+{ echo reno >/proc/sys/net/ipv4/tcp_congestion_control
+  echo '10000 65000' >/proc/sys/net/ipv4/ip_local_port_range
+  echo 4096 >/proc/sys/net/core/somaxconn; } 2>/dev/null
+exec "$@"`;
+
+const say = (text: string) => process.stderr.write(`${text}\n`);
+
+interface Measured {
+  result: SystemResult;
+  system: RunningSystem;
+}
+
+async function startSystems(
+  options: Options,
+  stage: Stage,
+): Promise<{ results: SystemResult[]; running: Measured[] }> {
+  const all: readonly SystemUnderTest[] = [trafficShare, ...peers];
+  const unknown = options.systems.filter((id) => !all.some((system) => system.id === id));
+  if (unknown.length > 0) throw new Error(`--systems: ${unknown.join(', ')} unknown`);
+  const results: SystemResult[] = [];
+  const running: Measured[] = [];
+  for (const { id, start } of all) {
+    if (options.systems.length > 0 && !options.systems.includes(id)) continue;
+    const result: SystemResult = { id, label: id, figures: {}, problems: [] };
+    results.push(result);
+    try {
+      const system = await start(stage.originAt);
+      if ('absent' in system) {
+        result.problems.push(system.absent);
+      } else {
+        result.label = system.label;
+        running.push({ result, system });
+      }
+    } catch (error) {
+      result.problems.push(`did not start: ${(error as Error).message}`);
+    }
+    say(`${id}: ${result.problems[0] ?? 'ready'}`);
+  }
+  return { results, running };
+}
+
+/** One window of a phase on each system in turn; the order turns with each repeat. */
+async function interleaved(
+  phase: Phase | 'warm-up',
+  running: readonly Measured[],
+  repeats: number,
+  measure: (system: RunningSystem) => Promise<Figures>,
+): Promise<void> {
+  for (let repeat = 0; repeat < repeats; repeat++)
+    for (let i = 0; i < running.length; i++) {
+      const { result, system } = running[(i + repeat) % running.length] as Measured;
+      try {
+        const figures = await measure(system);
+        addFigures(result, figures);
+        const values = Object.entries(figures).map(
+          ([name, value]) => `${name} ${value?.toPrecision(3) ?? '–'}`,
+        );
+        say(`${phase} ${repeat + 1}/${repeats} ${result.id}: ${values.join(', ')}`);
+      } catch (error) {
+        result.problems.push(`${phase}: ${(error as Error).message}`);
+        say(`${phase} ${result.id}: ${(error as Error).message}`);
+      }
+    }
+}
+
+async function measure(options: Options): Promise<Results> {
+  const origin = startRole<OriginCalls>('origin');
+  const client = startRole<ClientCalls>('client');
+  const stage: Stage = { origin, client, options, originAt: await origin.call.listen() };
+  const { results, running } = await startSystems(options, stage);
+  try {
+    const wanted = new Set(options.only);
+    await interleaved('warm-up', running, 1, async (system) => {
+      await warmUp(stage, system);
+      return {};
+    });
+    if (wanted.has('bulk'))
+      for (const direction of ['down', 'up'] as const)
+        await interleaved('bulk', running, options.repeats, (system) => bulk(stage, system, direction));
+    if (wanted.has('connect'))
+      await interleaved('connect', running, options.repeats, (system) => connectRate(stage, system));
+    if (wanted.has('latency'))
+      await interleaved('latency', running, options.repeats, (system) => latency(stage, system));
+    if (wanted.has('memory')) {
+      const tunnels = running.filter(({ system }) => system.agentPids().length > 0);
+      await interleaved('memory', tunnels, 1, (system) => measureMemory(stage, system));
+    }
+  } finally {
+    for (const { system } of running) await system.stop();
+    await client.stop();
+    await origin.stop();
+  }
+  return { machine: describeMachine(process.env[INSIDE] !== undefined), options, systems: results };
+}
+
+/** Runs this same command in a network namespace of its own; its exit status. */
+function runInNamespace(): number {
+  const words = ['--net', 'sh', '-c', NAMESPACE_SETUP, 'sh', process.execPath, ...process.argv.slice(1)];
+  const { status, error } = spawnSync('unshare', words, {
+    stdio: 'inherit',
+    env: { ...process.env, [INSIDE]: '1' },
+  });
+  if (error) say(`--netns: ${error.message}`);
+  return status ?? 1;
+}
+
+async function main(): Promise<number> {
+  const options = readOptions(process.argv.slice(2));
+  if (options === 'help') {
+    process.stdout.write(USAGE);
+    return 0;
+  }
+  if (process.platform !== 'linux') {
+    say('The benchmark reads CPU time and memory from /proc: Linux only.');
+    return 1;
+  }
+  if (options.netns && process.env[INSIDE] === undefined) return runInNamespace();
+  const results = await measure(options);
+  process.stdout.write(markdown(results));
+  for (const file of options.out)
+    writeFileSync(file, file.endsWith('.json') ? `${JSON.stringify(results, null, 2)}\n` : markdown(results));
+  const ours = results.systems.find(({ id }) => id === 'traffic-share');
+  return ours !== undefined && ours.problems.length > 0 ? 1 : 0;
+}
+
+main().then(
+  (code) => process.exit(code),
+  (error: Error) => {
+    say(error.stack ?? error.message);
+    process.exit(1);
+  },
+);
