@@ -19,7 +19,7 @@ const nothing = Buffer.alloc(0);
 export class FrameReader {
   readonly #sink: FrameSink;
   /** Set from WELCOME; DATA can not come before. */
-  frameBytesMax: number;
+  frameBytesMax = 0;
   /** Bytes of the 5-byte header seen so far. */
   #headerBytes = 0;
   #type = 0;
@@ -29,9 +29,8 @@ export class FrameReader {
   #collected: Buffer | null = null;
   #failed = false;
 
-  constructor(sink: FrameSink, frameBytesMax: number) {
+  constructor(sink: FrameSink) {
     this.#sink = sink;
-    this.frameBytesMax = frameBytesMax;
   }
 
   /** The next bytes of the current message; `last` when the message ends with them. */

@@ -1,4 +1,5 @@
 import { FRAME_HEADER_BYTES, FRAME_HEADROOM, FrameType, writeFrameHeader } from './frame.js';
+import { defaultLimits } from './limits.js';
 import type { RawSocket } from './raw-socket.js';
 import { encodeClose, encodePong, writeMessageHeader } from './websocket-frames.js';
 
@@ -8,6 +9,8 @@ const nothing = new Uint8Array(0);
 export class FrameWriter {
   /** All bytes written, overhead included. */
   bytesOut = 0;
+  /** Payload of one DATA frame; set from WELCOME, before which there is none. */
+  frameBytesMax = defaultLimits.frameBytesMax;
   readonly #raw: RawSocket;
   readonly #masked: boolean;
 
@@ -21,17 +24,10 @@ export class FrameWriter {
    * DATA of `buffer[start, end)` in frames of at most `frameBytesMax`. With `headroomBytes` of FRAME_HEADROOM or more
    * the headers of the first one are written in front of `start`; else the bytes are copied.
    */
-  data(
-    streamId: number,
-    buffer: Buffer,
-    start: number,
-    end: number,
-    headroomBytes: number,
-    frameBytesMax: number,
-  ): void {
+  data(streamId: number, buffer: Buffer, start: number, end: number, headroomBytes: number): void {
     let from = start;
     while (from < end) {
-      const to = Math.min(end, from + frameBytesMax);
+      const to = Math.min(end, from + this.frameBytesMax);
       // In front of a later frame lie bytes of the one before, which may still be on their way.
       if (from === start && headroomBytes >= FRAME_HEADROOM)
         this.#inPlace(FrameType.DATA, streamId, buffer, from, to);

@@ -15,8 +15,6 @@ const pingDue: Due = { due: 'ping' };
 export class Liveness {
   /** Smoothed round-trip time, ms (each sample counts an eighth); 0 until the first PONG. */
   rttMs = 0;
-  /** Set by whoever reads; a flag is cheaper than the time for every read. */
-  heard = true;
   timings: SessionTimings;
   readonly #pingsWhenIdle: boolean;
   readonly #beatMs: number;
@@ -36,18 +34,22 @@ export class Liveness {
     this.#heardAtMs = nowMs;
   }
 
-  /** The first stream came: from now on silence counts by the shorter time. */
-  wentLive(nowMs: number): void {
+  /**
+   * The first stream came: from now on silence counts by the shorter time. Returns whether to ask for a sign of life
+   * at once: the peer may be long gone. Not for every stream that comes alone; many do in a second.
+   */
+  wentLive(nowMs: number): boolean {
     this.#liveSinceMs = nowMs;
+    return nowMs - this.#pingedAtMs >= this.timings.pingLiveMs;
   }
 
-  /** @param lateMs time for which this process stood still: its own silence is not the peer's */
-  beat(nowMs: number, lateMs: number, live: boolean): Due {
-    this.#heardAtMs += lateMs;
-    if (this.heard) {
-      this.heard = false;
-      this.#heardAtMs = nowMs;
-    }
+  /**
+   * @param lateMs time for which this process stood still: its own silence is not the peer's
+   * @param heard whether anything came since the last beat
+   * @param live whether there are streams
+   */
+  beat(nowMs: number, lateMs: number, heard: boolean, live: boolean): Due {
+    this.#heardAtMs = heard ? nowMs : this.#heardAtMs + lateMs;
     const { pingLiveMs, pingIdleMs } = this.timings;
     const silentMs = nowMs - (live ? Math.max(this.#heardAtMs, this.#liveSinceMs) : this.#heardAtMs);
     if (silentMs >= (live ? pingLiveMs * DEAD_AFTER_LIVE_PINGS : pingIdleMs * DEAD_AFTER_IDLE_PINGS))

@@ -127,6 +127,11 @@ export class RawSocket {
     this.socket.resume();
   }
 
+  /** Hands bytes to the sink as if they had just been read: what came glued to a handshake. */
+  inject(bytes: Buffer): void {
+    this.#sink?.onBytes(bytes, 0, bytes.length, 0);
+  }
+
   /** Bytes written that the operating system has not taken yet. */
   get backlogBytes(): number {
     return this.socket.writableLength;

@@ -16,8 +16,7 @@ import {
   type Welcome,
 } from './control.js';
 import { dialCodeOf, FrameType, frameRules, RESET_TUNNEL_LOST, ResetCode, WIRE_VERSIONS } from './frame.js';
-import { FrameReader, type FrameSink } from './frame-reader.js';
-import { FrameWriter } from './frame-writer.js';
+import { type ConnectionSink, FrameConnection } from './frame-connection.js';
 import { type Beating, type Heartbeat, processHeartbeat } from './heartbeat.js';
 import {
   defaultLimits,
@@ -26,56 +25,15 @@ import {
   RESETS_PER_BEAT_MAX,
   SESSION_FRAMES_PER_BEAT_MAX,
   type SessionLimits,
-  type SessionTimings,
 } from './limits.js';
 import { Liveness } from './liveness.js';
-import type { RawSink, RawSocket } from './raw-socket.js';
+import type { RawSocket } from './raw-socket.js';
+import type { CloseReason, SessionHandler, SessionOptions, SessionRole } from './session-contract.js';
 import { MuxStream, type StreamCarrier, type StreamHandler } from './stream.js';
 import { WakeQueue } from './wake-queue.js';
-import { CloseCode, type MessageSink, WebSocketReader } from './websocket-frames.js';
+import { CloseCode } from './websocket-frames.js';
 
-/** Why a tunnel is over. */
-export interface CloseReason {
-  /**
-   * The code of the GOAWAY that was sent or came; else `connection_closed` (WebSocket close without GOAWAY),
-   * `connection_lost` (socket gone), `dead_peer` (silence), `destroyed` (`destroy()` here).
-   */
-  code: string;
-  /** For logs. */
-  reason: string;
-  byPeer: boolean;
-  /** From the peer's GOAWAY: the earliest time to connect again. */
-  reconnectAfterMs: number | null;
-}
-
-/** What becomes of a session. */
-export interface SessionHandler {
-  /** Gateway: the agent's first frame; answer with `session.welcome` or `session.close`. */
-  onHello?(session: MuxSession, message: Hello): void;
-  /** Agent: the tunnel is open and `session.limits` are in force. */
-  onWelcome?(session: MuxSession, message: Welcome): void;
-  onStatus?(session: MuxSession, message: Status): void;
-  onDrain?(session: MuxSession, message: Drain): void;
-  /** Agent: give the stream a handler and answer with `stream.opened`. */
-  onOpen?(session: MuxSession, stream: MuxStream, open: Open): void;
-  /** Exactly once, after every stream was told. */
-  onClose(session: MuxSession, reason: CloseReason): void;
-}
-
-/**
- * `gateway` opens streams and answers HELLO with WELCOME; `agent` says HELLO and answers OPEN. Independent of who is
- * the WebSocket client: on a link between gateways the one that has the buyers is the `gateway`.
- */
-export type SessionRole = 'gateway' | 'agent';
-
-export interface SessionOptions {
-  readonly role: SessionRole;
-  /** Whether this end is the WebSocket client and therefore sets the mask bit. */
-  readonly isClient: boolean;
-  readonly handler: SessionHandler;
-  readonly timings?: Partial<SessionTimings> | undefined;
-  readonly heartbeat?: Heartbeat | undefined;
-}
+export type { CloseReason, SessionHandler, SessionOptions, SessionRole } from './session-contract.js';
 
 /**
  * A session:
@@ -99,18 +57,13 @@ const ignoringHandler: StreamHandler = {
 };
 
 /** One tunnel: many streams over one WebSocket. Methods marked internal are called by its own parts. */
-export class MuxSession implements StreamCarrier, RawSink, MessageSink, FrameSink, Beating {
+export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
   readonly role: SessionRole;
   handler: SessionHandler;
   /** In force from WELCOME on. */
   limits: SessionLimits = defaultLimits;
-  /** Bytes of the WebSocket that came, all overhead included. */
-  bytesIn = 0;
 
-  readonly #raw: RawSocket;
-  readonly #writer: FrameWriter;
-  readonly #messages: WebSocketReader;
-  readonly #frames: FrameReader;
+  readonly #connection: FrameConnection;
   readonly #heartbeat: Heartbeat;
   readonly #liveness: Liveness;
   readonly #waiting: WakeQueue;
@@ -123,8 +76,6 @@ export class MuxSession implements StreamCarrier, RawSink, MessageSink, FrameSin
   #lastStreamId = 0;
   /** Sum of the windows granted, bytes. */
   #windowsBytes = 0;
-  #mayKeep = false;
-  #kept = false;
 
   #opensInBeat = 0;
   #resetsInBeat = 0;
@@ -136,10 +87,6 @@ export class MuxSession implements StreamCarrier, RawSink, MessageSink, FrameSin
     const timings = { ...defaultTimings, ...options.timings };
     this.role = options.role;
     this.handler = options.handler;
-    this.#raw = raw;
-    this.#writer = new FrameWriter(raw, options.isClient);
-    this.#messages = new WebSocketReader(this, !options.isClient);
-    this.#frames = new FrameReader(this, this.limits.frameBytesMax);
     this.#waiting = new WakeQueue(() => raw.backlogBytes);
     this.#liveness = new Liveness(
       timings,
@@ -149,7 +96,7 @@ export class MuxSession implements StreamCarrier, RawSink, MessageSink, FrameSin
     );
     this.#heartbeat = heartbeat;
     heartbeat.add(this);
-    raw.setSink(this);
+    this.#connection = new FrameConnection(raw, options.isClient, timings.closeTimeoutMs, this);
   }
 
   get state(): SessionState {
@@ -158,19 +105,22 @@ export class MuxSession implements StreamCarrier, RawSink, MessageSink, FrameSin
   get streamCount(): number {
     return this.#streams.size;
   }
-  /** Bytes of the WebSocket written, all overhead included. */
+  /** Bytes of the WebSocket in and out, all overhead included. */
+  get bytesIn(): number {
+    return this.#connection.bytesIn;
+  }
   get bytesOut(): number {
-    return this.#writer.bytesOut;
+    return this.#connection.bytesOut;
   }
   /** Smoothed round-trip time of PING, ms; 0 until the first PONG. */
   get rttMs(): number {
     return this.#liveness.rttMs;
   }
   get backlogBytes(): number {
-    return this.#raw.backlogBytes;
+    return this.#connection.raw.backlogBytes;
   }
   get remoteAddress(): string | undefined {
-    return this.#raw.socket.remoteAddress;
+    return this.#connection.raw.socket.remoteAddress;
   }
   /** Whether `open` can give a stream now. */
   get canOpen(): boolean {
@@ -235,26 +185,14 @@ export class MuxSession implements StreamCarrier, RawSink, MessageSink, FrameSin
     this.#finish(over('destroyed', ''), null);
   }
 
-  // ---- the socket -------------------------------------------------------------------------------------------------
-
-  /** @internal */
-  onBytes(buffer: Buffer, start: number, end: number, headroomBytes: number): boolean {
-    if (this.#state === 'closed') return false;
-    this.#liveness.heard = true;
-    this.bytesIn += end - start;
-    this.#mayKeep = headroomBytes > 0;
-    this.#kept = false;
-    this.#messages.read(buffer, start, end);
-    this.#mayKeep = false;
-    return this.#kept;
-  }
+  // ---- what the connection tells ----------------------------------------------------------------------------------
 
   get mayKeepReadBuffer(): boolean {
-    return this.#mayKeep;
+    return this.#connection.mayKeepReadBuffer;
   }
 
   keepReadBuffer(): void {
-    this.#kept = true;
+    this.#connection.keepReadBuffer();
   }
 
   /** @internal */
@@ -263,38 +201,25 @@ export class MuxSession implements StreamCarrier, RawSink, MessageSink, FrameSin
   }
 
   /** @internal */
-  onEnd(): void {
-    this.#finish(over('connection_lost', 'end of file', true), null);
-    this.#raw.end();
-  }
-
-  /** @internal */
-  onClose(error: Error | null): void {
-    const reason = (error as NodeJS.ErrnoException | null)?.code ?? 'closed';
+  onLost(reason: string): void {
     this.#finish(over('connection_lost', reason, true), null);
   }
 
-  // ---- WebSocket --------------------------------------------------------------------------------------------------
-
   /** @internal */
-  onMessageBytes(buffer: Buffer, start: number, end: number, last: boolean): void {
-    this.#frames.read(buffer, start, end, last);
+  onPeerClose(closeCode: number, reason: string): void {
+    this.#finish(over('connection_closed', `${closeCode} ${reason}`.trim(), true), closeCode);
   }
 
   /** @internal */
-  onWebSocketPing(payload: Buffer): void {
-    if (++this.#sessionFramesInBeat > SESSION_FRAMES_PER_BEAT_MAX) this.#fail('flood of WebSocket pings');
-    else if (this.#state !== 'closed') this.#writer.webSocketPong(payload);
-  }
-
-  /** @internal */
-  onWebSocketClose(code: number, reason: string): void {
-    this.#finish(over('connection_closed', `${code} ${reason}`.trim(), true), code);
-  }
-
-  /** @internal */
-  onWebSocketFault(closeCode: number, reason: string): void {
+  onFault(closeCode: number, reason: string): void {
     this.#fail(reason, closeCode);
+  }
+
+  /** @internal */
+  onWebSocketPing(): boolean {
+    if (++this.#sessionFramesInBeat <= SESSION_FRAMES_PER_BEAT_MAX) return true;
+    this.#fail('flood of WebSocket pings');
+    return false;
   }
 
   // ---- frames -----------------------------------------------------------------------------------------------------
@@ -308,18 +233,12 @@ export class MuxSession implements StreamCarrier, RawSink, MessageSink, FrameSin
 
   /** @internal */
   onFrame(type: FrameType, streamId: number, payload: Buffer): void {
-    if (this.#state === 'closed') return;
     const rule = frameRules[type];
     if (rule?.sender === this.role) this.#fail(`${rule.name} from the wrong end`);
     else if (streamId === 0) this.#failIf(this.#onSessionFrame(type, payload));
     else if (this.#state !== 'open') this.#fail(`${rule?.name} before WELCOME`);
     else if (type === FrameType.OPEN) this.#failIf(this.#onOpenFrame(streamId, payload));
     else this.#failIf(this.#onStreamFrame(type, streamId, payload));
-  }
-
-  /** @internal */
-  onFrameFault(reason: string): void {
-    this.#fail(reason);
   }
 
   /** Returns null or what of the protocol was violated, as the following do. */
@@ -408,7 +327,7 @@ export class MuxSession implements StreamCarrier, RawSink, MessageSink, FrameSin
 
   #enterOpen(welcome: Welcome): void {
     this.limits = limitsOf(welcome);
-    this.#frames.frameBytesMax = this.limits.frameBytesMax;
+    this.#connection.frameBytesMax = this.limits.frameBytesMax;
     this.#liveness.timings = {
       ...this.#liveness.timings,
       pingLiveMs: welcome.ping_live_ms,
@@ -421,9 +340,7 @@ export class MuxSession implements StreamCarrier, RawSink, MessageSink, FrameSin
   #addStream(id: number, network: 'tcp' | 'udp', handler: StreamHandler): MuxStream {
     if (this.#streams.size === 0) {
       const nowMs = performance.now();
-      this.#liveness.wentLive(nowMs);
-      // The first stream after a quiet time may meet a peer that is long gone.
-      if (this.role === 'gateway') this.#ping(nowMs);
+      if (this.#liveness.wentLive(nowMs) && this.role === 'gateway') this.#ping(nowMs);
     }
     const stream = new MuxStream(id, this, network, handler);
     this.#streams.set(id, stream);
@@ -453,12 +370,12 @@ export class MuxSession implements StreamCarrier, RawSink, MessageSink, FrameSin
 
   /** @internal */
   writeData(streamId: number, buffer: Buffer, start: number, end: number, headroomBytes: number): void {
-    this.#writer.data(streamId, buffer, start, end, headroomBytes, this.limits.frameBytesMax);
+    this.#connection.writeData(streamId, buffer, start, end, headroomBytes);
   }
 
   /** @internal */
   writeFrame(type: FrameType, streamId: number, payload: Uint8Array | null): void {
-    if (this.#state !== 'closed') this.#writer.frame(type, streamId, payload);
+    if (this.#state !== 'closed') this.#connection.writeFrame(type, streamId, payload);
   }
 
   // ---- life and death ---------------------------------------------------------------------------------------------
@@ -473,7 +390,8 @@ export class MuxSession implements StreamCarrier, RawSink, MessageSink, FrameSin
         this.#fail(`no ${this.role === 'agent' ? 'WELCOME' : 'HELLO'} in time`);
       return;
     }
-    const due = this.#liveness.beat(nowMs, lateMs, this.#streams.size > 0);
+    const due = this.#liveness.beat(nowMs, lateMs, this.#connection.heard, this.#streams.size > 0);
+    this.#connection.heard = false;
     if (due.due === 'ping') this.#ping(nowMs);
     else if (due.due === 'death')
       this.#finish(over('dead_peer', `silent for ${Math.round(due.silentMs)} ms`), null);
@@ -495,15 +413,9 @@ export class MuxSession implements StreamCarrier, RawSink, MessageSink, FrameSin
   #finish(reason: CloseReason, closeCode: number | null): void {
     if (this.#state === 'closed') return;
     this.#state = 'closed';
-    this.#messages.stop();
     this.#heartbeat.remove(this);
-    if (closeCode === null) this.#raw.destroy();
-    else {
-      this.#writer.webSocketClose(closeCode, reason.code);
-      this.#raw.end();
-      const timer = setTimeout(() => this.#raw.destroy(), this.#liveness.timings.closeTimeoutMs).unref();
-      this.#raw.socket.once('close', () => clearTimeout(timer));
-    }
+    if (closeCode === null) this.#connection.destroy();
+    else this.#connection.close(closeCode, reason.code);
     for (const stream of [...this.#streams.values()]) stream.cut(RESET_TUNNEL_LOST);
     this.handler.onClose(this, reason);
   }

@@ -51,7 +51,7 @@ function startSession(
   // What came glued to the handshake is read when the caller has the session in hands.
   const early = Buffer.concat([taken.head, buffered]);
   process.nextTick(() => {
-    if (early.length > 0) session.onBytes(early, 0, early.length, 0);
+    if (early.length > 0) raw.inject(early);
     raw.resume();
   });
   return session;

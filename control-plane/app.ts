@@ -16,8 +16,11 @@ import { adminAuthPlugin } from './auth/admin-plugin.js';
 import { createAuthenticate } from './auth/authenticate.js';
 import { authPlugin } from './auth/plugin.js';
 import { createTelegramSignIn } from './auth/telegram-sign-in.js';
+import { balancePlugin } from './balance/plugin.js';
 import { type LoginCodeSender, loggedCodeSender, telegramCodeSender } from './bot/login-code-sender.js';
 import { TelegramQueue } from './bot/telegram-queue.js';
+import { buyersPlugin } from './buyers/plugin.js';
+import { buyerSelfPlugin } from './buyers/self-plugin.js';
 import { verifyBuyerToken } from './buyers/tokens.js';
 import type { ControlPlaneConfig } from './config.js';
 import { migrate } from './db/migrate.js';
@@ -28,6 +31,9 @@ import { forgetOldIdempotencyKeys } from './http/idempotency.js';
 import { type ApiServer, createServer } from './http/server.js';
 import { readBalances } from './ledger/ledger.js';
 import { LiveState } from './live-state/live-state.js';
+import { PackageKeeper } from './packages/keeper.js';
+import { packagesPlugin } from './packages/plugin.js';
+import { republishRoutes } from './packages/routes.js';
 import { policyPlugin } from './policy/plugin.js';
 import { pricingPlugin } from './pricing/plugin.js';
 import { liveProviderPrice } from './pricing/prices.js';
@@ -58,6 +64,7 @@ export interface Services {
   settings: SettingsStore;
   live: LiveState;
   settlement: SettlementWorker;
+  packages: PackageKeeper;
 }
 
 /** How often the settings that `SettingsStore.current` gives are read again. */
@@ -80,6 +87,7 @@ export function createServices({ config, log, clock, pool, redis }: Collaborator
     defaultBuyerPrice: () => settings.current().buyerPriceMicrosPerGb,
     providerPrice: () => liveProviderPrice(pool, clock.nowMs(), BigInt(config.providerPriceMicrosPerGb)),
     liveSettings: () => readLiveSettings(pool, settings),
+    rebuilders: [() => republishRoutes(pool, redis, clock)],
   });
   const settlement = new SettlementWorker({
     pool,
@@ -98,13 +106,14 @@ export function createServices({ config, log, clock, pool, redis }: Collaborator
     },
     balancesChanged: (buyerIds) => live.balancesChanged(buyerIds),
   });
-  return { settings, live, settlement };
+  const packages = new PackageKeeper({ pool, redis, clock, log, live, pullTtlMs: config.pullTtlS * 1000 });
+  return { settings, live, settlement, packages };
 }
 
 /** The API with every domain, not listening yet. `close()` it; what was handed in stays the caller's. */
 export async function buildApp(
   { config, log, clock, pool, redis, limiterRedis, codeSender, originCheck }: Collaborators,
-  { settings, live }: Services,
+  { settings, live, settlement }: Services,
 ): Promise<ApiServer> {
   const telegramSignIn = createTelegramSignIn({ pool, clock, botToken: config.botToken });
   const adminAddresses = new AddressSet(config.adminIps);
@@ -172,6 +181,20 @@ export async function buildApp(
     live,
     defaultProviderPrice: BigInt(config.providerPriceMicrosPerGb),
   });
+  const proxy = { host: config.publicProxyHost, port: config.publicProxyPort };
+  const defaultBuyerPrice = () => settings.current().buyerPriceMicrosPerGb;
+  await app.register(buyersPlugin, { pool, clock, live, proxy });
+  await app.register(buyerSelfPlugin, { pool, clock, live, defaultBuyerPrice });
+  await app.register(packagesPlugin, {
+    pool,
+    redis,
+    clock,
+    live,
+    proxy,
+    pullTtlMs: config.pullTtlS * 1000,
+    offerBytes: () => settings.current().offerBytes,
+  });
+  await app.register(balancePlugin, { pool, log, live, settlement });
   await app.ready();
   return app;
 }
@@ -214,6 +237,8 @@ export async function startControlPlane(
     await services.live.start();
     stops.push(() => services.settlement.stop());
     services.settlement.start();
+    stops.push(() => services.packages.stop());
+    services.packages.start();
 
     const app = await buildApp(collaborators, services);
     stops.push(() => app.close());
@@ -247,14 +272,18 @@ async function createCollaborators(
     databaseUrl: config.databaseUrl,
     connectionsMax: config.databaseConnectionsMax,
     applicationName: 'traffic-share-control-plane',
-    onIdleError: (error) => log.warn({ error_code: (error as { code?: string }).code }, 'postgres_connection_lost'),
+    onIdleError: (error) =>
+      log.warn({ error_code: (error as { code?: string }).code }, 'postgres_connection_lost'),
   });
   stops.push(() => pool.end());
   const redis = connectLive({ url: config.redisUrl, log, connectionName: 'traffic-share-control-plane' });
   stops.push(() => redis.disconnect());
   const limiterRedis = connectLimiter(config.redisUrl, () => {}); // `redis` above tells of the same outage
   stops.push(() => limiterRedis.disconnect());
-  const [ready] = await Promise.all([redisReady(redis, REDIS_WAIT_MS), redisReady(limiterRedis, REDIS_WAIT_MS)]);
+  const [ready] = await Promise.all([
+    redisReady(redis, REDIS_WAIT_MS),
+    redisReady(limiterRedis, REDIS_WAIT_MS),
+  ]);
   if (!ready) log.warn({}, 'started_without_redis');
   const { asnRulePaths, addressRulePaths } = config;
   const originCheck = await OriginCheck.open({

@@ -84,7 +84,7 @@ export const gatewaySettings = {
   deliveryIntervalMs: integer('TS_DELIVERY_INTERVAL_MS', 'how often meters go to Redis', {
     default: 250,
     min: 10,
-    max: 10_000,
+    max: 5_000,
   }),
   allocationIdleMs: integer(
     'TS_ALLOCATION_IDLE_MS',

@@ -252,6 +252,7 @@ class DeviceAgent implements Agent {
       if (signal.aborted) return this.ended;
       if (step.kind === 'end') return step.end;
       this.state = step.state;
+      if (step.waitMs > 0) this.#log('debug', 'next attempt', { waitMs: Math.round(step.waitMs) });
       await sleep(step.waitMs, signal);
       if (signal.aborted) return this.ended;
     }
@@ -304,6 +305,7 @@ class DeviceAgent implements Agent {
 
   #afterEnd(tunnel: DeviceTunnel, end: TunnelEnd): Step {
     if (this.#tunnel === tunnel) this.#tunnel = null;
+    if (this.#stopping.signal.aborted) return this.#again(0);
     if (end.kind === 'drain') {
       // Make before break: the next tunnel is opened while the streams of this one go on
       this.#draining.add(tunnel);

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type pg from 'pg';
+import type { Log } from '../../gateway/runtime/logging.js';
 import { Problem } from '../errors.js';
 import { actorId } from './actor.js';
 
@@ -43,7 +44,7 @@ function owner(request: FastifyRequest): string {
  * `idempotency_in_progress`. Answers of 500 and above are not kept: the caller may try again. After a crash in
  * the middle the key stays in progress for 24 h, because whether the write happened is then unknown here.
  */
-export function installIdempotency(app: FastifyInstance, pool: pg.Pool): void {
+export function installIdempotency(app: FastifyInstance, pool: pg.Pool, log: Log): void {
   app.decorateRequest('idempotencyKey', null);
 
   app.addHook('preHandler', async (request, reply) => {
@@ -89,24 +90,28 @@ export function installIdempotency(app: FastifyInstance, pool: pg.Pool): void {
 
   app.addHook('onSend', async (request, reply, payload) => {
     const key = request.idempotencyKey;
-    if (key === null) return payload;
+    if (typeof key !== 'string') return payload; // routes registered before (the documentation) have no such member
     request.idempotencyKey = null;
     if (reply.statusCode >= 500) {
-      await pool.query('DELETE FROM idempotency_keys WHERE actor = $1 AND key = $2 AND status IS NULL', [
-        owner(request),
-        key,
-      ]);
+      await pool
+        .query('DELETE FROM idempotency_keys WHERE actor = $1 AND key = $2 AND status IS NULL', [owner(request), key])
+        .catch(() => {}); // Postgres is away, which is likely why the answer is what it is
       return payload;
     }
     const answer = typeof payload === 'string' && payload !== '' ? JSON.parse(payload) : null;
     for (const field of request.routeOptions.config.idempotency?.omit ?? [])
       if (answer !== null && field in answer) answer[field] = null;
-    await pool.query('UPDATE idempotency_keys SET status = $3, response = $4 WHERE actor = $1 AND key = $2', [
-      owner(request),
-      key,
-      reply.statusCode,
-      answer === null ? null : JSON.stringify(answer),
-    ]);
+    await pool
+      .query('UPDATE idempotency_keys SET status = $3, response = $4 WHERE actor = $1 AND key = $2', [
+        owner(request),
+        key,
+        reply.statusCode,
+        answer === null ? null : JSON.stringify(answer),
+      ])
+      // The write is done; its answer goes out even when it can not be kept. The key then stays in progress.
+      .catch((error: { code?: string }) =>
+        log.error({ request_id: request.id, error_code: error.code }, 'idempotent_answer_not_kept'),
+      );
     return payload;
   });
 }

@@ -23,6 +23,8 @@ const TAGS: [name: string, description: string][] = [
   ['Traffic', 'Sharing: start, stop, history'],
   ['Balance', 'Money of a provider'],
   ['Buyer', "A buyer's own calls"],
+  ['Buyers', 'Buyers, their tokens and limits'],
+  ['Packages', 'Traffic to be given to buyers'],
   ['Admin', 'For admins'],
   ['System', 'Health and versions'],
 ];

@@ -114,6 +114,7 @@ export async function createServer(deps: ServerDeps): Promise<ApiServer> {
         frameAncestors: ["'self'", 'https://web.telegram.org'],
       },
     },
+    crossOriginOpenerPolicy: { policy: 'same-origin-allow-popups' }, // the Login Widget answers from a popup
     xFrameOptions: false, // frame-ancestors says it, and X-Frame-Options can not name an origin
   });
   await app.register(cors, {
@@ -126,18 +127,13 @@ export async function createServer(deps: ServerDeps): Promise<ApiServer> {
   await app.register(swaggerUi, {
     routePrefix: '/docs',
     uiConfig: { validatorUrl: null, deepLinking: true, displayRequestDuration: true } as object,
-    staticCSP: {
-      'default-src': ["'self'"],
-      'img-src': ["'self'", 'data:'],
-      'style-src': ["'self'", "'unsafe-inline'"],
-      'script-src': ["'self'"],
-      'object-src': ["'none'"],
-    },
+    staticCSP:
+      "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; script-src 'self'; object-src 'none'",
   });
 
   await installRateLimit(app, deps.limiterRedis, deps.requestsPerMinute);
   installRoles(app, deps.authenticate);
-  installIdempotency(app, deps.pool);
+  installIdempotency(app, deps.pool, log);
   app.setNotFoundHandler({ preHandler: app.rateLimit() }, () => {
     throw new Problem('not_found');
   });

@@ -67,7 +67,7 @@ interface Taken {
  * and the route for the gateways. Concurrent callers never get the same package, nor two packages of one provider
  * + IP: rows locked by another are skipped, and so is a package whose exit somebody else holds (a gateway that
  * allocated it on connect, say). Offers count only while their session is active. Fewer than asked for, or none,
- * when no more fit. Rejects with LiveStateUnavailable when Redis is away; nothing is allocated then.
+ * when no more fit. `onAllocated` runs in the same transaction. Rejects with LiveStateUnavailable when Redis is away; nothing is allocated then.
  */
 export async function allocatePackages(
   deps: AllocateDeps,
@@ -75,6 +75,7 @@ export async function allocatePackages(
   filter: PullFilter,
   countMax: number,
   ttlMs: number,
+  onAllocated?: (client: pg.PoolClient, packages: readonly AllocatedPackage[]) => Promise<void>,
 ): Promise<AllocatedPackage[]> {
   const got: AllocatedPackage[] = [];
   const skip = new Set<string>();
@@ -99,6 +100,11 @@ export async function allocatePackages(
         }
         const rows = await writeAllocations(client, claimed);
         for (const taken of rows) await live(writePackageRoute(deps.redis, taken.route, deps.clock.nowMs()));
+        if (rows.length > 0 && onAllocated)
+          await onAllocated(
+            client,
+            rows.map((x) => describe(x, taker)),
+          );
         return rows;
       });
       const kept = new Set(allocated);

@@ -37,7 +37,7 @@ const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 /** 1 PB: more than any package; keeps sums far from the end of a bigint. */
 const SIZE_BYTES_MAX = 10n ** 15n;
 
-/** Objects of a CSV with a header of the field names. Null: the text or its header is not such a CSV. */
+/** Objects of a CSV with a header of the field names; null where a line has another number of fields. */
 export function rowsOfCsv(text: string): { ok: true; rows: unknown[] } | { ok: false; detail: string } {
   const csv = parseCsv(text);
   if (!csv.ok) return { ok: false, detail: `line ${csv.line}: ${csv.detail}` };
@@ -70,6 +70,25 @@ function sizeOf(value: unknown): bigint | null {
   return size > 0n && size <= SIZE_BYTES_MAX ? size : null;
 }
 
+/** One row as a package to create, or what is wrong with it. */
+function readRow(value: unknown): Omit<IngestRow, 'row'> | Omit<RowError, 'row'> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    return { code: 'invalid_row', detail: 'is not an object with user_id, ip and size_bytes' };
+  const unknown = Object.keys(value).find((key) => !FIELDS.includes(key));
+  if (unknown !== undefined) return { code: 'unknown_field', detail: `${unknown.slice(0, 40)} is not known` };
+  const { uuid, user_id: userId, ip, size_bytes: size } = value as Record<string, unknown>;
+  if (uuid !== undefined && (typeof uuid !== 'string' || !UUID.test(uuid)))
+    return { code: 'invalid_uuid', detail: 'uuid is not a UUID' };
+  if (typeof userId !== 'string' || !UUID.test(userId))
+    return { code: 'invalid_user_id', detail: 'user_id is not a UUID' };
+  if (typeof ip !== 'string' || isIP(ip) === 0 || ip.includes('%'))
+    return { code: 'invalid_ip', detail: 'ip is not an IPv4 or IPv6 address' };
+  const sizeBytes = sizeOf(size);
+  if (sizeBytes === null)
+    return { code: 'invalid_size', detail: `size_bytes is not a whole number from 1 to ${SIZE_BYTES_MAX}` };
+  return { id: (uuid ?? randomUUID()).toLowerCase(), userId: userId.toLowerCase(), ip, sizeBytes };
+}
+
 /**
  * Creates the packages of the sound rows in one statement and says what is wrong with each other row. A package
  * takes its country, city and ASN from the provider's active session at that address, when there is one.
@@ -81,28 +100,16 @@ export async function ingestPackages(
   const errors: RowError[] = [];
   const seen = new Set<string>();
   let sound: IngestRow[] = [];
-  rows.forEach((value, i) => {
-    const row = i + 1;
-    const fail = (code: RowErrorCode, detail: string) => errors.push({ row, code, detail });
-    if (typeof value !== 'object' || value === null || Array.isArray(value))
-      return fail('invalid_row', 'is not an object with user_id, ip and size_bytes');
-    const unknown = Object.keys(value).find((key) => !FIELDS.includes(key));
-    if (unknown !== undefined) return fail('unknown_field', `${unknown.slice(0, 40)} is not known`);
-    const { uuid, user_id: userId, ip, size_bytes: size } = value as Record<string, unknown>;
-    if (uuid !== undefined && (typeof uuid !== 'string' || !UUID.test(uuid)))
-      return fail('invalid_uuid', 'uuid is not a UUID');
-    if (typeof userId !== 'string' || !UUID.test(userId))
-      return fail('invalid_user_id', 'user_id is not a UUID');
-    if (typeof ip !== 'string' || isIP(ip) === 0 || ip.includes('%'))
-      return fail('invalid_ip', 'ip is not an IPv4 or IPv6 address');
-    const sizeBytes = sizeOf(size);
-    if (sizeBytes === null)
-      return fail('invalid_size', `size_bytes is not a whole number from 1 to ${SIZE_BYTES_MAX}`);
-    const id = (uuid ?? randomUUID()).toLowerCase();
-    if (seen.has(id)) return fail('duplicate_uuid', 'an earlier row has this uuid');
-    seen.add(id);
-    sound.push({ row, id, userId: userId.toLowerCase(), ip, sizeBytes });
-  });
+  for (const [i, value] of rows.entries()) {
+    const read = readRow(value);
+    if ('code' in read) errors.push({ row: i + 1, ...read });
+    else if (seen.has(read.id))
+      errors.push({ row: i + 1, code: 'duplicate_uuid', detail: 'an earlier row has this uuid' });
+    else {
+      seen.add(read.id);
+      sound.push({ row: i + 1, ...read });
+    }
+  }
 
   const users = await client.query<{ id: string }>(
     "SELECT id FROM users WHERE id = ANY ($1::uuid[]) AND status <> 'deleted'",

@@ -1,8 +1,6 @@
-import type pg from 'pg';
-import { releaseClaim, takeClaim } from '../../gateway/live/claims.js';
+import { releaseClaim } from '../../gateway/live/claims.js';
 import type { LiveRedis } from '../../gateway/live/connection.js';
-import { deletePackageRoute, writePackageRoute } from '../../gateway/live/store.js';
-import type { Clock } from '../../gateway/runtime/clock.js';
+import { deletePackageRoute } from '../../gateway/live/store.js';
 import { isUniqueViolation, type Queryable } from '../db/pool.js';
 import type { LiveState } from '../live-state/live-state.js';
 import { offerPackages } from './offer.js';
@@ -192,7 +190,8 @@ const STALE_PER_STEP = 500;
 
 /**
  * Takes back packages that were pulled but not used within their time. `to`: what becomes of the package; an offer
- * whose session is over or has another open offer is revoked in any case.
+ * whose session is over or has another open offer is revoked in any case. One that was used, but not for that long,
+ * is completed.
  */
 export async function cleanUpStale(
   client: Queryable,
@@ -200,7 +199,8 @@ export async function cleanUpStale(
   to: 'available' | 'revoked',
 ): Promise<{ ended: EndedAllocation[]; more: boolean }> {
   const { rows } = await client.query<{ id: string; package_id: string | null }>(
-    `SELECT id, package_id FROM allocations WHERE status = 'allocated' AND expires_at <= $1
+    `SELECT id, package_id FROM allocations
+      WHERE (status = 'allocated' OR (status = 'in_progress' AND via = 'pull')) AND expires_at <= $1
       ORDER BY id LIMIT ${STALE_PER_STEP} FOR NO KEY UPDATE SKIP LOCKED`,
     [new Date(nowMs)],
   );
@@ -215,13 +215,13 @@ export async function cleanUpStale(
   ]);
   const { rows: packages } = await client.query<{ id: string; user_id: string; exit_ip: string }>(
     `UPDATE packages p
-        SET status = CASE WHEN $2 = 'available' AND (p.origin = 'ingest' OR (
+        SET status = CASE WHEN p.status = 'in_progress' THEN 'completed' WHEN $2 = 'available' AND (p.origin = 'ingest' OR (
                             EXISTS (SELECT 1 FROM traffic_sessions s WHERE s.id = p.session_id AND s.status = 'active')
                             AND NOT EXISTS (SELECT 1 FROM packages o WHERE o.session_id = p.session_id
                                              AND o.status = 'available' AND o.origin = 'offer')))
                           THEN 'available' ELSE 'revoked' END,
             updated_at = now()
-      WHERE p.id = ANY ($1::uuid[]) AND p.status = 'allocated'
+      WHERE p.id = ANY ($1::uuid[]) AND p.status IN ('allocated', 'in_progress')
      RETURNING p.id, p.user_id, host(p.exit_ip) AS exit_ip`,
     [packageIds, to],
   );
@@ -251,67 +251,4 @@ export async function forgetAllocation(
     deletePackageRoute(redis, ended.packageId),
     releaseClaim(redis, { providerId: ended.userId, exitIp: ended.exitIp, allocationId: ended.allocationId }),
   ]);
-}
-
-/** Rows written at a time in a rebuild. */
-const ROUTES_PER_STEP = 500;
-
-/** Writes routes and claims of all pulled packages again: part of rebuilding a Redis that came back empty. */
-export async function republishRoutes(pool: pg.Pool, redis: LiveRedis, clock: Clock): Promise<void> {
-  let after = '00000000-0000-0000-0000-000000000000';
-  for (;;) {
-    const { rows } = await pool.query<{
-      id: string;
-      package_id: string;
-      buyer_id: string;
-      account: string;
-      session_id: string | null;
-      size_bytes: bigint;
-      bytes_used: bigint;
-      password_hash: Buffer;
-      user_id: string;
-      exit_ip: string;
-      assigned_at: Date;
-      expires_at: Date;
-    }>(
-      `SELECT a.id, a.package_id, a.buyer_id, b.account, a.session_id, a.size_bytes,
-              a.bytes_up + a.bytes_down AS bytes_used, a.proxy_password_hash AS password_hash,
-              p.user_id, host(p.exit_ip) AS exit_ip, a.assigned_at, a.expires_at
-         FROM allocations a JOIN buyers b ON b.id = a.buyer_id JOIN packages p ON p.id = a.package_id
-        WHERE a.id > $1 AND a.via = 'pull' AND a.status IN ('allocated', 'in_progress')
-          AND a.proxy_password_hash IS NOT NULL AND a.expires_at > $2
-        ORDER BY a.id LIMIT ${ROUTES_PER_STEP}`,
-      [after, new Date(clock.nowMs())],
-    );
-    const last = rows.at(-1);
-    if (last === undefined) return;
-    after = last.id;
-    await Promise.all(
-      rows.map(async (r) => {
-        const record = {
-          allocationId: r.id,
-          buyerId: r.buyer_id,
-          account: r.account,
-          sessionId: r.session_id,
-          packageId: r.package_id,
-          sizeBytes: Number(r.size_bytes),
-          assignedAtMs: r.assigned_at.getTime(),
-        };
-        const where = { providerId: r.user_id, exitIp: r.exit_ip };
-        const expiresAtMs = r.expires_at.getTime();
-        await takeClaim(redis, { ...where, record, ttlMs: expiresAtMs - clock.nowMs() });
-        await writePackageRoute(
-          redis,
-          {
-            ...record,
-            ...where,
-            passwordSha256Hex: r.password_hash.toString('hex'),
-            expiresAtMs,
-            bytesUsed: Number(r.bytes_used),
-          },
-          clock.nowMs(),
-        );
-      }),
-    );
-  }
 }

@@ -136,7 +136,9 @@ class Exchange {
       if (!this.#forwardAnswer(answer)) this.#fail({ ok: false, code: 'PEER_DROPPED', detail: 'response' });
     });
     upstream.on('error', (error) => {
-      if (res.headersSent || res.destroyed || this.#answer) return;
+      // Without a length, node:http would take an answer cut by an error for a whole one.
+      if (this.#answer && !this.#answer.complete) resetConnection(req.socket);
+      if (this.#answer || res.headersSent || res.destroyed) return;
       const repeats =
         mayRepeat && upstream.reusedSocket && !this.#hasBody && IDEMPOTENT.has(req.method ?? '');
       if (repeats) this.#upstream = this.#send(false);

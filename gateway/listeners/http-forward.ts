@@ -40,6 +40,9 @@ interface ForwardConnection {
   waiting: number;
   idleTimer: NodeJS.Timeout | null;
   newest: IncomingMessage | null;
+  current: IncomingMessage | null;
+  /** The newest request, when its head was read but the message is not to be understood. */
+  malformed: IncomingMessage | null;
   /** node:http has let go of it: an upgrade or a tunnel. */
   detached: boolean;
 }
@@ -85,6 +88,8 @@ export class HttpForwarder {
       waiting: 0,
       idleTimer: null,
       newest: null,
+      current: null,
+      malformed: null,
       detached: false,
     };
     this.#connections.set(socket, connection);
@@ -126,7 +131,12 @@ export class HttpForwarder {
     connection.newest = req;
     if (connection.waiting === this.#settings.pipelinedMax) socket.pause();
     connection.tail = connection.tail
-      .then(() => (socket.destroyed ? undefined : work(connection)))
+      .then(() => {
+        if (socket.destroyed || socket.writableEnded) return;
+        connection.current = req;
+        if (connection.malformed === req) return this.#refuseDetached(connection, badParam('head'));
+        return work(connection);
+      })
       .catch((error: unknown) => {
         this.#context.log.error({ err: error }, 'plain HTTP request failed');
         socket.destroy();
@@ -249,24 +259,26 @@ export class HttpForwarder {
   }
 
   /** A refusal on a connection that node:http has let go of: told, then closed. */
-  #refuseDetached(connection: ForwardConnection, failure: ProxyFailure, requestId: string): void {
+  #refuseDetached(connection: ForwardConnection, failure: ProxyFailure, requestId = newRequestId()): void {
     this.#context.refused(connection, failure, requestId);
     this.#endWith(connection.socket, httpRefusalBytes(failure, requestId));
   }
 
-  /** What node:http can not read: the answer waits for its turn, unless it is the newest request's body that is bad. */
+  /** What node:http can not read is refused in its turn; a request already under way is cut. */
   #malformed(socket: Duplex): void {
     const connection = this.#connections.get(socket);
-    const newest = connection?.newest;
-    if (!connection || !socket.writable || (newest && !newest.complete)) {
+    if (!connection || !socket.writable) {
       socket.destroy();
       return;
     }
-    const failure = badParam('head');
+    const { newest } = connection;
+    if (newest && !newest.complete) {
+      if (connection.current === newest) socket.destroy();
+      else connection.malformed = newest;
+      return;
+    }
     void connection.tail.then(() => {
-      const requestId = newRequestId();
-      this.#context.refused(connection, failure, requestId);
-      this.#endWith(socket, httpRefusalBytes(failure, requestId));
+      if (!socket.writableEnded) this.#refuseDetached(connection, badParam('head'));
     });
   }
 

@@ -54,8 +54,11 @@ export class OriginAgent extends Agent {
       }
       const stream = connected.duplex();
       this.#exits.set(stream, connected.exit);
-      // Between requests nobody else listens: an error then must not end the process.
+      // Between requests nobody else listens: an error then must not end the process, an end must end the stream.
+      const onEnd = () => stream.destroy();
       stream.on('error', () => {});
+      stream.once('end', onEnd);
+      stream.once('agentRemove', () => stream.removeListener('end', onEnd)); // upgraded: may be half open
       done(null, withSocketMethods(stream));
     }, fail);
     return undefined;

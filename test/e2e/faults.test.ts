@@ -59,7 +59,10 @@ async function ended(socket: Socket): Promise<'reset' | 'fin' | 'late'> {
   });
   const timer = new AbortController();
   const late = delay(1_000, 'late' as const, { signal: timer.signal }).catch(() => 'late' as const);
-  const result = await Promise.race([once(socket, 'close').then(() => how), late]);
+  const closed = new Promise<void>((resolve) => {
+    socket.once('close', () => resolve());
+  });
+  const result = await Promise.race([closed.then(() => how), late]);
   timer.abort();
   return result;
 }

@@ -1,8 +1,8 @@
 import { createHmac, randomInt } from 'node:crypto';
 import type { AddressInfo } from 'node:net';
-import { type Collaborators, buildApp, createServices, type Services } from '../../control-plane/app.js';
-import { insertLogin } from '../../control-plane/auth/logins.js';
+import { buildApp, type Collaborators, createServices, type Services } from '../../control-plane/app.js';
 import { issueAccessToken } from '../../control-plane/auth/access-token.js';
+import { insertLogin } from '../../control-plane/auth/logins.js';
 import type { LoginCodeSender } from '../../control-plane/bot/login-code-sender.js';
 import { type ControlPlaneConfig, readControlPlaneConfig } from '../../control-plane/config.js';
 import { migrate } from '../../control-plane/db/migrate.js';
@@ -100,7 +100,9 @@ export async function startWorld(t: Teardown, options: WorldOptions = {}): Promi
   t.teardown(() => limiterRedis.disconnect());
   await Promise.all([redisReady(redis, 5_000), redisReady(limiterRedis, 5_000)]);
   const codes: SentCode[] = [];
-  const codeSender: LoginCodeSender = { send: ({ telegramId, code, language }) => codes.push({ telegramId, code, language }) };
+  const codeSender: LoginCodeSender = {
+    send: ({ telegramId, code, language }) => codes.push({ telegramId, code, language }),
+  };
   const origins = new Map<string, Origin>();
   const originCheck = {
     check: (ip: string): Origin => origins.get(ip) ?? { ok: true, country: 'DE', city: null, asn: 3320 },
@@ -222,7 +224,9 @@ export function initData(
     ...(options.startParam === undefined ? {} : { start_param: options.startParam }),
   });
   const lines = [...fields].map(([name, value]) => `${name}=${value}`).sort();
-  const key = createHmac('sha256', 'WebAppData').update(options.botToken ?? BOT_TOKEN).digest();
+  const key = createHmac('sha256', 'WebAppData')
+    .update(options.botToken ?? BOT_TOKEN)
+    .digest();
   fields.set('hash', createHmac('sha256', key).update(lines.join('\n')).digest('hex'));
   return fields.toString();
 }

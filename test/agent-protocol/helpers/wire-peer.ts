@@ -27,6 +27,11 @@ export class WirePeer {
     });
   }
 
+  /** A masking key, or null where this end must not mask. */
+  get key(): Buffer | null {
+    return this.#isClient ? randomBytes(4) : null;
+  }
+
   get frames(): NaiveFrame[] {
     return readFrames(this.#bytes).frames;
   }
@@ -41,7 +46,7 @@ export class WirePeer {
     frame.writeUInt8(type, 0);
     frame.writeUInt32BE(streamId, 1);
     payload.copy(frame, 5);
-    this.send(writeFrame({ final: true, opcode: 2, payload: frame }, this.#isClient ? randomBytes(4) : null));
+    this.send(writeFrame({ final: true, opcode: 2, payload: frame }, this.key));
   }
 
   /** Waits until `found` says yes to the frames collected so far. */

@@ -220,7 +220,7 @@ t.test('ledger', async (t) => {
           return after.every((b, i) => b === expected[i]);
         },
       ),
-      { numRuns: 40 },
+      { numRuns: 25 },
     );
     async function balances(): Promise<bigint[]> {
       const { rows } = await pool.query(

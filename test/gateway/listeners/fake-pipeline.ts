@@ -17,6 +17,9 @@ import { silentLog } from '../../../gateway/runtime/logging.js';
 export const ACCOUNT = 'acme1';
 export const PASSWORD = 'Pa55w0rd';
 
+/** Nothing that a test waits for takes longer; then it fails and shows what there was. */
+const WAIT_MAX_MS = 2_000;
+
 interface Test {
   teardown(f: () => unknown): void;
 }
@@ -199,12 +202,27 @@ export class TestClient {
   }
 
   async until(condition: () => boolean): Promise<void> {
-    while (!condition()) {
-      if (this.closed) throw new Error(`connection closed after ${JSON.stringify(this.text)}`);
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
+    const timer = setTimeout(() => this.socket.destroy(), WAIT_MAX_MS);
+    try {
+      while (!condition()) {
+        if (this.closed)
+          throw new Error(`connection closed after ${JSON.stringify(this.text.slice(-2_000))}`);
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+      }
+    } finally {
+      clearTimeout(timer);
     }
+  }
+}
+
+/** Waits for what no event of the client tells. */
+export async function eventually(condition: () => boolean): Promise<void> {
+  const giveUpAt = performance.now() + WAIT_MAX_MS;
+  while (!condition()) {
+    if (performance.now() > giveUpAt) throw new Error(`never: ${condition}`);
+    await new Promise((resolve) => setTimeout(resolve, 2));
   }
 }
 

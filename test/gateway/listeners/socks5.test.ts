@@ -2,6 +2,7 @@ import t from 'tap';
 import { proxyErrors } from '../../../gateway/errors.js';
 import {
   ACCOUNT,
+  eventually,
   FakePipeline,
   PASSWORD,
   startEchoServer,
@@ -87,7 +88,7 @@ t.test('the answer waits for the dial', async (t) => {
   });
   const client = await TestClient.connect(t, port);
   client.send(Buffer.concat([greeting, login(ACCOUNT, PASSWORD), request('a.test', destinationPort)]));
-  await client.until(() => pipeline.destinations.length === 1);
+  await eventually(() => pipeline.destinations.length === 1);
   t.equal(client.received.length, 4, 'method and login only');
   dialled();
   t.same((await client.bytes(14)).subarray(4), OK);
@@ -195,10 +196,10 @@ t.test('a client that leaves while its destination is dialled gives the stream u
   });
   const client = await TestClient.connect(t, port);
   client.send(Buffer.concat([greeting, login(ACCOUNT, PASSWORD), request('a.test', destinationPort)]));
-  await client.until(() => pipeline.destinations.length === 1);
+  await eventually(() => pipeline.destinations.length === 1);
   client.socket.resetAndDestroy();
-  while (listener.connectionCount > 0) await new Promise((resolve) => setImmediate(resolve));
+  await eventually(() => listener.connectionCount === 0);
   dialled();
-  while (pipeline.abandoned === 0) await new Promise((resolve) => setImmediate(resolve));
+  await eventually(() => pipeline.abandoned > 0);
   t.equal(pipeline.heads.length, 0, 'nothing was relayed');
 });

@@ -360,7 +360,7 @@ t.test('flush ends in time and says what is left; the journal keeps it', async (
   const metering = await startMetering(t, join(folder(t), 'journal'), { clock: systemClock });
   const { registry } = metering;
   const sink = new ScriptedSink();
-  const delivery = deliveryOf(t, metering, sink, { deliveryTimeoutMs: 10_000 });
+  const delivery = deliveryOf(t, metering, sink, { deliveryTimeoutMs: 500 });
   const a = mustOpen(registry, subject());
   const b = mustOpen(registry, subject());
   a.countUp(5);

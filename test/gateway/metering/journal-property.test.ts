@@ -67,7 +67,7 @@ const damageArb: fc.Arbitrary<Damage> = fc.oneof(
   fc.constant({ kind: 'none' as const }),
   fc.record({
     kind: fc.constant('one copy' as const),
-    slots: fc.uniqueArray(fc.nat(11), { minLength: 1, maxLength: 12 }),
+    slots: fc.uniqueArray(fc.nat(11), { minLength: 6, maxLength: 12 }),
     copy: fc.nat(1),
     from: fc.nat(159),
     junk: fc.integer({ min: 0, max: 255 }),
@@ -154,7 +154,10 @@ t.test('histories of meters, crashes and damage', async (t) => {
   const seen = { exact: 0, older: 0, setAside: 0, missing: 0, reappeared: 0 };
   await fc.assert(
     fc.asyncProperty(
-      fc.array(fc.tuple(fc.array(stepArb, { maxLength: 60 }), damageArb), { minLength: 1, maxLength: 3 }),
+      fc.array(fc.tuple(fc.array(stepArb, { minLength: 8, maxLength: 60 }), damageArb), {
+        minLength: 1,
+        maxLength: 3,
+      }),
       async (lives) => {
         let path = join(dir, `journal-${runs++}`);
         let known = new Map<string, Known>();
@@ -227,5 +230,9 @@ t.test('histories of meters, crashes and damage', async (t) => {
     ),
     { numRuns: 150 },
   );
-  t.ok(seen.exact > 100 && seen.older > 5 && seen.setAside > 5 && seen.missing > 5, JSON.stringify(seen));
+  // Chance decides how often; that each happened at all is what makes the property say something.
+  t.ok(
+    Object.values(seen).every((times) => times > 0),
+    JSON.stringify(seen),
+  );
 });

@@ -51,7 +51,7 @@ t.test('what the kernel says of processes', { skip: process.platform !== 'linux'
   const { port } = server.address() as { port: number };
   t.equal(listenerPid(port), process.pid);
   t.ok(processTree(process.ppid).includes(process.pid));
-  t.match(commandLine(process.pid), 'report.test.ts');
+  t.match(commandLine(process.pid), 'bench.test.ts');
   t.ok(residentBytes([process.pid]) > 10e6);
   const before = cpuSeconds([process.pid]);
   const until = performance.now() + 10_000;

@@ -1,0 +1,460 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
+import { Type } from 'typebox';
+import { auditContext, recordAudit } from '../audit/audit.js';
+import { readBuyer } from '../buyers/buyers.js';
+import { type ProxyAddress, ProxySchema, proxyJson } from '../buyers/schemas.js';
+import { withTransaction } from '../db/pool.js';
+import { Problem } from '../errors.js';
+import { limitBy } from '../http/rate-limit.js';
+import { actorOf } from '../http/roles.js';
+import {
+  Bytes,
+  IpAddress,
+  jsonBytes,
+  Nullable,
+  optionalBody,
+  pageOf,
+  pageQuery,
+  problemResponses,
+  Timestamp,
+  Uuid,
+} from '../http/schemas.js';
+import type { LiveState } from '../live-state/live-state.js';
+import { type AllocateDeps, type AllocatedPackage, allocatePackages, type PackageTaker } from './allocate.js';
+import { INGEST_ROWS_MAX, ingestPackages, rowsOfCsv } from './ingest.js';
+import { cleanUpAllStale } from './keeper.js';
+import { listPackages, type PackageRecord, readPackageHistory } from './list.js';
+import { forgetAllocation, reportStatus, revokePackage } from './moves.js';
+import { countriesOf } from './regions.js';
+
+export interface PackagesDeps extends AllocateDeps {
+  live: Pick<LiveState, 'command'>;
+  proxy: ProxyAddress;
+  /** How long a pulled package may stay unused, ms. */
+  pullTtlMs: number;
+  /** Size of the package a session is offered with again, bytes. */
+  offerBytes: () => number;
+}
+
+/** Packages in one pull. */
+const PULL_COUNT_MAX = 100;
+/** One pull a second and token in the long run; this many at once. */
+const PULL_BURST = 5;
+const INGEST_BODY_BYTES_MAX = 4 * 1024 * 1024;
+
+const Status = Type.Enum(['available', 'allocated', 'in_progress', 'completed', 'failed', 'revoked']);
+const PackageParams = Type.Object({ id: Uuid }, { additionalProperties: false });
+
+const PackageSchema = Type.Object({
+  uuid: Uuid,
+  user_id: Uuid,
+  ip: Type.String(),
+  country: Nullable(Type.String()),
+  city: Nullable(Type.String()),
+  asn: Nullable(Type.Integer()),
+  size_bytes: Bytes,
+  status: Status,
+  origin: Type.Enum(['offer', 'ingest']),
+  session_id: Nullable(Uuid),
+  buyer_id: Nullable(Uuid),
+  created_at: Timestamp,
+  updated_at: Timestamp,
+});
+
+const packageJson = (p: PackageRecord) => ({
+  uuid: p.id,
+  user_id: p.userId,
+  ip: p.exitIp,
+  country: p.country,
+  city: p.city,
+  asn: p.asn === null ? null : Number(p.asn),
+  size_bytes: jsonBytes(p.sizeBytes),
+  status: p.status,
+  origin: p.origin,
+  session_id: p.sessionId,
+  buyer_id: p.buyerId,
+  created_at: p.createdAt.toISOString(),
+  updated_at: p.updatedAt.toISOString(),
+});
+
+const PulledSchema = Type.Object({
+  uuid: Uuid,
+  user_id: Uuid,
+  ip: Type.String(),
+  country: Nullable(Type.String()),
+  size_bytes: Bytes,
+  assigned_at: Timestamp,
+  expires_at: Timestamp,
+  proxy: Nullable(ProxySchema),
+});
+
+/** Packages: ingest, assignment and lists for admins, pulling and reporting for buyers. */
+export const packagesPlugin: FastifyPluginAsyncTypebox<PackagesDeps> = async (app, deps) => {
+  const { pool, redis, live, proxy, pullTtlMs, offerBytes } = deps;
+
+  /** The buyer, who must be allowed to have traffic. */
+  async function taker(buyerId: string): Promise<PackageTaker> {
+    const buyer = await readBuyer(pool, buyerId);
+    if (buyer === null) throw new Problem('not_found', 'There is no such buyer.');
+    if (buyer.status !== 'active') throw new Problem('account_suspended');
+    if (buyer.kycStatus !== 'approved') throw new Problem('kyc_required');
+    if (buyer.aupAcceptedAt === null) throw new Problem('policy_not_accepted');
+    if (buyer.balanceMicros <= 0n) throw new Problem('no_balance');
+    return { buyerId, account: buyer.account };
+  }
+
+  const pulledJson = (p: AllocatedPackage) => ({
+    uuid: p.packageId,
+    user_id: p.userId,
+    ip: p.exitIp,
+    country: p.country,
+    size_bytes: jsonBytes(p.sizeBytes),
+    assigned_at: new Date(p.assignedAtMs).toISOString(),
+    expires_at: new Date(p.expiresAtMs).toISOString(),
+    proxy: proxyJson(proxy, p.username, p.password),
+  });
+
+  app.post(
+    '/api/buyer/packets/pull',
+    {
+      config: { roles: ['buyer'] },
+      preHandler: limitBy(app, {
+        name: 'pull',
+        max: PULL_BURST,
+        windowMs: PULL_BURST * 1_000,
+        key: (request) => actorOf(request, 'buyer').tokenId,
+      }),
+      schema: {
+        tags: ['Buyers and packages'],
+        summary: 'Pull packages',
+        description:
+          'Up to `max_count` available packages, oldest first, each with proxy credentials of its own (shown once). ' +
+          '204 when nothing fits. `region`: a country code, or EU. One pull a second and token, five in a burst.',
+        body: Type.Object(
+          {
+            max_count: Type.Integer({ minimum: 1, maximum: PULL_COUNT_MAX, default: 1 }),
+            region: Type.Optional(Type.String({ pattern: '^[A-Za-z]{2}$' })),
+            city: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })),
+            asn: Type.Optional(Type.Integer({ minimum: 1, maximum: 4_294_967_295 })),
+            min_bytes: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_000_000_000_000_000 })),
+          },
+          { additionalProperties: false, examples: [{ max_count: 2, region: 'DE' }] },
+        ),
+        response: {
+          200: Type.Object({ packages: Type.Array(PulledSchema) }),
+          204: Type.Null({ description: 'nothing fits now' }),
+          ...problemResponses(401, 402, 403, 404),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { body } = request;
+      const who = await taker(actorOf(request, 'buyer').buyerId);
+      const filter = {
+        countries: body.region === undefined ? null : countriesOf(body.region),
+        city: body.city?.replaceAll('_', ' ') ?? null,
+        asn: body.asn ?? null,
+        bytesMin: body.min_bytes === undefined ? null : BigInt(body.min_bytes),
+        packageId: null,
+      };
+      const pulled = await allocatePackages(deps, who, filter, body.max_count, pullTtlMs);
+      if (pulled.length === 0) return reply.code(204).send(null);
+      return reply.send({ packages: pulled.map(pulledJson) });
+    },
+  );
+
+  app.post(
+    '/api/buyer/packets/:uuid/status',
+    {
+      config: { roles: ['buyer'] },
+      schema: {
+        tags: ['Buyers and packages'],
+        summary: 'Report on a pulled package',
+        description:
+          'allocated → in_progress → completed, or failed from either; `accepted` changes nothing. Repeating a report ' +
+          'is harmless, any other move is 409. `bytes_sent` is advice: the meter decides money.',
+        params: Type.Object({ uuid: Uuid }, { additionalProperties: false }),
+        body: Type.Object(
+          {
+            status: Type.Enum(['accepted', 'in_progress', 'completed', 'failed']),
+            bytes_sent: Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })),
+          },
+          { additionalProperties: false },
+        ),
+        response: {
+          200: Type.Object({ uuid: Uuid, status: Status }),
+          ...problemResponses(401, 403, 404, 409),
+        },
+      },
+    },
+    async (request) => {
+      const { buyerId } = actorOf(request, 'buyer');
+      const { status, bytes_sent: bytesSent = null } = request.body;
+      const { uuid } = request.params;
+      const moved = await withTransaction(pool, (client) =>
+        reportStatus(client, { packageId: uuid, buyerId, status, bytesSent, offerBytes: offerBytes() }),
+      );
+      if (!moved.ok) {
+        if (moved.code === 'unknown') throw new Problem('not_found');
+        throw new Problem('illegal_move', `It is ${moved.from}.`, { from: moved.from });
+      }
+      if (moved.ended) await forgetAllocation(redis, live, moved.ended);
+      return { uuid, status: moved.status };
+    },
+  );
+
+  await app.register(async (ingest) => {
+    ingest.addContentTypeParser('text/csv', { parseAs: 'string' }, (_request, body, done) =>
+      done(null, body),
+    );
+    ingest.post(
+      '/api/admin/packages/bulk_create',
+      {
+        bodyLimit: INGEST_BODY_BYTES_MAX,
+        config: { roles: ['admin'], idempotency: {} },
+        schema: {
+          tags: ['Buyers and packages'],
+          summary: 'Ingest packages',
+          description:
+            `JSON (an array, or \`{packages: […]}\`) or CSV with a header line, up to ${INGEST_ROWS_MAX} rows of ` +
+            '`uuid?, user_id, ip, size_bytes`. Sound rows are created, each other row is told with its number (from 1).',
+          body: Type.Unknown(),
+          response: {
+            201: Type.Object({
+              created: Type.Integer(),
+              errors: Type.Array(
+                Type.Object({ row: Type.Integer(), code: Type.String(), detail: Type.String() }),
+              ),
+            }),
+            ...problemResponses(401, 403, 409, 413, 415),
+          },
+        },
+      },
+      async (request, reply) => {
+        const rows = rowsOf(request.body);
+        if (rows.length > INGEST_ROWS_MAX)
+          throw new Problem('validation_failed', `At most ${INGEST_ROWS_MAX} rows at once.`, {
+            errors: [{ path: '/body', message: `must not have more than ${INGEST_ROWS_MAX} rows` }],
+          });
+        const result = await withTransaction(pool, async (client) => {
+          const ingested = await ingestPackages(client, rows);
+          await recordAudit(client, {
+            ...auditContext(request),
+            action: 'packages_ingested',
+            objectType: 'package',
+            objectId: null,
+            after: { created: ingested.created, errors: ingested.errors.length },
+          });
+          return ingested;
+        });
+        return reply.code(201).send(result);
+      },
+    );
+  });
+
+  app.get(
+    '/api/admin/packages',
+    {
+      config: { roles: ['admin'] },
+      schema: {
+        tags: ['Buyers and packages'],
+        summary: 'Packages',
+        description: 'Newest first. `buyer_id`: in the hands of that buyer, now or at the end.',
+        querystring: Type.Object(
+          {
+            status: Type.Optional(Status),
+            buyer_id: Type.Optional(Uuid),
+            user_id: Type.Optional(Uuid),
+            ip: Type.Optional(IpAddress),
+            ...pageQuery,
+          },
+          { additionalProperties: false },
+        ),
+        response: { 200: pageOf(PackageSchema), ...problemResponses(401, 403) },
+      },
+    },
+    async (request) => {
+      const { status, buyer_id: buyerId, user_id: userId, ip, limit, cursor } = request.query;
+      const page = await listPackages(pool, { status, buyerId, userId, ip }, { limit, cursor });
+      return { items: page.rows.map(packageJson), next_cursor: page.nextCursor };
+    },
+  );
+
+  app.get(
+    '/api/admin/packages/:id',
+    {
+      config: { roles: ['admin'] },
+      schema: {
+        tags: ['Buyers and packages'],
+        summary: 'One package with its history',
+        params: PackageParams,
+        response: {
+          200: Type.Object({
+            ...PackageSchema.properties,
+            allocations: Type.Array(
+              Type.Object({
+                id: Uuid,
+                buyer_id: Uuid,
+                via: Type.String(),
+                status: Type.String(),
+                bytes_up: Bytes,
+                bytes_down: Bytes,
+                reported_bytes: Nullable(Bytes),
+                assigned_at: Timestamp,
+                expires_at: Nullable(Timestamp),
+                ended_at: Nullable(Timestamp),
+              }),
+            ),
+            audit: Type.Array(
+              Type.Object({ at: Timestamp, action: Type.String(), actor_id: Nullable(Type.String()) }),
+            ),
+          }),
+          ...problemResponses(401, 403, 404),
+        },
+      },
+    },
+    async (request) => {
+      const found = await readPackageHistory(pool, request.params.id);
+      if (found === null) throw new Problem('not_found');
+      return {
+        ...packageJson(found.package),
+        allocations: found.allocations.map((a) => ({
+          id: a.id,
+          buyer_id: a.buyer_id,
+          via: a.via,
+          status: a.status,
+          bytes_up: jsonBytes(a.bytes_up),
+          bytes_down: jsonBytes(a.bytes_down),
+          reported_bytes: a.reported_bytes === null ? null : jsonBytes(a.reported_bytes),
+          assigned_at: a.assigned_at.toISOString(),
+          expires_at: a.expires_at?.toISOString() ?? null,
+          ended_at: a.ended_at?.toISOString() ?? null,
+        })),
+        audit: found.audit.map((x) => ({ at: x.at.toISOString(), action: x.action, actor_id: x.actor_id })),
+      };
+    },
+  );
+
+  app.post(
+    '/api/admin/packages/:id/assign',
+    {
+      config: { roles: ['admin'], idempotency: { omit: ['proxy'] } },
+      schema: {
+        tags: ['Buyers and packages'],
+        summary: 'Give a package to a buyer',
+        description: 'As if the buyer had pulled it; the credentials are shown once.',
+        params: PackageParams,
+        body: Type.Object({ buyer_id: Uuid }, { additionalProperties: false }),
+        response: { 200: PulledSchema, ...problemResponses(401, 402, 403, 404, 409) },
+      },
+    },
+    async (request) => {
+      const { id } = request.params;
+      const found = await readPackageHistory(pool, id);
+      if (found === null) throw new Problem('not_found');
+      const { status } = found.package;
+      if (status !== 'available') throw new Problem('illegal_move', `It is ${status}.`, { from: status });
+      const who = await taker(request.body.buyer_id);
+      const filter = { countries: null, city: null, asn: null, bytesMin: null, packageId: id };
+      const [given] = await allocatePackages(deps, who, filter, 1, pullTtlMs, async (client, [allocated]) => {
+        await recordAudit(client, {
+          ...auditContext(request),
+          action: 'package_assigned',
+          objectType: 'package',
+          objectId: id,
+          after: { buyer_id: who.buyerId, allocation_id: allocated?.allocationId },
+        });
+      });
+      if (given === undefined) throw new Problem('package_in_use');
+      return pulledJson(given);
+    },
+  );
+
+  app.post(
+    '/api/admin/packages/:id/revoke',
+    {
+      config: { roles: ['admin'] },
+      schema: {
+        tags: ['Buyers and packages'],
+        summary: 'Take a package back',
+        description: 'Its streams end within a second. With `reset` it becomes available again.',
+        params: PackageParams,
+        body: optionalBody(
+          Type.Object({ reset: Type.Optional(Type.Boolean()) }, { additionalProperties: false }),
+        ),
+        response: {
+          200: Type.Object({ uuid: Uuid, status: Status }),
+          ...problemResponses(401, 403, 404, 409),
+        },
+      },
+    },
+    async (request) => {
+      const { id } = request.params;
+      const revoked = await withTransaction(pool, async (client) => {
+        const result = await revokePackage(client, id, request.body?.reset === true);
+        if (!result.ok) {
+          if (result.code === 'unknown') throw new Problem('not_found');
+          throw new Problem('illegal_move', `It is ${result.from}.`, { from: result.from });
+        }
+        await recordAudit(client, {
+          ...auditContext(request),
+          action: 'package_revoked',
+          objectType: 'package',
+          objectId: id,
+          before: { status: result.before },
+          after: { status: result.status },
+        });
+        return result;
+      });
+      if (revoked.ended) await forgetAllocation(redis, live, revoked.ended);
+      return { uuid: id, status: revoked.status };
+    },
+  );
+
+  app.post(
+    '/api/admin/packages/cleanup_stale_allocations',
+    {
+      config: { roles: ['admin'] },
+      schema: {
+        tags: ['Buyers and packages'],
+        summary: 'Take back packages that were not used in time',
+        description: 'Also done by itself every minute. `to`: what becomes of them.',
+        body: optionalBody(
+          Type.Object(
+            { to: Type.Optional(Type.Enum(['available', 'revoked'])) },
+            { additionalProperties: false },
+          ),
+        ),
+        response: { 200: Type.Object({ cleaned: Type.Integer() }), ...problemResponses(401, 403) },
+      },
+    },
+    async (request) => {
+      const cleaned = await cleanUpAllStale(deps, request.body?.to ?? 'available');
+      await recordAudit(pool, {
+        ...auditContext(request),
+        action: 'stale_allocations_cleaned',
+        objectType: 'package',
+        objectId: null,
+        after: { cleaned },
+      });
+      return { cleaned };
+    },
+  );
+};
+
+function rowsOf(body: unknown): unknown[] {
+  if (typeof body === 'string') {
+    const csv = rowsOfCsv(body);
+    if (!csv.ok) throw new Problem('csv_malformed', csv.detail);
+    return csv.rows;
+  }
+  const rows =
+    typeof body === 'object' && body !== null && Object.keys(body).join() === 'packages'
+      ? (body as { packages: unknown }).packages
+      : body;
+  if (!Array.isArray(rows))
+    throw new Problem('validation_failed', undefined, {
+      errors: [{ path: '/body', message: 'must be an array of packages, {packages: […]}, or CSV' }],
+    });
+  return rows;
+}

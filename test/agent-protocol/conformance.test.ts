@@ -1,0 +1,341 @@
+/**
+ * What SPEC.md asks of an agent, tried on a running one. `AGENT_CMD` is the command of the agent under test (default:
+ * the reference agent); it is started with these variables and must connect by itself, again and again:
+ *
+ * - TS_TUNNEL_URL, TS_TICKET: where to, and with what in `Authorization: Bearer`
+ * - TS_DEV_ALLOW: `host:port,…` that it may dial though they are not global addresses
+ */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import type { Socket } from 'node:net';
+import t, { type Test } from 'tap';
+import { decodeGoaway, decodeStatus, encodeControl } from '../../agent-protocol/control.js';
+import { DialCode, encodeFrame, FrameType, ResetCode } from '../../agent-protocol/frame.js';
+import { compileAgent } from './agent/agent-command.js';
+import { Arrivals, startTcp } from './agent/harness.js';
+import { LIMITS, type Peer, startConformanceGateway } from './conformance-gateway.js';
+
+const command = process.env.AGENT_CMD?.split(' ') ?? compileAgent(t.testdir({}));
+const WINDOW = LIMITS.stream_window_bytes;
+
+/** An agent on a gateway of its own, and a destination that it may reach. */
+async function agentUnderTest(t: Test) {
+  const gateway = await startConformanceGateway();
+  t.teardown(() => gateway.stop());
+  const connections = new Arrivals<Socket>();
+  const destination = await startTcp((socket) => connections.add(socket));
+  t.teardown(() => destination.stop());
+  const nobody = await startTcp(() => {});
+  await nobody.stop();
+  const agent = spawn(command[0] as string, command.slice(1), {
+    env: {
+      PATH: process.env.PATH,
+      TS_TUNNEL_URL: gateway.url,
+      TS_TICKET: 'the-ticket',
+      TS_DEV_ALLOW: `127.0.0.1:${destination.port},127.0.0.1:${nobody.port}`,
+    },
+    stdio: ['ignore', 'ignore', process.env.AGENT_LOG === undefined ? 'ignore' : 'inherit'],
+  });
+  t.teardown(() => agent.kill('SIGKILL'));
+  const exited = once(agent, 'exit');
+  const { peer, hello } = await gateway.greeted();
+
+  /** A stream through the agent, with the destination's end of it. */
+  const through = async (peer: Peer): Promise<{ id: number; socket: Socket }> => {
+    const { id, code } = await peer.open('127.0.0.1', destination.port);
+    if (code !== DialCode.OK) throw new Error(`dial code ${code}`);
+    return { id, socket: await connections.next() };
+  };
+  return { gateway, peer, hello, through, destination, nobody, exited };
+}
+
+async function text(socket: Socket, bytes: number): Promise<string> {
+  let text = '';
+  while (text.length < bytes) text += ((await once(socket, 'data')) as [Buffer])[0].toString('latin1');
+  return text;
+}
+
+/** Resolves after a moment in which nothing was to happen. */
+const moment = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+t.test('one tunnel', async (t) => {
+  const { gateway, peer, hello, through, destination, nobody, exited } = await agentUnderTest(t);
+
+  await t.test('handshake', async (t) => {
+    const { headers, url } = peer.request;
+    t.equal(url, '/tunnel');
+    t.equal(headers.authorization, 'Bearer the-ticket');
+    t.match(headers['sec-websocket-protocol'], /\btraffic-share\.v1\b/);
+    t.notMatch(headers['sec-websocket-extensions'] ?? '', /permessage-deflate/);
+    t.ok(hello.versions.includes(1));
+    t.ok(hello.agent.length > 0 && hello.agent_version.length > 0 && hello.os.length > 0);
+    const status = decodeStatus((await peer.statuses.next()).payload);
+    t.ok(status.ok, 'a STATUS follows');
+  });
+
+  await t.test('bytes both ways', async (t) => {
+    const { id, socket } = await through(peer);
+    peer.send(FrameType.DATA, id, Buffer.from('question'));
+    t.equal(await text(socket, 8), 'question');
+    socket.write('answer');
+    t.equal(await peer.data(id, 6), 'answer');
+    peer.sendFragmented(FrameType.DATA, id, Buffer.alloc(3_000, 'f'), 7);
+    t.equal(await text(socket, 3_000), 'f'.repeat(3_000), 'a message in fragments');
+    socket.destroy();
+  });
+
+  await t.test('OPEN in fragments, between other frames', async (t) => {
+    const id = peer.nextId();
+    peer.sendFragmented(
+      FrameType.OPEN,
+      id,
+      encodeControl({ host: '127.0.0.1', port: destination.port, network: 'tcp' }),
+      5,
+    );
+    const opened = await peer.stream(id).next();
+    t.same([opened.type, ...opened.payload], [FrameType.OPENED, DialCode.OK]);
+    peer.send(FrameType.RESET, id, Uint8Array.of(ResetCode.CANCELLED));
+  });
+
+  await t.test('half-close, the buyer first', async (t) => {
+    // The connection of the stream above may still be first in line
+    const { id, socket } = await through(peer).then(async (first) => {
+      peer.send(FrameType.DATA, first.id, Buffer.from('x'));
+      return first;
+    });
+    socket.resume();
+    peer.send(FrameType.FIN, id);
+    await once(socket, 'end');
+    socket.write('late answer');
+    t.equal(await peer.data(id, 11), 'late answer');
+    socket.end();
+    t.equal((await peer.stream(id).nextWhere((f) => f.type !== FrameType.CREDIT)).type, FrameType.FIN);
+  });
+
+  await t.test('half-close, the destination first', async (t) => {
+    const { id, socket } = await through(peer);
+    socket.end('goodbye');
+    t.equal(await peer.data(id, 7), 'goodbye');
+    t.equal((await peer.stream(id).nextWhere((f) => f.type !== FrameType.CREDIT)).type, FrameType.FIN);
+    peer.send(FrameType.DATA, id, Buffer.from('one more'));
+    t.equal(await text(socket, 8), 'one more');
+    peer.send(FrameType.FIN, id);
+    await once(socket, 'end');
+  });
+
+  await t.test('RESET both ways', async (t) => {
+    const first = await through(peer);
+    const gone = once(first.socket, 'close');
+    peer.send(FrameType.RESET, first.id, Uint8Array.of(ResetCode.CANCELLED));
+    await gone;
+    t.pass('RESET closes the connection');
+    peer.send(FrameType.DATA, first.id, Buffer.from('crossed on the way'));
+
+    const second = await through(peer);
+    second.socket.resetAndDestroy();
+    const frame = await peer.stream(second.id).next();
+    t.equal(frame.type, FrameType.RESET, 'a reset connection becomes RESET');
+    t.equal(frame.payload.length, 1);
+  });
+
+  await t.test('never sends beyond the window', async (t) => {
+    const { id, socket } = await through(peer);
+    socket.write(Buffer.alloc(4 * WINDOW, 'd'));
+    let received = 0;
+    let largest = 0;
+    const take = async (upTo: number) => {
+      while (received < upTo) {
+        const frame = await peer.stream(id).next();
+        if (frame.type !== FrameType.DATA) throw new Error(`frame ${frame.type}`);
+        largest = Math.max(largest, frame.payload.length);
+        received += frame.payload.length;
+      }
+    };
+    const waiting = () => peer.stream(id).all.reduce((sum, f) => sum + f.payload.length, 0);
+    await take(WINDOW);
+    await moment(150);
+    // `all` begins with OPENED, whose payload is one byte
+    t.equal(waiting() - 1, WINDOW, 'the whole window and not a byte more');
+    peer.credit(id, 1);
+    await take(WINDOW + 1);
+    peer.credit(id, 10_000);
+    await take(WINDOW + 10_001);
+    await moment(100);
+    t.equal(waiting() - 1, WINDOW + 10_001);
+    peer.credit(id, 3 * WINDOW);
+    await take(4 * WINDOW);
+    t.ok(largest <= LIMITS.frame_bytes_max, `frames of at most ${largest} bytes`);
+    socket.end();
+    t.equal((await peer.stream(id).next()).type, FrameType.FIN);
+    peer.send(FrameType.FIN, id);
+  });
+
+  await t.test('returns credit when the destination has taken the bytes, not before', async (t) => {
+    const { id, socket } = await through(peer);
+    const frames = peer.stream(id);
+    const credit = () =>
+      frames.all.reduce((sum, f) => sum + (f.type === FrameType.CREDIT ? f.payload.readUInt32BE(0) : 0), 0);
+    let sent = 0;
+    const piece = Buffer.alloc(LIMITS.frame_bytes_max, 'u');
+    // The destination does not read: what the kernels do not hold must stay with the sender
+    const fill = async () => {
+      for (let quietSince = Date.now(); Date.now() - quietSince < 400; await moment(5))
+        while (sent + piece.length <= WINDOW + credit()) {
+          peer.send(FrameType.DATA, id, piece);
+          sent += piece.length;
+          quietSince = Date.now();
+        }
+    };
+    await fill();
+    t.ok(sent >= WINDOW, `${sent} bytes until it stopped`);
+    t.ok(credit() <= sent + LIMITS.stream_window_bytes_max - WINDOW, 'no more than consumed, and the growth');
+    socket.resume();
+    const before = credit();
+    while (credit() === before) await frames.next();
+    t.pass('goes on when the destination reads');
+    while (WINDOW + credit() - sent < piece.length) await frames.next();
+    let taken = socket.bytesRead;
+    while (taken < sent) {
+      await once(socket, 'data');
+      taken = socket.bytesRead;
+    }
+    t.equal(taken, sent, 'every byte arrived');
+    peer.send(FrameType.RESET, id, Uint8Array.of(ResetCode.CANCELLED));
+  });
+
+  await t.test('PING and WebSocket ping', async (t) => {
+    const payload = Buffer.from('8 opaque');
+    peer.send(FrameType.PING, 0, payload);
+    const pong = await peer.session.nextWhere((f) => f.type === FrameType.PONG);
+    t.same(pong.payload, payload);
+    peer.socket.ping('standard');
+    const [answer] = (await once(peer.socket, 'pong')) as [Buffer];
+    t.equal(answer.toString(), 'standard');
+  });
+
+  await t.test('dial codes', async (t) => {
+    const code = async (host: string, port: number, network: 'tcp' | 'udp' = 'tcp') =>
+      (await peer.open(host, port, network)).code;
+    t.equal(await code('127.0.0.1', nobody.port), DialCode.REFUSED);
+    for (const host of [
+      '10.0.0.1',
+      '127.1',
+      '0x7f000001',
+      '2130706433',
+      '0.0.0.0',
+      '169.254.169.254',
+      '168.63.129.16',
+      '192.168.1.1',
+      '100.64.0.1',
+      '224.0.0.1',
+      '255.255.255.255',
+      '::1',
+      '::',
+      '::ffff:127.0.0.1',
+      '::127.0.0.1',
+      '64:ff9b::7f00:1',
+      '2002:7f00:1::',
+      'fe80::1',
+      'fd00::1',
+      'ff02::1',
+      'localhost',
+    ])
+      t.equal(await code(host, destination.port), DialCode.PROHIBITED, `${host} is prohibited`);
+    t.equal(await code('127.0.0.1', 1), DialCode.PROHIBITED, 'an exemption is for one port');
+    t.equal(await code('name.invalid', 80), DialCode.DNS_FAIL);
+    const udp = await code('8.8.8.8', 53, 'udp');
+    t.ok(udp === DialCode.UNSUPPORTED || udp === DialCode.OK, `udp: ${udp}`);
+  });
+
+  await t.test('DRAIN: comes back before it goes', async (t) => {
+    const { id, socket } = await through(peer);
+    peer.send(FrameType.DRAIN, 0, encodeControl({ reason: 'upgrade', deadline_ms: 10_000 }));
+    const next = await gateway.greeted();
+    t.equal(peer.socket.readyState, peer.socket.OPEN, 'the old tunnel is still there');
+    socket.write('still here');
+    t.equal(await peer.data(id, 10), 'still here');
+    peer.send(FrameType.FIN, id);
+    socket.end();
+    const stream = await through(next.peer);
+    stream.socket.destroy();
+    peer.socket.close();
+
+    next.peer.send(FrameType.GOAWAY, 0, encodeControl({ code: 'shutting_down', reason: 'test' }));
+    next.peer.socket.close();
+    const third = await gateway.greeted();
+    t.pass('comes back after shutting_down');
+    third.peer.send(FrameType.GOAWAY, 0, encodeControl({ code: 'stopped', reason: 'test' }));
+    await Promise.race([exited, third.peer.closed]);
+    await Promise.race([exited, moment(1_500)]);
+    t.equal(gateway.peers.all.length, 3, 'does not come back after stopped');
+  });
+});
+
+const openFrame = (id: number, host = '127.0.0.1', port = 1) =>
+  encodeFrame(FrameType.OPEN, id, encodeControl({ host, port, network: 'tcp' }));
+
+/** What a gateway must never send, and an agent never accept. */
+const violations: readonly (readonly [string, (peer: Peer) => void])[] = [
+  ['an unknown frame type', (p) => p.send(99, 0)],
+  ['a frame of less than five bytes', (p) => p.sendRaw(Buffer.from([FrameType.PING, 0, 0]))],
+  ['DATA on stream 0', (p) => p.send(FrameType.DATA, 0, Buffer.from('x'))],
+  ['DATA on a stream that was never opened', (p) => p.send(FrameType.DATA, 77, Buffer.from('x'))],
+  ['OPEN that is no msgpack', (p) => p.send(FrameType.OPEN, 1, Buffer.from([0xc1, 0xc1]))],
+  [
+    'OPEN without a port',
+    (p) => p.send(FrameType.OPEN, 1, encodeControl({ host: 'example.com', network: 'tcp' } as never)),
+  ],
+  [
+    'a stream id used twice',
+    (p) => {
+      p.sendRaw(openFrame(5));
+      p.sendRaw(openFrame(5));
+    },
+  ],
+  ['HELLO from the gateway', (p) => p.send(FrameType.HELLO, 0, encodeControl({ versions: [1] } as never))],
+  ['a PING of seven bytes', (p) => p.send(FrameType.PING, 0, Buffer.alloc(7))],
+  [
+    'DATA before OPENED',
+    (p) => {
+      p.sendRaw(openFrame(1, 'name.invalid', 80));
+      p.send(FrameType.DATA, 1, Buffer.from('x'));
+    },
+  ],
+];
+
+t.test('violations end the tunnel with 1002', async (t) => {
+  // An agent waits longer each time: some agents side by side, a few violations each
+  const agents = 3;
+  const runs = Array.from({ length: agents }, (_, index) =>
+    violations.filter((_, i) => i % agents === index),
+  );
+  await Promise.all(
+    runs.map(async (mine) => {
+      const { gateway, peer: first } = await agentUnderTest(t);
+      let peer: Peer | null = first;
+      for (const [name, violate] of mine) {
+        peer ??= (await gateway.greeted()).peer;
+        violate(peer);
+        t.equal(await peer.closed, 1002, name);
+        const goaway = peer.session.all.find((f) => f.type === FrameType.GOAWAY);
+        const decoded = goaway === undefined ? null : decodeGoaway(goaway.payload);
+        t.ok(decoded?.ok && decoded.message.code === 'protocol_error', `GOAWAY for ${name}`);
+        peer = null;
+      }
+    }),
+  );
+});
+
+t.test('DATA beyond the window, and a text message', async (t) => {
+  const { gateway, peer, through } = await agentUnderTest(t);
+  const { id } = await through(peer);
+  for (let i = 0; i < 40; i++) peer.send(FrameType.DATA, id, Buffer.alloc(LIMITS.frame_bytes_max));
+  const code = await Promise.race([peer.closed, moment(1_000)]);
+  // A destination that takes everything may have earned the credit; with nobody reading 640 KiB fit into the kernels
+  t.ok(code === 1002 || code === undefined, `close code ${String(code)}`);
+  if (code === undefined) peer.socket.terminate();
+  const next = await gateway.greeted();
+  next.peer.sendRaw('text');
+  const textCode = await next.peer.closed;
+  t.ok(textCode === 1002 || textCode === 1003, `a text message ends it (${textCode})`);
+});

@@ -1,0 +1,185 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import t from 'tap';
+import { loggedCodeSender, telegramCodeSender } from '../../../control-plane/bot/login-code-sender.js';
+import {
+  type Delivery,
+  type TelegramMessage,
+  TelegramQueue,
+  type TelegramQueueSettings,
+} from '../../../control-plane/bot/telegram-queue.js';
+import { systemClock } from '../../../gateway/runtime/clock.js';
+import type { Log } from '../../../gateway/runtime/logging.js';
+
+type Reply = { status: number; body: object } | 'hang' | 'cut';
+const OK: Reply = { status: 200, body: { ok: true, result: { message_id: 1 } } };
+const refusal = (status: number, description: string, parameters?: object): Reply => ({
+  status,
+  body: { ok: false, error_code: status, description, ...(parameters ? { parameters } : {}) },
+});
+
+interface Sent {
+  path: string;
+  chatId: number;
+  text: string;
+  atMs: number;
+}
+
+/** A server that speaks the Bot API's sendMessage and answers as told, then with OK. */
+async function startBotApi(t: { teardown(fn: () => unknown): unknown }, replies: Reply[]) {
+  const sent: Sent[] = [];
+  const server = createServer(async (request, response) => {
+    let text = '';
+    for await (const chunk of request) text += chunk;
+    const body = JSON.parse(text) as { chat_id: number; text: string };
+    sent.push({ path: request.url ?? '', chatId: body.chat_id, text: body.text, atMs: performance.now() });
+    const reply = replies.shift() ?? OK;
+    if (reply === 'hang') return;
+    if (reply === 'cut') return void request.socket.destroy();
+    response.writeHead(reply.status, { 'content-type': 'application/json', connection: 'close' });
+    response.end(JSON.stringify(reply.body));
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.teardown(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, sent };
+}
+
+function startQueue(
+  t: { teardown(fn: () => unknown): unknown },
+  apiUrl: string,
+  settings: Partial<TelegramQueueSettings> = {},
+) {
+  const deliveries: { chatId: number; delivery: Delivery }[] = [];
+  const logged: object[] = [];
+  const note = (fields: object, event: string) => {
+    logged.push({ event, ...fields });
+  };
+  const log: Log = { debug: note, info: note, warn: note, error: note, child: () => log };
+  let wake = () => {};
+  const queue = new TelegramQueue(
+    { botToken: '1:t', apiUrl, queueMax: 100, retryBaseMs: 5, messagesPerSecondMax: 1_000, ...settings },
+    {
+      clock: systemClock,
+      log,
+      onDelivery: (message, delivery) => {
+        deliveries.push({ chatId: message.chatId, delivery });
+        wake();
+      },
+    },
+  );
+  t.teardown(() => queue.stop());
+  const delivered = async (count: number) => {
+    while (deliveries.length < count)
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+    return deliveries;
+  };
+  return { queue, delivered, deliveries, logged };
+}
+
+const message = (chatId: number, dropAfterMs = 60_000): TelegramMessage => ({
+  chatId,
+  text: `for ${chatId}`,
+  kind: 'test',
+  dropAfterMs,
+});
+
+t.test('sends in order, through the configured Bot API', async (t) => {
+  const api = await startBotApi(t, []);
+  const { queue, delivered } = startQueue(t, `${api.url}/`);
+  const startedAt = performance.now();
+  for (const id of [1, 2, 3]) queue.push(message(id));
+  t.ok(performance.now() - startedAt < 50, 'nobody waits for Telegram');
+  t.same(await delivered(3), [1, 2, 3].map((chatId) => ({ chatId, delivery: 'sent' })));
+  t.same(
+    api.sent.map((s) => [s.path, s.chatId, s.text]),
+    [1, 2, 3].map((id) => ['/bot1:t/sendMessage', id, `for ${id}`]),
+  );
+});
+
+t.test('retry_after is obeyed and the message is not lost', async (t) => {
+  const api = await startBotApi(t, [refusal(429, 'Too Many Requests', { retry_after: 1 })]);
+  const { queue, delivered } = startQueue(t, api.url);
+  queue.push(message(1));
+  queue.push(message(2));
+  t.same((await delivered(2)).map((d) => d.delivery), ['sent', 'sent']);
+  t.same(api.sent.map((s) => s.chatId), [1, 1, 2]);
+  const [first, second] = api.sent;
+  t.ok((second?.atMs ?? 0) - (first?.atMs ?? 0) >= 990, 'waited the second it was told');
+});
+
+t.test('who blocked the bot is skipped', async (t) => {
+  const api = await startBotApi(t, [refusal(403, 'Forbidden: bot was blocked by the user')]);
+  const { queue, delivered } = startQueue(t, api.url);
+  queue.push(message(1));
+  queue.push(message(2));
+  t.same(await delivered(2), [
+    { chatId: 1, delivery: 'unreachable' },
+    { chatId: 2, delivery: 'sent' },
+  ]);
+});
+
+t.test('a broken line, a silent server and 502 are tried again; in the end it gives up', async (t) => {
+  const api = await startBotApi(t, ['cut', refusal(502, 'Bad Gateway'), 'hang', OK, 'cut', 'cut', 'cut']);
+  const { queue, delivered } = startQueue(t, api.url, { callTimeoutMs: 1_000, triesMax: 4 });
+  queue.push(message(1));
+  t.same(await delivered(1), [{ chatId: 1, delivery: 'sent' }]);
+  t.equal(api.sent.length, 4);
+  const limited = startQueue(t, api.url, { triesMax: 3 });
+  limited.queue.push(message(2));
+  t.same(await limited.delivered(1), [{ chatId: 2, delivery: 'failed' }]);
+});
+
+t.test('limits: a full queue drops, an old message is not sent', async (t) => {
+  const api = await startBotApi(t, ['cut']);
+  const { queue, delivered } = startQueue(t, api.url, { queueMax: 2, retryBaseMs: 100 });
+  queue.push(message(1));
+  queue.push(message(2, 20));
+  queue.push(message(3));
+  const all = await delivered(3);
+  t.same(all, [
+    { chatId: 3, delivery: 'queue_full' },
+    { chatId: 1, delivery: 'sent' },
+    { chatId: 2, delivery: 'expired' },
+  ]);
+});
+
+t.test('stop ends the call in progress', async (t) => {
+  const api = await startBotApi(t, ['hang']);
+  const { queue, deliveries } = startQueue(t, api.url);
+  queue.push(message(1));
+  queue.push(message(2));
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  await queue.stop();
+  t.same(deliveries, [
+    { chatId: 1, delivery: 'stopped' },
+    { chatId: 2, delivery: 'stopped' },
+  ]);
+  queue.push(message(3));
+  t.equal(deliveries.at(-1)?.delivery, 'stopped');
+});
+
+t.test('login codes', async (t) => {
+  const api = await startBotApi(t, [refusal(400, 'Bad Request: chat not found')]);
+  const { queue, delivered, logged } = startQueue(t, api.url);
+  const sender = telegramCodeSender(queue);
+  sender.send({ telegramId: 1, code: '111111', language: 'en', ttlS: 300 });
+  sender.send({ telegramId: 2, code: '222222', language: 'ru', ttlS: 300 });
+  await delivered(2);
+  t.match(api.sent[1]?.text, /222222/);
+  t.match(api.sent[1]?.text, /5 мин/);
+  t.notMatch(JSON.stringify(logged), /111111|222222|1:t/, 'neither code nor token reaches the log');
+
+  const lines: { event: string; fields: object }[] = [];
+  const note = (fields: object, event: string) => {
+    lines.push({ fields, event });
+  };
+  const log: Log = { debug: note, info: note, warn: note, error: note, child: () => log };
+  loggedCodeSender(log).send({ telegramId: 3, code: '333333', language: 'en', ttlS: 300 });
+  t.same(lines, [{ event: 'login_code', fields: { telegram_id: 3, login_code_for_development: '333333' } }]);
+});

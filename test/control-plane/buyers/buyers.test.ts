@@ -1,0 +1,238 @@
+import { createHash, randomUUID } from 'node:crypto';
+import t from 'tap';
+import { readCommands, readLastCommandId } from '../../../gateway/live/commands.js';
+import { reportMeters } from '../../../gateway/live/meters.js';
+import { readAccount, readBalance } from '../../../gateway/live/store.js';
+import { signedIn, startWorld } from '../../helpers/control-plane.js';
+import { assertLedger } from '../../helpers/ledger.js';
+import { addSession, addUser, TestMeter } from '../../helpers/money-world.js';
+
+const sha256Hex = (text: string) => createHash('sha256').update(text).digest('hex');
+
+t.test('buyers', async (t) => {
+  const world = await startWorld(t);
+  const { pool, redis, call } = world;
+  const admin = await signedIn(world, 'admin');
+  const asAdmin = (method: string, path: string, body?: unknown, headers = {}) =>
+    call(method, path, { token: admin.token, headers, ...(body === undefined ? {} : { body }) });
+
+  const created = await asAdmin('POST', '/api/admin/buyers', {
+    name: 'Acme',
+    contact: 'ops@acme.example',
+    region: 'EU',
+    price_per_gb: '3.5',
+    limits: { streams_max: 7, extra_ports: [8080] },
+    kyc_status: 'approved',
+  });
+  t.equal(created.status, 201);
+  const buyer = created.body;
+  const credentials = async () =>
+    (await readAccount(redis, buyer.account))?.credentials.map((c) => c.sha256Hex);
+
+  await t.test('a new buyer is known to the gateways, by a password that is stored nowhere', async (t) => {
+    t.match(buyer.account, /^[a-z0-9]{4,32}$/);
+    t.match(buyer.proxy.password, /^[0-9A-Za-z]{24}$/);
+    t.equal(buyer.price_per_gb, '3.500000');
+    t.match(await readAccount(redis, buyer.account), {
+      buyerId: buyer.id,
+      status: 'active',
+      kycStatus: 'approved',
+      aupAccepted: false,
+      priceMicrosPerGb: '3500000',
+      limits: { streamsMax: 7, connectionsPerSecondMax: 500, extraPorts: [8080], grantedPorts: [] },
+    });
+    t.same(await credentials(), [sha256Hex(buyer.proxy.password)]);
+    t.equal(await readBalance(redis, buyer.id), 0n);
+    t.match(await asAdmin('POST', '/api/admin/buyers', { name: 'X', account: buyer.account }), {
+      status: 409,
+      body: { code: 'account_taken' },
+    });
+    t.match(await asAdmin('POST', '/api/admin/buyers', { name: 'X', price_per_gb: '1000.000001' }), {
+      status: 400,
+      body: { errors: [{ path: '/body/price_per_gb' }] },
+    });
+    const other = (await asAdmin('POST', '/api/admin/buyers', { name: 'Default price' })).body;
+    t.equal((await readAccount(redis, other.account))?.priceMicrosPerGb, '2000000');
+    const list = await asAdmin('GET', '/api/admin/buyers?query=acme&kyc_status=approved');
+    t.same(
+      list.body.items.map((b: { id: string }) => b.id),
+      [buyer.id],
+    );
+    const first = await asAdmin('GET', '/api/admin/buyers?limit=1');
+    const second = await asAdmin('GET', `/api/admin/buyers?limit=1&cursor=${first.body.next_cursor}`);
+    t.same([first.body.items[0].id, second.body.items[0].id], [other.id, buyer.id]);
+    t.equal(second.body.next_cursor, null);
+  });
+
+  await t.test('tokens: shown once, limited, revoked and rotated with effect on the gateways', async (t) => {
+    const make = async (body: object) =>
+      (await asAdmin('POST', `/api/admin/buyers/${buyer.id}/tokens`, body)).body;
+    const token = await make({ description: 'main' });
+    t.match(token.token, /^tsb[0-9A-Za-z]{40}$/);
+    t.equal((await call('GET', '/api/buyer/me', { token: token.token })).status, 200);
+    t.ok((await credentials())?.includes(sha256Hex(token.token)));
+
+    const proxyOnly = await make({ scopes: ['proxy'] });
+    t.equal((await call('GET', '/api/buyer/me', { token: proxyOnly.token })).status, 401);
+    const bound = await make({ allowed_ips: ['198.51.100.0/24'], scopes: ['api'] });
+    t.equal((await call('GET', '/api/buyer/me', { token: bound.token, from: '198.51.100.9' })).status, 200);
+    t.match(await call('GET', '/api/buyer/me', { token: bound.token, from: '198.51.101.9' }), {
+      status: 403,
+      body: { code: 'ip_not_allowed' },
+    });
+    t.notOk((await credentials())?.includes(sha256Hex(bound.token)), 'no scope proxy, no proxy');
+    t.match(await asAdmin('POST', `/api/admin/buyers/${buyer.id}/tokens`, { allowed_ips: ['1.2.3.4/33'] }), {
+      status: 400,
+      body: { code: 'validation_failed' },
+    });
+    t.equal((await call('GET', '/api/buyer/me', { token: `tsb${'x'.repeat(40)}` })).status, 401);
+
+    const rotated = await asAdmin('POST', '/api/admin/rotate_buyer_token', {
+      token_id: token.id,
+      grace_seconds: 60,
+    });
+    t.equal(
+      (await call('GET', '/api/buyer/me', { token: token.token })).status,
+      200,
+      'both, for the grace time',
+    );
+    t.equal((await call('GET', '/api/buyer/me', { token: rotated.body.token })).status, 200);
+    t.ok(
+      (await readAccount(redis, buyer.account))?.credentials.find((c) => c.tokenId === token.id)?.expiresAtMs,
+    );
+
+    const from = await readLastCommandId(redis);
+    const began = performance.now();
+    t.equal((await asAdmin('POST', `/api/admin/tokens/${token.id}/revoke`)).status, 200);
+    t.ok(performance.now() - began < 1_000, 'within a second');
+    t.equal((await call('GET', '/api/buyer/me', { token: token.token })).status, 401);
+    t.notOk((await credentials())?.includes(sha256Hex(token.token)));
+    const commands = (await readCommands(redis, from, 10, 0)).map((c) => c.command);
+    t.same(commands, [{ kind: 'account_changed', account: buyer.account }]);
+    t.equal((await asAdmin('POST', `/api/admin/tokens/${token.id}/revoke`)).status, 200, 'again is harmless');
+    t.equal((await asAdmin('POST', `/api/admin/tokens/${randomUUID()}/revoke`)).status, 404);
+    t.match(await asAdmin('POST', '/api/admin/rotate_buyer_token', { token_id: token.id }), {
+      status: 409,
+      body: { code: 'token_revoked' },
+    });
+    const list = await asAdmin('GET', `/api/admin/buyers/${buyer.id}/tokens`);
+    t.equal(list.body.items.length, 5);
+    const text = JSON.stringify(list.body);
+    for (const secret of [token.token, rotated.body.token, buyer.proxy.password])
+      t.notOk(text.includes(secret));
+    const { rows } = await pool.query('SELECT last_used_at FROM buyer_tokens WHERE id = $1', [
+      rotated.body.id,
+    ]);
+    t.ok(rows[0].last_used_at);
+  });
+
+  await t.test('credits are booked once for a key, and reach the gateways', async (t) => {
+    const credit = (body: object, key?: string) =>
+      asAdmin('POST', '/api/admin/credits', body, key === undefined ? {} : { 'idempotency-key': key });
+    const body = { buyer_id: buyer.id, amount: '12.345678', reason: 'bank transfer 17' };
+    const first = await credit(body, 'key-1');
+    t.equal(first.status, 201);
+    t.equal(first.body.balance, '12.345678');
+    t.same((await credit(body, 'key-1')).body, first.body);
+    t.equal(await readBalance(redis, buyer.id), 12_345_678n);
+    t.match(await credit({ ...body, amount: '1' }, 'key-1'), { status: 409 });
+    await pool.query('DELETE FROM idempotency_keys');
+    t.same((await credit(body, 'key-1')).body, first.body, 'the ledger itself knows the key');
+    t.match(await credit({ ...body, amount: '1' }, 'key-2'), { status: 201, body: { balance: '13.345678' } });
+    for (const amount of ['0', '1e3', '0.0000001', '99999999'])
+      t.equal((await credit({ ...body, amount })).status, 400);
+    t.equal((await credit({ amount: '1', reason: 'nobody' })).status, 400);
+    t.equal((await credit({ ...body, buyer_id: randomUUID() })).status, 404);
+    const userId = await addUser(pool);
+    t.match(await credit({ user_id: userId, amount: '-1', reason: 'clawback' }), {
+      status: 422,
+      body: { code: 'below_zero' },
+    });
+    t.match(await credit({ user_id: userId, amount: '-1', reason: 'clawback', allow_below_zero: true }), {
+      status: 201,
+      body: { balance: '-1.000000' },
+    });
+    const { rows } = await pool.query(
+      "SELECT count(*)::int AS n FROM audit_log WHERE action = 'balance_adjusted'",
+    );
+    t.equal(rows[0].n, 3);
+    await assertLedger(t, pool);
+  });
+
+  await t.test('usage and balances are what the meters say, to the byte and micro-dollar', async (t) => {
+    const provider = await signedIn(world);
+    const { body: made } = await asAdmin('POST', `/api/admin/buyers/${buyer.id}/tokens`, {});
+    const [german, french] = [
+      await addSession(pool, provider.userId),
+      await addSession(pool, provider.userId, { country: 'FR' }),
+    ];
+    const prices = { provider: '500000', buyer: '3500000' };
+    const meters = [german, german, french].map(
+      (s) => new TestMeter('gw-u', s.sessionId, buyer.id, randomUUID(), prices),
+    );
+    const before = await readBalance(redis, buyer.id);
+    const counts = [
+      [1_000_001, 999_999_999],
+      [7, 12_345_678],
+      [0, 1_999_999_999],
+    ] as const;
+    meters.forEach((m, i) => m.count(counts[i]?.[0] ?? 0, counts[i]?.[1] ?? 0));
+    await reportMeters(
+      redis,
+      'gw-u',
+      meters.map((m) => m.report()),
+    );
+    await world.services.settlement.settleNow();
+    const charged = [3_503_503n, 43_209n, 6_999_999n]; // floor of each
+    const sum = charged.reduce((a, b) => a + b);
+    const usage = (await call('GET', '/api/buyer/me/usage', { token: made.token })).body;
+    t.match(usage.total, {
+      bytes_up: 1_000_008,
+      bytes_down: 3_012_345_676,
+      bytes: 3_013_345_684,
+      charged: `10.${String(sum).slice(2)}`,
+    });
+    t.same(usage.lifetime, usage.total);
+    t.equal(usage.by_day.length, 1);
+    t.match(
+      usage.by_country.map((c: { country: string; bytes: number }) => [c.country, c.bytes]),
+      [
+        ['DE', 1_013_345_685],
+        ['FR', 1_999_999_999],
+      ],
+    );
+    t.equal(await readBalance(redis, buyer.id), (before ?? 0n) - sum);
+    const balance = (await call('GET', '/api/buyer/me/balance', { token: made.token })).body;
+    t.same(balance, { balance: '2.798967', currency: 'USD', price_per_gb: '3.500000' });
+    const none = await call('GET', '/api/buyer/me/usage?from=2020-01-01&to=2020-01-31', {
+      token: made.token,
+    });
+    t.match(none.body, { total: { bytes: 0, charged: '0.000000' }, by_day: [], lifetime: usage.lifetime });
+    const seen = (await asAdmin('GET', `/api/admin/buyers/${buyer.id}/usage`)).body;
+    t.match(seen, { assigned: 3, active: 3, completed: 0, total: usage.total });
+    const allocations = await call('GET', '/api/buyer/me/allocations?limit=2', { token: made.token });
+    t.equal(allocations.body.items.length, 2);
+    t.ok(allocations.body.next_cursor);
+
+    const earned = (await call('GET', '/api/balance', { token: provider.token })).body;
+    // 500.500 + 6.172 + 999.999 thousandths, each rounded down
+    t.same(earned, {
+      available: '1.506671',
+      pending: '0.000000',
+      currency: 'USD',
+      lifetime: '1.506671',
+      withdrawn: '0.000000',
+    });
+    t.same((await call('POST', '/api/user/refresh_balance', { token: provider.token })).body, earned);
+    const byTelegram = `/api/user/balance/${provider.telegramId}`;
+    t.same((await call('GET', byTelegram, { token: provider.token })).body, earned);
+    const stranger = await signedIn(world);
+    t.equal((await call('GET', byTelegram, { token: stranger.token })).status, 403);
+    const page = await call('GET', '/api/balance/entries?limit=3', { token: provider.token });
+    const rest = await call('GET', `/api/balance/entries?limit=3&cursor=${page.body.next_cursor}`, {
+      token: provider.token,
+    });
+    const kinds = [...page.body.items, ...rest.body.items].map((e: { kind: string }) => e.kind).sort();
+    t.same(kinds, ['hold_release', 'hold_release', 'traffic_earning', 'traffic_earning', 'traffic_earning']);
+  });
+});

@@ -1,0 +1,115 @@
+import t from 'tap';
+import { startWorld } from '../../helpers/control-plane.js';
+
+/** Rows of API.md that these domains answer. */
+const ROWS = `
+POST /api/auth/register
+POST /api/auth/request_login_code
+POST /api/auth/verify_code
+POST /api/auth/refresh
+POST /api/auth/logout
+POST /api/auth/telegram
+POST /api/admin/auth/login
+GET /api/admin/auth/me
+POST /api/admin/create_superadmin
+GET /api/user/me
+POST /api/user/update
+GET /api/profile
+PATCH /api/profile
+POST /api/user/consent
+DELETE /api/user/consent
+POST /api/user/device/register
+GET /api/user/devices
+DELETE /api/user/devices/{id}
+GET /api/user/logins
+DELETE /api/user/logins/{id}
+POST /api/traffic/start
+POST /api/traffic/update
+POST /api/traffic/report
+POST /api/traffic/stop
+GET /api/traffic/history
+GET /api/traffic/summary
+GET /api/stats/{period}
+GET /api/sessions
+GET /api/sessions/{id}
+GET /api/admin/settings
+PATCH /api/admin/settings
+GET /api/admin/policy/destinations
+PUT /api/admin/policy/destinations
+POST /api/admin/kill
+GET /api/system/health
+GET /api/system/ready
+GET /api/system/version
+`
+  .trim()
+  .split('\n');
+
+t.test('/openapi.json and /docs', async (t) => {
+  const { call } = await startWorld(t);
+  const { body: doc, status } = await call('GET', '/openapi.json');
+  t.equal(status, 200);
+  t.match(doc, { openapi: /^3\.1\./, info: { title: String, version: String }, paths: Object });
+
+  const operations = Object.entries<Record<string, Record<string, unknown>>>(doc.paths).flatMap(([path, item]) =>
+    Object.entries(item).map(([method, operation]) => ({ name: `${method.toUpperCase()} ${path}`, operation })),
+  );
+  const names = new Set(operations.map((o) => o.name));
+  for (const row of ROWS) t.ok(names.has(row), `${row} is documented`);
+
+  const tags = new Set(doc.tags.map((tag: { name: string }) => tag.name));
+  const ids = new Set<unknown>();
+  for (const { name, operation } of operations) {
+    const { summary, description, operationId, responses } = operation as {
+      summary?: string;
+      description?: string;
+      operationId?: string;
+      tags?: string[];
+      responses: Record<string, { description?: string; content?: Record<string, unknown> }>;
+    };
+    t.ok(summary && (description || !ROWS.includes(name)), `${name} says what it does`);
+    t.ok((operation.tags as string[])?.every((tag) => tags.has(tag)), `${name} has a known tag`);
+    t.notOk(ids.has(operationId), `${name} has an operationId of its own`);
+    ids.add(operationId);
+    const codes = Object.keys(responses);
+    t.ok(
+      codes.some((code) => code.startsWith('2')),
+      `${name} has a good answer`,
+    );
+    for (const code of codes.filter((c) => c.startsWith('4')))
+      t.ok(responses[code]?.content?.['application/problem+json'], `${name} ${code} is a problem document`);
+  }
+
+  const pathParameters = operations.filter(({ name }) => name.includes('{'));
+  for (const { name, operation } of pathParameters) {
+    const wanted = [...name.matchAll(/\{(\w+)\}/g)].map((m) => m[1]);
+    const given = (operation.parameters as { in: string; name: string; required: boolean }[])
+      .filter((p) => p.in === 'path' && p.required)
+      .map((p) => p.name);
+    t.same(given.sort(), wanted.sort(), name);
+  }
+
+  const secured = doc.components.securitySchemes;
+  for (const { name, operation } of operations)
+    for (const requirement of (operation.security as Record<string, unknown>[] | undefined) ?? [])
+      for (const scheme of Object.keys(requirement)) t.ok(secured[scheme], `${name}: ${scheme} is defined`);
+  t.same(doc.paths['/api/traffic/start'].post.security, [
+    { user_token: [] },
+    { telegram_init_data: [] },
+    { device_key: [] },
+  ]);
+
+  const refs = [...JSON.stringify(doc).matchAll(/"\$ref":"#\/([^"]+)"/g)].map((m) => m[1] as string);
+  for (const ref of refs)
+    t.ok(
+      ref.split('/').reduce((node, key) => node?.[key], doc),
+      `${ref} resolves`,
+    );
+
+  const docs = await call('GET', '/docs/');
+  t.equal(docs.status, 200);
+  const html = String(docs.body);
+  t.notMatch(html, /(src|href)="(https?:)?\/\//, 'the documentation loads nothing from elsewhere');
+  const initializer = await call('GET', '/docs/static/swagger-initializer.js');
+  t.match(initializer.body, /"validatorUrl":null/);
+  t.notMatch(docs.headers.get('content-security-policy'), /https:/);
+});

@@ -1,0 +1,266 @@
+/** The gateway as a whole, with devices that know only SPEC.md: plain `ws` and msgpack. */
+import { once } from 'node:events';
+import type { Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import { unpack } from 'msgpackr';
+import t from 'tap';
+import { publishCommand } from '../../gateway/live/commands.js';
+import { writeAccount, writeProviderPrice } from '../../gateway/live/store.js';
+import { type GatewayRig, startGatewayRig } from '../helpers/gateway.js';
+import { PlainDevice } from '../helpers/plain-device.js';
+import { socksConnect } from '../helpers/socks-client.js';
+
+const HOST = 'example.org';
+let rig: GatewayRig;
+
+t.before(async () => {
+  rig = await startGatewayRig();
+});
+t.teardown(() => rig?.stop());
+
+async function device(fields: Parameters<GatewayRig['ticket']>[0] = {}) {
+  const { text, record } = await rig.ticket(fields);
+  const plain = await PlainDevice.connect(rig.gateway.tunnelPort, text);
+  const welcome = await plain.greet();
+  return { plain, record, welcome };
+}
+
+function connect(username = rig.username) {
+  return socksConnect({
+    proxyPort: rig.gateway.proxyPort,
+    username,
+    password: rig.password,
+    host: HOST,
+    port: 443,
+  });
+}
+
+async function readAll(socket: Socket): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  socket.on('data', (chunk: Buffer) => chunks.push(chunk));
+  socket.on('error', () => {});
+  await new Promise<void>((resolve) => {
+    socket.once('end', resolve);
+    socket.once('close', () => resolve());
+  });
+  return Buffer.concat(chunks);
+}
+
+/** `events.once` would reject on the reset that these tests provoke. */
+function closed(socket: Socket): Promise<void> {
+  socket.on('error', () => {});
+  return new Promise((resolve) => {
+    socket.once('close', () => resolve());
+  });
+}
+
+async function until<T>(probe: () => Promise<T | undefined | false | null>, what: string): Promise<T> {
+  for (let tries = 0; tries < 200; tries++) {
+    const value = await probe();
+    if (value) return value;
+    await delay(25);
+  }
+  throw new Error(`never: ${what}`);
+}
+
+/** No device left from a subtest: the next one finds only its own. */
+async function gone(plain: PlainDevice): Promise<void> {
+  plain.socket.terminate();
+  await until(async () => (await rig.status()).tunnels === 0, 'the tunnel is gone');
+}
+
+t.test('a device on plain ws carries streams: data, half-close, counts', async (t) => {
+  const { plain, record, welcome } = await device({ country: 'US' });
+  plain.echo();
+  t.equal(welcome.session_id, record.sessionId);
+  t.equal(welcome.gateway_id, 'test');
+  const { socket, reply } = await connect();
+  t.equal(reply, 0);
+  const open = await plain.next((frame) => frame.type === 4);
+  t.match(unpack(open.payload), { host: HOST, port: 443, network: 'tcp' });
+  const sent = Buffer.alloc(700_000, 'abc');
+  socket.end(sent);
+  t.ok(sent.equals(await readAll(socket)), 'echoed, also after the buyer closed its side');
+  const meter = await until(
+    async () =>
+      (await rig.meters()).find((m) => m.sessionId === record.sessionId && m.bytesDown === sent.length),
+    'the counts are in Redis',
+  );
+  t.match(meter, {
+    bytesUp: sent.length,
+    bytesDown: sent.length,
+    buyerId: rig.account.buyerId,
+    providerPriceMicrosPerGb: '500000',
+    buyerPriceMicrosPerGb: '2000000',
+    final: false,
+  });
+  await gone(plain);
+});
+
+t.test('tickets: none, unknown, used', async (t) => {
+  const refused = Object.assign(new Error('refused'), { status: 401 });
+  await t.rejects(PlainDevice.connect(rig.gateway.tunnelPort, null), refused);
+  await t.rejects(PlainDevice.connect(rig.gateway.tunnelPort, 'made-up'), refused);
+  const { text } = await rig.ticket();
+  const first = await PlainDevice.connect(rig.gateway.tunnelPort, text);
+  await t.rejects(PlainDevice.connect(rig.gateway.tunnelPort, text), refused);
+  first.socket.terminate();
+});
+
+t.test('a second tunnel of the same device replaces the first', async (t) => {
+  const { plain: first, record } = await device();
+  first.echo();
+  const { socket } = await connect();
+  const lost = readAll(socket);
+  socket.on('error', () => {});
+  const { plain: second } = await device(record);
+  await first.untilClosed();
+  t.match(first.goaway, { code: 'replaced' });
+  await lost;
+  t.equal((await rig.status()).tunnels, 1);
+  second.echo();
+  t.equal((await connect()).reply, 0, 'the new tunnel serves');
+  await gone(second);
+});
+
+t.test('a device that pauses gets no new streams', async (t) => {
+  const { plain } = await device();
+  plain.echo();
+  plain.status({ paused: true });
+  await until(async () => (await connect()).reply === 3, 'NO_PEER while paused');
+  plain.status({ paused: false });
+  await until(async () => (await connect()).reply === 0, 'served again');
+  await gone(plain);
+});
+
+t.test('a package that is used up ends its streams at its size', async (t) => {
+  const size = 300_000;
+  const { plain, record } = await device({ offerBytes: size });
+  plain.echo();
+  const { socket } = await connect();
+  socket.on('error', () => {});
+  const got = readAll(socket);
+  for (let i = 0; i < 10 && !socket.destroyed; i++) {
+    socket.write(Buffer.alloc(50_000));
+    await delay(20);
+  }
+  await got;
+  await delay(50);
+  const meters = (await rig.meters()).filter((m) => m.sessionId === record.sessionId);
+  const counted = meters.reduce((sum, m) => sum + m.bytesUp + m.bytesDown, 0);
+  t.ok(counted > size / 2 && counted <= size, `${counted} of ${size} bytes`);
+  await gone(plain);
+});
+
+t.test('stop_session: GOAWAY, streams cut, meters FINAL', async (t) => {
+  const { plain, record } = await device();
+  plain.echo();
+  const { socket } = await connect();
+  socket.on('error', () => {});
+  socket.write('hello');
+  await once(socket, 'data');
+  const ended = closed(socket);
+  const startMs = performance.now();
+  await publishCommand(rig.redis, { kind: 'stop_session', sessionId: record.sessionId, reason: 'stopped' });
+  await plain.untilClosed();
+  await ended;
+  t.ok(performance.now() - startMs < 1_000, 'within a second');
+  t.match(plain.goaway, { code: 'stopped' });
+  const meter = await until(
+    async () => (await rig.meters()).find((m) => m.sessionId === record.sessionId && m.final),
+    'a final report',
+  );
+  t.match(meter, { bytesUp: 5, bytesDown: 5, allocationEnded: true });
+});
+
+t.test('a suspended account loses its open streams within a second', async (t) => {
+  const { plain } = await device();
+  plain.echo();
+  const { socket } = await connect();
+  socket.on('error', () => {});
+  const ended = closed(socket);
+  const startMs = performance.now();
+  await writeAccount(rig.redis, { ...rig.account, status: 'suspended', version: 2 });
+  await publishCommand(rig.redis, { kind: 'account_changed', account: rig.account.account });
+  await ended;
+  t.ok(performance.now() - startMs < 1_000);
+  t.equal((await connect()).auth, 3, 'ACCOUNT_SUSPENDED');
+  await writeAccount(rig.redis, { ...rig.account, version: 3 });
+  await publishCommand(rig.redis, { kind: 'account_changed', account: rig.account.account });
+  await until(async () => (await connect()).reply === 0, 'let in again');
+  await gone(plain);
+});
+
+t.test('a price change closes the meter and opens another; no byte is in both', async (t) => {
+  const { plain, record } = await device();
+  plain.echo();
+  const { socket } = await connect();
+  socket.write('before');
+  await once(socket, 'data');
+  await writeProviderPrice(rig.redis, { microsPerGb: '600000', effectiveFromMs: Date.now() });
+  await publishCommand(rig.redis, { kind: 'price_changed' });
+  await until(
+    async () => (await rig.meters()).some((m) => m.sessionId === record.sessionId && m.final),
+    'the old meter is final',
+  );
+  socket.write('afterwards');
+  await once(socket, 'data');
+  const meters = await until(async () => {
+    const mine = (await rig.meters()).filter((m) => m.sessionId === record.sessionId);
+    return mine.length === 2 && mine.some((m) => m.bytesUp === 10) && mine;
+  }, 'two meters');
+  const byPrice = new Map(meters.map((m) => [m.providerPriceMicrosPerGb, m]));
+  t.match(byPrice.get('500000'), { bytesUp: 6, bytesDown: 6, final: true, allocationEnded: false });
+  t.match(byPrice.get('600000'), { bytesUp: 10, bytesDown: 10, final: false });
+  socket.destroy();
+  await gone(plain);
+});
+
+t.test('a destination that speaks first in the same message burst as OPENED is not cut short', async (t) => {
+  const { plain } = await device();
+  plain.onFrame = ({ type, streamId }) => {
+    if (type !== 4) return;
+    plain.send(5, streamId, Buffer.from([0]));
+    plain.send(6, streamId, Buffer.from('220 greeting\r\n'));
+    plain.send(7, streamId);
+  };
+  const { socket, reply } = await connect();
+  t.equal(reply, 0);
+  t.equal((await readAll(socket)).toString(), '220 greeting\r\n');
+  await gone(plain);
+});
+
+t.test('each dial code is the error that buyers see', async (t) => {
+  const { plain } = await device();
+  // REFUSED, PROHIBITED end it; the others may be tried elsewhere, but there is no other device.
+  const replies: Array<[number, number]> = [
+    [1, 4],
+    [2, 5],
+    [3, 3],
+    [4, 4],
+    [5, 2],
+    [9, 1],
+  ];
+  for (const [dialCode, reply] of replies) {
+    plain.onFrame = ({ type, streamId }) => {
+      if (type === 4) plain.send(5, streamId, Buffer.from([dialCode]));
+    };
+    t.equal((await connect()).reply, reply, `dial code ${dialCode}`);
+  }
+  await gone(plain);
+});
+
+t.test('counts survive a restart of the gateway and are delivered as FINAL', async (t) => {
+  const { plain, record } = await device();
+  plain.echo();
+  const { socket } = await connect();
+  socket.on('error', () => {});
+  socket.write('kept');
+  await once(socket, 'data');
+  await rig.restart();
+  const meter = await until(
+    async () => (await rig.meters()).find((m) => m.sessionId === record.sessionId && m.final),
+    'the meter is FINAL',
+  );
+  t.match(meter, { bytesUp: 4, bytesDown: 4 });
+});

@@ -1,0 +1,136 @@
+import { createHash, randomUUID } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type GatewayConfig, readGatewayConfig } from '../../gateway/config.js';
+import { type Gateway, startGateway } from '../../gateway/gateway.js';
+import { connectLive, type LiveRedis } from '../../gateway/live/connection.js';
+import { liveKeys } from '../../gateway/live/keys.js';
+import type { AccountSnapshot, MeterReport, TicketRecord } from '../../gateway/live/records.js';
+import {
+  markReady,
+  writeAccount,
+  writeBalance,
+  writeLiveSettings,
+  writeProviderPrice,
+  writeTicket,
+} from '../../gateway/live/store.js';
+import { silentLog } from '../../gateway/runtime/logging.js';
+import { startRedis } from './services.js';
+
+/** A real gateway on a real Redis, with what a control plane would have published. */
+export interface GatewayRig {
+  redis: LiveRedis;
+  gateway: Gateway;
+  config: GatewayConfig;
+  account: AccountSnapshot;
+  username: string;
+  password: string;
+  /** A ticket for a device; fields can be set. */
+  ticket: (fields?: Partial<TicketRecord>) => Promise<{ text: string; record: TicketRecord }>;
+  /** Meters as they lie in Redis. */
+  meters: () => Promise<MeterReport[]>;
+  status: () => Promise<{ tunnels: number; streams: number; bytesUp: number; bytesDown: number }>;
+  /** Stops the gateway and starts another on the same data. */
+  restart: () => Promise<void>;
+  stop: () => Promise<void>;
+}
+
+const PASSWORD = 'q8Yt2LwR5mZx7Kc1';
+
+/** `env`: settings of the gateway beside those that tests need. */
+export async function startGatewayRig(env: Record<string, string> = {}): Promise<GatewayRig> {
+  const server = await startRedis();
+  const redis = connectLive({ url: server.url, log: silentLog });
+  const dataDir = await mkdtemp(join(tmpdir(), 'ts-gateway-'));
+  const account: AccountSnapshot = {
+    account: 'acme',
+    buyerId: randomUUID(),
+    status: 'active',
+    kycStatus: 'approved',
+    aupAccepted: true,
+    credentials: [
+      {
+        tokenId: randomUUID(),
+        sha256Hex: createHash('sha256').update(PASSWORD).digest('hex'),
+        expiresAtMs: null,
+        allowedIps: [],
+      },
+    ],
+    passwordlessIps: [],
+    priceMicrosPerGb: '2000000',
+    limits: { streamsMax: 10_000, connectionsPerSecondMax: 10_000, extraPorts: [], grantedPorts: [] },
+    version: 1,
+  };
+  await writeAccount(redis, account);
+  await writeBalance(redis, account.buyerId, 1_000_000_000n);
+  await writeProviderPrice(redis, { microsPerGb: '500000', effectiveFromMs: 0 });
+  await writeLiveSettings(redis, {
+    policyVersion: 1,
+    termsVersion: '1',
+    deniedDomains: [],
+    deniedIps: [],
+    version: 1,
+  });
+  await markReady(redis);
+  const config = readGatewayConfig({
+    TS_REDIS_URL: server.url,
+    TS_GATEWAY_ID: 'test',
+    TS_GATEWAY_DATA_DIR: dataDir,
+    TS_PROXY_HOST: '127.0.0.1',
+    TS_PROXY_PORT: '0',
+    TS_TUNNEL_HOST: '127.0.0.1',
+    TS_TUNNEL_PORT: '0',
+    TS_METRICS_PORT: '0',
+    TS_DEV_LOOPBACK_COUNTRY: 'US',
+    TS_DELIVERY_INTERVAL_MS: '20',
+    ...env,
+  });
+  const rig: GatewayRig = {
+    redis,
+    gateway: await startGateway(config, silentLog),
+    config,
+    account,
+    username: account.account,
+    password: PASSWORD,
+    ticket: async (fields = {}) => {
+      const text = `ticket-${randomUUID()}`;
+      const record: TicketRecord = {
+        sessionId: randomUUID(),
+        deviceId: `device-${randomUUID()}`,
+        providerId: randomUUID(),
+        exitIp: '127.0.0.1',
+        country: 'US',
+        city: null,
+        asn: null,
+        networkType: 'wifi',
+        offerBytes: 2 ** 40,
+        capBytesPerDay: null,
+        termsVersion: '1',
+        clientVersion: '1.0.0',
+        ...fields,
+      };
+      await writeTicket(redis, createHash('sha256').update(text).digest('hex'), record, 60_000);
+      return { text, record };
+    },
+    meters: async () =>
+      Object.values(await redis.hgetall(liveKeys.meters('test'))).map(
+        (text) => JSON.parse(text) as MeterReport,
+      ),
+    status: async () =>
+      (await (await fetch(`http://127.0.0.1:${rig.gateway.metricsPort}/status`)).json()) as Awaited<
+        ReturnType<GatewayRig['status']>
+      >,
+    restart: async () => {
+      await rig.gateway.stop(0);
+      rig.gateway = await startGateway(config, silentLog);
+    },
+    stop: async () => {
+      await rig.gateway.stop(0);
+      redis.disconnect();
+      await server.stop();
+      await rm(dataDir, { recursive: true, force: true });
+    },
+  };
+  return rig;
+}
