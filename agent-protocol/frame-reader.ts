@@ -1,4 +1,5 @@
 import { FRAME_HEADER_BYTES, FrameType, frameRules } from './frame.js';
+import { defaultLimits } from './limits.js';
 
 /** Takes what FrameReader finds in the messages of a tunnel. */
 export interface FrameSink {
@@ -19,7 +20,7 @@ const nothing = Buffer.alloc(0);
 export class FrameReader {
   readonly #sink: FrameSink;
   /** Set from WELCOME; DATA can not come before. */
-  frameBytesMax = 0;
+  frameBytesMax = defaultLimits.frameBytesMax;
   /** Bytes of the 5-byte header seen so far. */
   #headerBytes = 0;
   #type = 0;

@@ -228,6 +228,7 @@ export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
   onDataBytes(streamId: number, buffer: Buffer, start: number, end: number): void {
     const stream = this.#streams.get(streamId);
     if (stream !== undefined) this.#failIf(stream.receiveData(buffer, start, end));
+    else if (this.#state === 'greeting') this.#fail('DATA before WELCOME');
     else if (streamId > this.#lastStreamId) this.#fail(`DATA on stream ${streamId}, which was never opened`);
   }
 
@@ -263,10 +264,7 @@ export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
         return this.#take(decodeHello(payload), (hello) => this.#onHello(hello));
       case FrameType.WELCOME:
         if (this.#state !== 'greeting' || !this.#saidHello) return 'WELCOME out of turn';
-        return this.#take(decodeWelcome(payload), (welcome) => {
-          this.#enterOpen(welcome);
-          this.handler.onWelcome?.(this, welcome);
-        });
+        return this.#take(decodeWelcome(payload), (welcome) => this.#onWelcome(welcome));
       default:
         if (this.#state !== 'open') return `${frameRules[type]?.name} before WELCOME`;
         return type === FrameType.STATUS
@@ -288,6 +286,15 @@ export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
     }
     this.#saidHello = true;
     this.handler.onHello?.(this, hello);
+  }
+
+  #onWelcome(welcome: Welcome): void {
+    if (!WIRE_VERSIONS.includes(welcome.version ?? 1)) {
+      this.#fail(`wire version ${welcome.version} was not offered`);
+      return;
+    }
+    this.#enterOpen(welcome);
+    this.handler.onWelcome?.(this, welcome);
   }
 
   #onOpenFrame(streamId: number, payload: Buffer): string | null {

@@ -119,7 +119,11 @@ export const controlPlaneSettings = {
     min: 5,
     max: 600,
   }),
-  tunnelUrl: text('TS_TUNNEL_URL', 'where devices open tunnels, ws:// or wss://', 'ws://127.0.0.1:8443/tunnel'),
+  tunnelUrl: text(
+    'TS_TUNNEL_URL',
+    'where devices open tunnels, ws:// or wss://',
+    'ws://127.0.0.1:8443/tunnel',
+  ),
   publicProxyHost: text('TS_PUBLIC_PROXY_HOST', 'host name buyers are told for the proxy', '127.0.0.1'),
   publicProxyPort: integer('TS_PUBLIC_PROXY_PORT', 'port buyers are told for the proxy', {
     default: 8080,
@@ -135,7 +139,11 @@ export const controlPlaneSettings = {
     'development only: the country taken for devices on private addresses',
     null,
   ),
-  geoipCountryPath: text('TS_GEOIP_COUNTRY', 'mmdb file for countries and cities; unset: the CC0 countries shipped', null),
+  geoipCountryPath: text(
+    'TS_GEOIP_COUNTRY',
+    'mmdb file for countries and cities; unset: the CC0 countries shipped',
+    null,
+  ),
   geoipAsnPath: text('TS_GEOIP_ASN', 'mmdb file for ASNs; unset: the table shipped', null),
   asnRulePaths: list(
     'TS_ASN_RULES',
@@ -224,7 +232,8 @@ function problemsOf(c: ControlPlaneConfig): string[] {
   if (c.refreshTokenTtlS < c.accessTokenTtlS)
     problems.push('TS_REFRESH_TOKEN_TTL_S must not be shorter than TS_ACCESS_TOKEN_TTL_S');
   if (c.production) {
-    if (c.botToken === null) problems.push('TS_BOT_TOKEN is required in production: login codes go through it');
+    if (c.botToken === null)
+      problems.push('TS_BOT_TOKEN is required in production: login codes go through it');
     if (c.devLoopbackCountry !== null) problems.push('TS_DEV_LOOPBACK_COUNTRY is refused in production');
   }
   return problems;

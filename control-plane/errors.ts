@@ -11,7 +11,10 @@ export const problems = {
   unsupported_media_type: { status: 415, title: 'The body must be application/json' },
   rate_limited: { status: 429, title: 'Too many requests' },
   idempotency_key_reused: { status: 409, title: 'This Idempotency-Key came with another request before' },
-  idempotency_in_progress: { status: 409, title: 'The first request with this Idempotency-Key has not ended' },
+  idempotency_in_progress: {
+    status: 409,
+    title: 'The first request with this Idempotency-Key has not ended',
+  },
 
   // Who asks
   unauthenticated: { status: 401, title: 'Sign in first' },

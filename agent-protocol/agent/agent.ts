@@ -1,10 +1,11 @@
 import { type ByteCounts, DeviceApi, type StartRefusal, type TunnelInvitation } from './api.js';
 import { backoffMs, sleep } from './backoff.js';
-import { type AgentConfig, splitHostPort } from './config.js';
+import type { AgentConfig } from './config.js';
 import { DeviceTunnel, type TunnelEnd, type TunnelEnvironment } from './device-tunnel.js';
 import type { AgentLog } from './log.js';
 import { OwnerRules } from './owner-rules.js';
 import { cachedResolve, dnsResolve, type Resolve, systemResolve } from './resolve.js';
+import { splitHostPort } from './setting-values.js';
 import { UsageFile } from './usage.js';
 import { AGENT_VERSION } from './version.js';
 

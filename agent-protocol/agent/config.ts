@@ -1,9 +1,17 @@
 import { readFileSync } from 'node:fs';
-import { isIP } from 'node:net';
 import { parseArgs } from 'node:util';
-import { parseHost } from '../address.js';
 import type { AgentLogLevel } from './log.js';
 import { type DayHours, NO_OWNER_LIMITS, type OwnerLimits } from './owner-rules.js';
+import {
+  integer,
+  oneOf,
+  parseHostPorts,
+  parseHosts,
+  parseHours,
+  parseHttpUrl,
+  parseSwitch,
+  parseTunnelUrl,
+} from './setting-values.js';
 
 /** How the agent gets its tunnel. */
 export type AgentAccess =
@@ -364,82 +372,4 @@ ${rows.join('\n')}
 Exit codes: 0 stopped as asked, 1 wrong settings or an unexpected error, 2 refused until its owner acts
 (the last line says what to do), 3 replaced by another agent with the same device.
 `;
-}
-
-function integer(min: number, max: number): (value: string) => number {
-  return (value) => {
-    const n = Number(value);
-    if (!/^\d+$/.test(value) || n < min || n > max) throw new Error(`a whole number from ${min} to ${max}`);
-    return n;
-  };
-}
-
-function oneOf<T extends string>(...words: readonly T[]): (value: string) => T {
-  return (value) => {
-    const word = words.find((w) => w === value);
-    if (word === undefined) throw new Error(`one of ${words.join(', ')}`);
-    return word;
-  };
-}
-
-function parseSwitch(value: string): boolean {
-  if (/^(1|true|yes|on)$/i.test(value)) return true;
-  if (/^(0|false|no|off)$/i.test(value)) return false;
-  throw new Error('1 or 0');
-}
-
-function parseHttpUrl(value: string): string {
-  if (!/^https?:$/.test(protocolOf(value))) throw new Error('an http:// or https:// URL');
-  return value;
-}
-
-function parseTunnelUrl(value: string): string {
-  if (!/^wss?:$/.test(protocolOf(value))) throw new Error('a ws:// or wss:// URL');
-  return value;
-}
-
-function protocolOf(value: string): string {
-  return URL.canParse(value) ? new URL(value).protocol : '';
-}
-
-function items(value: string): string[] {
-  return value
-    .split(',')
-    .map((item) => item.trim())
-    .filter(Boolean);
-}
-
-function parseHosts(value: string): string[] {
-  const hosts = items(value);
-  if (hosts.some((host) => parseHost(host.replace(/^\*?\./, '')).kind === 'invalid'))
-    throw new Error('host names or IP addresses, separated by commas');
-  return hosts;
-}
-
-function parseHostPorts(value: string): string[] {
-  const entries = items(value);
-  for (const entry of entries)
-    if (splitHostPort(entry) === null) throw new Error('host:port, separated by commas');
-  return entries;
-}
-
-/** `host:port` or `[IPv6]:port` into its parts, or null. */
-export function splitHostPort(entry: string): { host: string; port: number } | null {
-  const match = /^(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(entry);
-  if (match === null) return null;
-  const port = Number(match[3]);
-  if (port < 1 || port > 65_535) return null;
-  if (match[1] !== undefined) return isIP(match[1]) === 6 ? { host: match[1], port } : null;
-  return { host: match[2] as string, port };
-}
-
-function parseHours(value: string): DayHours {
-  const match = /^(\d{1,2})(?::(\d{2}))?-(\d{1,2})(?::(\d{2}))?$/.exec(value);
-  const minute = (hour: string | undefined, past: string | undefined) => {
-    const minutes = Number(hour) * 60 + Number(past ?? 0);
-    if (match === null || Number(past ?? 0) > 59 || minutes > 24 * 60)
-      throw new Error('hours such as 22-06 or 9:30-17');
-    return minutes;
-  };
-  return { fromMinute: minute(match?.[1], match?.[2]), toMinute: minute(match?.[3], match?.[4]) };
 }

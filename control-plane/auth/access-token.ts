@@ -43,7 +43,8 @@ export async function verifyAccessToken(
       requiredClaims: ['exp', 'sub', 'sid', 'role'],
     });
     const { sub, sid, role } = payload;
-    if (typeof sub !== 'string' || typeof sid !== 'string' || (role !== 'user' && role !== 'admin')) return null;
+    if (typeof sub !== 'string' || typeof sid !== 'string' || (role !== 'user' && role !== 'admin'))
+      return null;
     return { userId: sub, role, loginId: sid };
   } catch {
     return null; // jose throws for each way a token can be bad; to the caller they are one

@@ -163,9 +163,10 @@ export const adminAuthPlugin: FastifyPluginAsyncTypebox<AdminAuthDeps> = async (
         const { rowCount } = await client.query('SELECT 1 FROM users WHERE is_admin LIMIT 1');
         if (rowCount !== 0) throw new Problem('superadmin_exists');
         const { user } = await findOrCreateUser(client, { telegramId, username, isVerified: true });
-        await client.query('UPDATE users SET is_admin = true, is_verified = true, updated_at = now() WHERE id = $1', [
-          user.id,
-        ]);
+        await client.query(
+          'UPDATE users SET is_admin = true, is_verified = true, updated_at = now() WHERE id = $1',
+          [user.id],
+        );
         return signIn(client, request, user.id, 'superadmin_created');
       });
       return reply.code(201).send(answer);

@@ -36,7 +36,10 @@ export async function issueCode(
       [userId, new Date(nowMs - 3_600_000)],
     );
     if ((rows[0]?.recent ?? 0) >= settings.codesPerIdPerHour) return null;
-    await client.query('UPDATE login_codes SET used_at = $2 WHERE user_id = $1 AND used_at IS NULL', [userId, now]);
+    await client.query('UPDATE login_codes SET used_at = $2 WHERE user_id = $1 AND used_at IS NULL', [
+      userId,
+      now,
+    ]);
     await client.query(
       `INSERT INTO login_codes (id, user_id, code_hash, salt, created_at, expires_at)
        VALUES ($1, $2, $3, $4, $5, $6)`,

@@ -41,12 +41,15 @@ export async function issuePair(
   nowMs: number,
 ): Promise<TokenPair> {
   const refreshToken = randomSecret('tsr_');
-  await client.query('INSERT INTO refresh_tokens (token_hash, login_id, created_at, expires_at) VALUES ($1, $2, $3, $4)', [
-    sha256(refreshToken),
-    login.loginId,
-    new Date(nowMs),
-    new Date(nowMs + settings.refreshTokenTtlS * 1000),
-  ]);
+  await client.query(
+    'INSERT INTO refresh_tokens (token_hash, login_id, created_at, expires_at) VALUES ($1, $2, $3, $4)',
+    [
+      sha256(refreshToken),
+      login.loginId,
+      new Date(nowMs),
+      new Date(nowMs + settings.refreshTokenTtlS * 1000),
+    ],
+  );
   return {
     access_token: await issueAccessToken(
       settings.jwtSecret,
@@ -95,14 +98,21 @@ export async function refresh(
       return { ok: false, code: 'refresh_token_reused', ...login };
     }
     if (row.expired) return { ok: false, code: 'invalid_refresh_token' };
-    await client.query('UPDATE refresh_tokens SET used_at = $2 WHERE token_hash = $1', [sha256(refreshToken), now]);
+    await client.query('UPDATE refresh_tokens SET used_at = $2 WHERE token_hash = $1', [
+      sha256(refreshToken),
+      now,
+    ]);
     await client.query('UPDATE logins SET last_used_at = $2 WHERE id = $1', [row.login_id, now]);
     return { ok: true, pair: await issuePair(client, settings, login, nowMs), ...login };
   });
 }
 
 /** Ends logins of a user: the given one, or all. Their access and refresh tokens are dead at once. Returns how many. */
-export async function revokeLogins(client: Queryable, userId: string, loginId: string | 'all'): Promise<number> {
+export async function revokeLogins(
+  client: Queryable,
+  userId: string,
+  loginId: string | 'all',
+): Promise<number> {
   const { rowCount } = await client.query(
     `UPDATE logins SET revoked_at = now()
      WHERE user_id = $1 AND revoked_at IS NULL AND ($2::uuid IS NULL OR id = $2)`,

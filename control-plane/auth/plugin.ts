@@ -12,7 +12,14 @@ import { actorOf } from '../http/roles.js';
 import { Ok, optionalBody, problemResponses, Uuid } from '../http/schemas.js';
 import { findOrCreateUser, findReferrer, findUserByTelegramId } from '../providers/users.js';
 import { issueCode, tryCode } from './login-codes.js';
-import { insertLogin, issuePair, refresh, revokeLogins, type TokenPair, type TokenSettings } from './logins.js';
+import {
+  insertLogin,
+  issuePair,
+  refresh,
+  revokeLogins,
+  type TokenPair,
+  type TokenSettings,
+} from './logins.js';
 import {
   InitDataBody,
   LoginWidgetBody,
@@ -67,7 +74,11 @@ export const authPlugin: FastifyPluginAsyncTypebox<AuthDeps> = async (app, deps)
   }
 
   /** Opens a login and audits it, in one transaction. */
-  async function signIn(request: Parameters<typeof auditContext>[0], userId: string, how: string): Promise<TokenPair> {
+  async function signIn(
+    request: Parameters<typeof auditContext>[0],
+    userId: string,
+    how: string,
+  ): Promise<TokenPair> {
     return withTransaction(pool, async (client) => {
       const loginId = await insertLogin(client, {
         userId,
@@ -123,7 +134,8 @@ export const authPlugin: FastifyPluginAsyncTypebox<AuthDeps> = async (app, deps)
       schema: {
         tags: ['Auth'],
         summary: 'Ask for a login code',
-        description: 'The bot sends it to that Telegram account, if it is registered. The answer never tells.',
+        description:
+          'The bot sends it to that Telegram account, if it is registered. The answer never tells.',
         body: TelegramIdBody,
         response: { 200: Ok, ...problemResponses() },
       },

@@ -43,7 +43,13 @@ export const LogoutBody = Type.Object(
 );
 
 export const InitDataBody = Type.Object(
-  { init_data: Type.String({ minLength: 1, maxLength: 8_192, description: 'Telegram.WebApp.initData, as it is' }) },
+  {
+    init_data: Type.String({
+      minLength: 1,
+      maxLength: 8_192,
+      description: 'Telegram.WebApp.initData, as it is',
+    }),
+  },
   { additionalProperties: false },
 );
 

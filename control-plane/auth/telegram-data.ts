@@ -81,7 +81,11 @@ export interface LoginWidgetData {
  * Checks the data of the Login Widget: HMAC-SHA256 with the key SHA-256(bot token) over every field but `hash`.
  * https://core.telegram.org/widgets/login#checking-authorization
  */
-export function verifyLoginWidget(data: LoginWidgetData, botToken: string, nowMs: number): TelegramDataResult {
+export function verifyLoginWidget(
+  data: LoginWidgetData,
+  botToken: string,
+  nowMs: number,
+): TelegramDataResult {
   const fields = Object.entries(data).map(([name, value]) => [name, String(value)] as const);
   const key = createHash('sha256').update(botToken).digest();
   if (!secretsEqual(data.hash, hmac(key, checkString(fields)).toString('hex')))

@@ -2,7 +2,12 @@ import type pg from 'pg';
 import type { Clock } from '../../gateway/runtime/clock.js';
 import { Problem } from '../errors.js';
 import { findOrCreateUser, findReferrer, type UserRow } from '../providers/users.js';
-import { type LoginWidgetData, type TelegramDataResult, verifyInitData, verifyLoginWidget } from './telegram-data.js';
+import {
+  type LoginWidgetData,
+  type TelegramDataResult,
+  verifyInitData,
+  verifyLoginWidget,
+} from './telegram-data.js';
 
 export interface SignedIn {
   user: UserRow;
@@ -18,7 +23,11 @@ export interface TelegramSignIn {
 }
 
 /** `botToken` null: no bot is set up, so no data can be genuine. */
-export function createTelegramSignIn(deps: { pool: pg.Pool; clock: Clock; botToken: string | null }): TelegramSignIn {
+export function createTelegramSignIn(deps: {
+  pool: pg.Pool;
+  clock: Clock;
+  botToken: string | null;
+}): TelegramSignIn {
   const { pool, clock, botToken } = deps;
 
   function genuine(check: (token: string, nowMs: number) => TelegramDataResult) {
@@ -28,7 +37,9 @@ export function createTelegramSignIn(deps: { pool: pg.Pool; clock: Clock; botTok
     if (!result.ok)
       throw new Problem(
         'invalid_telegram_data',
-        result.reason === 'too_old' ? 'The data is older than 24 hours.' : 'The data is not signed for this bot.',
+        result.reason === 'too_old'
+          ? 'The data is older than 24 hours.'
+          : 'The data is not signed for this bot.',
       );
     return result;
   }
@@ -47,10 +58,10 @@ export function createTelegramSignIn(deps: { pool: pg.Pool; clock: Clock; botTok
       // Telegram is the authority on both.
       user.is_verified = true;
       user.username = identity.username ?? user.username;
-      await pool.query('UPDATE users SET is_verified = true, username = $2, updated_at = now() WHERE id = $1', [
-        user.id,
-        user.username,
-      ]);
+      await pool.query(
+        'UPDATE users SET is_verified = true, username = $2, updated_at = now() WHERE id = $1',
+        [user.id, user.username],
+      );
     }
     return signedIn;
   }

@@ -61,7 +61,13 @@ export class TelegramQueue {
     settings: TelegramQueueSettings,
     deps: { clock: Clock; log: Log; onDelivery?: (message: TelegramMessage, delivery: Delivery) => void },
   ) {
-    this.#settings = { callTimeoutMs: 10_000, triesMax: 5, retryBaseMs: 500, messagesPerSecondMax: 25, ...settings };
+    this.#settings = {
+      callTimeoutMs: 10_000,
+      triesMax: 5,
+      retryBaseMs: 500,
+      messagesPerSecondMax: 25,
+      ...settings,
+    };
     this.#clock = deps.clock;
     this.#log = deps.log;
     this.#onDelivery = deps.onDelivery ?? (() => {});

@@ -4,5 +4,7 @@ import { migrate } from './migrate.js';
 /** `traffic-share migrate`: brings the database of TS_DATABASE_URL to this version and says what it did. */
 export async function runMigrations(): Promise<void> {
   const applied = await migrate(readDatabaseUrl());
-  process.stdout.write(applied.length === 0 ? 'up to date\n' : applied.map((name) => `applied ${name}\n`).join(''));
+  process.stdout.write(
+    applied.length === 0 ? 'up to date\n' : applied.map((name) => `applied ${name}\n`).join(''),
+  );
 }

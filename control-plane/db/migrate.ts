@@ -30,9 +30,7 @@ async function knownMigrations(dir: string): Promise<string[]> {
 }
 
 async function appliedMigrations(client: pg.ClientBase): Promise<string[]> {
-  const { rows } = await client.query<{ name: string }>(
-    `SELECT name FROM ${MIGRATIONS_TABLE} ORDER BY id`,
-  );
+  const { rows } = await client.query<{ name: string }>(`SELECT name FROM ${MIGRATIONS_TABLE} ORDER BY id`);
   return rows.map((row) => row.name);
 }
 

@@ -76,7 +76,9 @@ export const devicesPlugin: FastifyPluginAsyncTypebox<DevicesDeps> = async (app,
           200: Type.Object({
             device_id: DeviceId,
             device_key: Type.String({ description: 'shown once' }),
-            session_id: Nullable(Type.String({ format: 'uuid', description: 'of the traffic session it shares in now' })),
+            session_id: Nullable(
+              Type.String({ format: 'uuid', description: 'of the traffic session it shares in now' }),
+            ),
           }),
           ...problemResponses(401, 403, 409),
         },
@@ -94,7 +96,8 @@ export const devicesPlugin: FastifyPluginAsyncTypebox<DevicesDeps> = async (app,
         );
         const device = known[0];
         // A removed device may have a new owner; the sessions of the old one stay theirs.
-        if (device !== undefined && device.user_id !== userId && !device.removed) throw new Problem('forbidden');
+        if (device !== undefined && device.user_id !== userId && !device.removed)
+          throw new Problem('forbidden');
         if (device === undefined || device.removed) {
           const { rows } = await client.query<{ n: number }>(
             'SELECT count(*)::int AS n FROM devices WHERE user_id = $1 AND removed_at IS NULL',

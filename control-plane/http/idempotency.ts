@@ -94,7 +94,10 @@ export function installIdempotency(app: FastifyInstance, pool: pg.Pool, log: Log
     request.idempotencyKey = null;
     if (reply.statusCode >= 500) {
       await pool
-        .query('DELETE FROM idempotency_keys WHERE actor = $1 AND key = $2 AND status IS NULL', [owner(request), key])
+        .query('DELETE FROM idempotency_keys WHERE actor = $1 AND key = $2 AND status IS NULL', [
+          owner(request),
+          key,
+        ])
         .catch(() => {}); // Postgres is away, which is likely why the answer is what it is
       return payload;
     }

@@ -22,9 +22,7 @@ const TAGS: [name: string, description: string][] = [
   ['User', 'The provider, their devices and logins'],
   ['Traffic', 'Sharing: start, stop, history'],
   ['Balance', 'Money of a provider'],
-  ['Buyer', "A buyer's own calls"],
-  ['Buyers', 'Buyers, their tokens and limits'],
-  ['Packages', 'Traffic to be given to buyers'],
+  ['Buyers and packages', 'Buyers, their tokens and limits, and the traffic they are given'],
   ['Admin', 'For admins'],
   ['System', 'Health and versions'],
 ];
@@ -47,7 +45,7 @@ export function openApiOptions(version: string): FastifyDynamicSwaggerOptions {
           user_token: bearer("A provider's access token"),
           admin_token: bearer("An admin's access token"),
           device_key: bearer('A device key, tsd_…'),
-          buyer_token: bearer('A buyer token, tsb_…'),
+          buyer_token: bearer('A buyer token, tsb…'),
           telegram_init_data: header('X-Telegram-Init-Data', 'Init data of the Mini App'),
           bot_secret: header('X-Bot-Secret', 'Shared by bot and API'),
           internal_secret: header('X-Internal-Secret', 'Shared with own services'),
@@ -58,7 +56,10 @@ export function openApiOptions(version: string): FastifyDynamicSwaggerOptions {
       const config = route.config ?? {};
       const roles = config.roles ?? [];
       const method = String(Array.isArray(route.method) ? route.method[0] : route.method).toLowerCase();
-      const path = url.replace(/^\/(api\/)?/, '').replace(/[^A-Za-z0-9]+/g, '_').replace(/_$/, '');
+      const path = url
+        .replace(/^\/(api\/)?/, '')
+        .replace(/[^A-Za-z0-9]+/g, '_')
+        .replace(/_$/, '');
       return {
         url,
         schema: {

@@ -32,9 +32,11 @@ function fieldErrors(findings: readonly Finding[], part: string): { path: string
   for (const { keyword, instancePath = '', message = 'does not fit', params } of findings) {
     if (keyword === 'boolean') continue; // said again, and better, by additionalProperties
     if (keyword === 'additionalProperties')
-      for (const name of params?.additionalProperties ?? []) fields.set(`${base}${instancePath}/${name}`, 'is not known');
+      for (const name of params?.additionalProperties ?? [])
+        fields.set(`${base}${instancePath}/${name}`, 'is not known');
     else if (keyword === 'required')
-      for (const name of params?.requiredProperties ?? []) fields.set(`${base}${instancePath}/${name}`, 'is required');
+      for (const name of params?.requiredProperties ?? [])
+        fields.set(`${base}${instancePath}/${name}`, 'is required');
     else {
       const path = `${base}${instancePath}`;
       if (!fields.has(path)) fields.set(path, message);

@@ -119,7 +119,13 @@ export async function createServer(deps: ServerDeps): Promise<ApiServer> {
   });
   await app.register(cors, {
     origin: deps.corsOrigins.length > 0 ? [...deps.corsOrigins] : false,
-    exposedHeaders: ['X-Request-ID', 'Retry-After', 'RateLimit-Limit', 'RateLimit-Remaining', 'RateLimit-Reset'],
+    exposedHeaders: [
+      'X-Request-ID',
+      'Retry-After',
+      'RateLimit-Limit',
+      'RateLimit-Remaining',
+      'RateLimit-Reset',
+    ],
   });
 
   // Before the roles hook: the documentation's own routes are open and declare no roles.
@@ -141,7 +147,10 @@ export async function createServer(deps: ServerDeps): Promise<ApiServer> {
     '/openapi.json',
     {
       config: { roles: ['none'] },
-      schema: { hide: true, response: { 200: Type.Unsafe<object>({ type: 'object', additionalProperties: true }) } },
+      schema: {
+        hide: true,
+        response: { 200: Type.Unsafe<object>({ type: 'object', additionalProperties: true }) },
+      },
     },
     () => app.swagger(),
   );

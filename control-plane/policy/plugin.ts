@@ -63,7 +63,8 @@ export const policyPlugin: FastifyPluginAsyncTypebox<PolicyDeps> = async (app, {
       schema: {
         tags: ['Admin'],
         summary: 'Replace the denied destinations',
-        description: 'Every gateway has the new lists within a second; live streams are not cut (see /api/admin/kill).',
+        description:
+          'Every gateway has the new lists within a second; live streams are not cut (see /api/admin/kill).',
         body: Type.Object(
           {
             denied_domains: Type.Array(Domain, { maxItems: ENTRIES_MAX, uniqueItems: true }),

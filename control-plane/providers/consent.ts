@@ -10,7 +10,11 @@ export interface ConsentRow {
  * The consent in force, or null. `lock` keeps it in force until the transaction ends: a withdrawal waits, and then
  * finds what the transaction made.
  */
-export async function findConsent(client: Queryable, userId: string, lock = false): Promise<ConsentRow | null> {
+export async function findConsent(
+  client: Queryable,
+  userId: string,
+  lock = false,
+): Promise<ConsentRow | null> {
   const { rows } = await client.query<ConsentRow>(
     `SELECT terms_version, accepted_at FROM consents WHERE user_id = $1 AND withdrawn_at IS NULL
      ${lock ? 'FOR SHARE' : ''}`,

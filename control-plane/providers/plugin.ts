@@ -128,7 +128,8 @@ export const providersPlugin: FastifyPluginAsyncTypebox<ProvidersDeps> = async (
       schema: {
         tags: ['User'],
         summary: 'Accept the terms',
-        description: 'They must be the terms in force (409 otherwise, with `terms_version`). Needed before sharing.',
+        description:
+          'They must be the terms in force (409 otherwise, with `terms_version`). Needed before sharing.',
         body: Type.Object(
           { terms_version: Type.String({ minLength: 1, maxLength: 40 }) },
           { additionalProperties: false },

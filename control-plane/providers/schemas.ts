@@ -7,8 +7,12 @@ const HourOfDay = Type.String({ pattern: '^([01][0-9]|2[0-3]):[0-5][0-9]$', exam
 /** What a provider may set; the device honours it, and is told the daily cap again at WELCOME. */
 export const ProviderSettings = Type.Object(
   {
-    cap_bytes_per_day: Type.Optional(Nullable(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }))),
-    cap_bytes_per_month: Type.Optional(Nullable(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }))),
+    cap_bytes_per_day: Type.Optional(
+      Nullable(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })),
+    ),
+    cap_bytes_per_month: Type.Optional(
+      Nullable(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })),
+    ),
     wifi_only: Type.Optional(Type.Boolean()),
     charging_only: Type.Optional(Type.Boolean()),
     hours: Type.Optional(
@@ -41,7 +45,9 @@ export const UpdateBody = Type.Object(
 export const Consent = Type.Object({
   terms_version: Type.String(),
   accepted_at: Timestamp,
-  current: Type.Boolean({ description: 'whether these are the terms in force; if not, they must be accepted again' }),
+  current: Type.Boolean({
+    description: 'whether these are the terms in force; if not, they must be accepted again',
+  }),
 });
 
 export const ProfileSchema = Type.Object({

@@ -31,7 +31,9 @@ export async function findUser(client: Queryable, id: string): Promise<UserRow |
 
 /** The user with this Telegram id, or null. */
 export async function findUserByTelegramId(client: Queryable, telegramId: number): Promise<UserRow | null> {
-  const { rows } = await client.query<UserRow>(`SELECT ${COLUMNS} FROM users WHERE telegram_id = $1`, [telegramId]);
+  const { rows } = await client.query<UserRow>(`SELECT ${COLUMNS} FROM users WHERE telegram_id = $1`, [
+    telegramId,
+  ]);
   return rows[0] ?? null;
 }
 

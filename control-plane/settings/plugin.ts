@@ -29,7 +29,10 @@ const fields = {
 const SettingsSchema = Type.Object({ ...fields, buyer_price_per_gb: Money });
 
 /** Business settings: `/api/admin/settings`. */
-export const settingsPlugin: FastifyPluginAsyncTypebox<SettingsDeps> = async (app, { pool, store, onChange }) => {
+export const settingsPlugin: FastifyPluginAsyncTypebox<SettingsDeps> = async (
+  app,
+  { pool, store, onChange },
+) => {
   const answer = async () => settingsJson(await store.read()) as never;
 
   app.get(

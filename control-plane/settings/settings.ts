@@ -117,7 +117,8 @@ export class SettingsStore {
 
   /** Writes what is given, in the caller's transaction. Call `read` after the commit. */
   async write(client: Queryable, changes: Partial<BusinessSettings>, adminId: string): Promise<void> {
-    for (const [key, value] of Object.entries(settingsJson(changes))) await writeSetting(client, key, value, adminId);
+    for (const [key, value] of Object.entries(settingsJson(changes)))
+      await writeSetting(client, key, value, adminId);
   }
 
   /** Refreshes `current` again and again; failures leave it as it is. */
@@ -144,13 +145,18 @@ async function writeSetting(client: Queryable, key: string, value: unknown, admi
 /** The destination policy in force. `lock`: nobody else changes it until the transaction ends. */
 export async function readDestinationPolicy(client: Queryable, lock = false): Promise<DestinationPolicy> {
   if (lock) await client.query("SELECT pg_advisory_xact_lock(hashtextextended('destination_policy', 0))");
-  const { rows } = await client.query<{ value: DestinationPolicy }>('SELECT value FROM settings WHERE key = $1', [
-    POLICY_KEY,
-  ]);
+  const { rows } = await client.query<{ value: DestinationPolicy }>(
+    'SELECT value FROM settings WHERE key = $1',
+    [POLICY_KEY],
+  );
   return { ...NO_POLICY, ...rows[0]?.value };
 }
 
-export function writeDestinationPolicy(client: Queryable, policy: DestinationPolicy, adminId: string): Promise<void> {
+export function writeDestinationPolicy(
+  client: Queryable,
+  policy: DestinationPolicy,
+  adminId: string,
+): Promise<void> {
   return writeSetting(client, POLICY_KEY, policy, adminId);
 }
 

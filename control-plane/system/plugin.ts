@@ -29,7 +29,10 @@ export const systemPlugin: FastifyPluginAsyncTypebox<SystemDeps> = async (app, d
         tags: ['System'],
         summary: 'Liveness',
         description: 'The process answers. Says nothing of what it depends on.',
-        response: { 200: Type.Object({ status: Type.Literal('ok'), uptime_seconds: Type.Integer() }), ...problemResponses() },
+        response: {
+          200: Type.Object({ status: Type.Literal('ok'), uptime_seconds: Type.Integer() }),
+          ...problemResponses(),
+        },
       },
     },
     async () => ({ status: 'ok' as const, uptime_seconds: Math.floor(process.uptime()) }),

@@ -290,7 +290,8 @@ export const trafficPlugin: FastifyPluginAsyncTypebox<TrafficDeps> = async (app,
       schema: {
         tags: ['Traffic'],
         summary: 'Today, this week, this month, all time',
-        description: 'As booked by settlement, UTC days, weeks from Monday. An admin without `user_id`: everyone.',
+        description:
+          'As booked by settlement, UTC days, weeks from Monday. An admin without `user_id`: everyone.',
         querystring: Type.Object(userId, { additionalProperties: false }),
         response: {
           200: Type.Object({
@@ -313,7 +314,8 @@ export const trafficPlugin: FastifyPluginAsyncTypebox<TrafficDeps> = async (app,
       schema: {
         tags: ['Traffic'],
         summary: 'A series for charts',
-        description: 'daily, weekly or monthly; oldest first, without gaps, the last point is the one now lies in.',
+        description:
+          'daily, weekly or monthly; oldest first, without gaps, the last point is the one now lies in.',
         params: Type.Object({ period: Type.Enum(['daily', 'weekly', 'monthly']) }),
         querystring: Type.Object(
           { ...userId, points: Type.Optional(Type.Integer({ minimum: 1, maximum: 366 })) },
@@ -338,7 +340,10 @@ export const trafficPlugin: FastifyPluginAsyncTypebox<TrafficDeps> = async (app,
 };
 
 /** An admin who names nobody means everyone (null). */
-function subjectOrEveryone(request: Parameters<typeof subjectUserId>[0], queried: string | undefined): string | null {
+function subjectOrEveryone(
+  request: Parameters<typeof subjectUserId>[0],
+  queried: string | undefined,
+): string | null {
   return request.actor.role === 'admin' && queried === undefined ? null : subjectUserId(request, queried);
 }
 

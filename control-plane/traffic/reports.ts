@@ -1,5 +1,5 @@
-import { Problem } from '../errors.js';
 import type { Queryable } from '../db/pool.js';
+import { Problem } from '../errors.js';
 
 /** What a device counted in one interval: advice, compared with the meter, never paid. */
 export interface DeviceReport {

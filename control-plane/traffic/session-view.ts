@@ -28,7 +28,9 @@ export const SessionSchema = Type.Object({
   earned: Money,
   reported_bytes_tx: Bytes,
   reported_bytes_rx: Bytes,
-  report_differs: Type.Boolean({ description: "the device's own count is more than 2 % away from the meter" }),
+  report_differs: Type.Boolean({
+    description: "the device's own count is more than 2 % away from the meter",
+  }),
   stop_reason: Nullable(Type.String()),
   started_at: Timestamp,
   stopped_at: Nullable(Timestamp),
@@ -99,7 +101,9 @@ export function sessionJson(row: SessionRow): Static<typeof SessionSchema> {
 }
 
 export async function findSession(client: Queryable, id: string): Promise<SessionRow | null> {
-  const { rows } = await client.query<SessionRow>(`SELECT ${COLUMNS} FROM traffic_sessions WHERE id = $1`, [id]);
+  const { rows } = await client.query<SessionRow>(`SELECT ${COLUMNS} FROM traffic_sessions WHERE id = $1`, [
+    id,
+  ]);
   return rows[0] ?? null;
 }
 

@@ -18,7 +18,11 @@ import { announceStops, type StopChannel, stopSessions } from './stop.js';
 export type Origin =
   | { ok: true; country: string; city: string | null; asn: number | null }
   /** `rule`: for people, which rule said no. */
-  | { ok: false; code: Extract<ProblemCode, 'region_not_allowed' | 'vpn_detected' | 'denylisted'>; rule: string };
+  | {
+      ok: false;
+      code: Extract<ProblemCode, 'region_not_allowed' | 'vpn_detected' | 'denylisted'>;
+      rule: string;
+    };
 
 export interface OriginCheck {
   check(address: string): Origin | Promise<Origin>;
@@ -108,7 +112,15 @@ export async function startSession(deps: StartDeps, request: StartRequest): Prom
       );
       const { userId, exitIp } = request;
       const { country, city, asn } = origin;
-      await offerPackage(client, { sessionId, userId, exitIp, country, city, asn, sizeBytes: settings.offerBytes });
+      await offerPackage(client, {
+        sessionId,
+        userId,
+        exitIp,
+        country,
+        city,
+        asn,
+        sizeBytes: settings.offerBytes,
+      });
     }
     await client.query(
       `UPDATE devices SET last_ip = $2, last_country = $3, last_seen_at = now(), client_version = $4 WHERE id = $1`,
@@ -148,7 +160,12 @@ async function refuseUnfit(
   settings: { minClientVersion: string; termsVersion: string },
   lock = false,
 ): Promise<number | null> {
-  const { rows } = await client.query<{ status: string; settings: ProviderSettings; owner: string; removed: boolean }>(
+  const { rows } = await client.query<{
+    status: string;
+    settings: ProviderSettings;
+    owner: string;
+    removed: boolean;
+  }>(
     `SELECT u.status, u.settings, d.user_id AS owner, d.removed_at IS NOT NULL AS removed
      FROM devices d JOIN users u ON u.id = $1 WHERE d.id = $2 ${lock ? 'FOR SHARE OF u' : ''}`,
     [request.userId, request.deviceId],

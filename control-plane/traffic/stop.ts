@@ -41,6 +41,10 @@ export async function stopSessions(
 }
 
 /** Tells every gateway to close the tunnels of these sessions. */
-export async function announceStops(live: StopChannel, sessionIds: readonly string[], reason: StopReason): Promise<void> {
+export async function announceStops(
+  live: StopChannel,
+  sessionIds: readonly string[],
+  reason: StopReason,
+): Promise<void> {
   await Promise.all(sessionIds.map((sessionId) => live.command({ kind: 'stop_session', sessionId, reason })));
 }

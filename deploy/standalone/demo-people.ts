@@ -98,12 +98,8 @@ async function makeBuyer(api: Api, adminToken: string): Promise<Demo['buyer']> {
     { buyer_id: id, amount: BUYER_CREDIT, reason: 'demo credit' },
     { 'idempotency-key': `demo-credit-${id}` },
   );
-  return {
-    id,
-    username: String(buyer.account),
-    password: String(buyer.proxy_password),
-    token: String(token.token),
-  };
+  const { username, password } = buyer.proxy as { username: string; password: string };
+  return { id, username, password, token: String(token.token) };
 }
 
 async function makeDevice(

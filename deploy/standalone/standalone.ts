@@ -95,8 +95,12 @@ async function startSystem(context: StartContext) {
   if (config.demo) {
     say('setting up the demo …');
     demo = await seedDemo({ apiUrl, databaseUrl, secrets, save: () => folder.saveSecrets(secrets) });
+    // Only what an agent needs: some settings of the others have the same names (TS_TUNNEL_URL is direct mode).
     await startChild(context, 'agent', 'agent-protocol/agent/main.js', {
-      ...env,
+      ...inheritedEnvironment(),
+      NODE_ENV: 'development',
+      TS_LOG_LEVEL: config.logLevel,
+      TS_DEV_ALLOW: env.TS_DEV_ALLOW ?? '',
       TS_API_URL: apiUrl,
       TS_DEVICE_ID: demo.provider.device_id,
       TS_DEVICE_KEY: demo.deviceKey,
@@ -200,7 +204,7 @@ function describe(ports: Ports, destination: DemoDestination | null, demo: Demo 
     proxy_host: '127.0.0.1',
     proxy_port: ports.proxy,
     tunnel_url: `ws://127.0.0.1:${ports.tunnel}/tunnel`,
-    metrics_urls: [`http://127.0.0.1:${ports.metrics}/metrics`, `${apiUrl}/metrics`],
+    metrics_urls: [`http://127.0.0.1:${ports.metrics}/metrics`],
     demo_destination_url: destination?.url ?? null,
     buyer: demo?.buyer ?? null,
     admin: demo?.admin ?? null,

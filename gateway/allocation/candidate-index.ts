@@ -123,7 +123,8 @@ export class CandidateIndex<C extends Candidate> {
   /** The smallest group that holds every device of the place. */
   #groupFor(place: Place): Group<C> | undefined {
     const { country, city, asn } = place;
-    if (country !== null && city !== null) return this.#groups.get(cityKey(country, city));
+    if (country !== null && country !== 'EU' && city !== null)
+      return this.#groups.get(cityKey(country, city));
     const byAsn = asn === null ? undefined : this.#groups.get(asnKey(asn));
     if (asn !== null && byAsn === undefined) return undefined;
     const byCountry = this.#groups.get(country === null ? EVERYWHERE : countryKey(country));

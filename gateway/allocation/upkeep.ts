@@ -5,7 +5,7 @@ import type { Log } from '../runtime/logging.js';
 import type { AllocationBook } from './allocation-book.js';
 import type { AllocationEnd, LiveAllocation } from './live-allocation.js';
 
-/** Claims renewed in one round trip: Redis is busy with them for about 5 ms. */
+/** Claims renewed in one round trip: Redis serves nobody else meanwhile. */
 const RENEWAL_BATCH = 500;
 
 /** Ends what is over. */

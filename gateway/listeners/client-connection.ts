@@ -83,8 +83,7 @@ export class ClientConnection implements RawSink {
     this.#raw.write(bytes);
     this.#raw.end();
     this.#unread = nothing;
-    if (this.#raw.ended) this.stopDeadline();
-    else this.#startTimer(this.#settings.lingerTimeoutMs);
+    this.#startTimer(this.#settings.lingerTimeoutMs);
     this.#discarding = true;
     this.#raw.resume();
   }

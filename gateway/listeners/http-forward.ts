@@ -14,21 +14,22 @@ import type { ListenerContext } from './open-destination.js';
 import { OriginAgent } from './origin-agent.js';
 
 export interface HttpForwarderSettings {
-  /** Longest request head in bytes; above it 400 and the connection is closed. */
+  /** Longest request head, bytes; above it 400. */
   headBytesMax: number;
-  /** Longest response head of an origin in bytes; above it 502. */
+  /** Longest answer head of an origin, bytes; above it 502. */
   originHeadBytesMax: number;
-  /** Time a kept-open connection has until its next head is complete; then it is closed. */
+  /** Time until the next head on a kept-open connection is complete, ms; then it is closed. */
   keepAliveTimeoutMs: number;
-  /** Time a refused request's body is still read, so that the client gets to see the refusal; then it is closed. */
+  /** Time a refused client has to read the refusal and end, ms; then the connection is dropped. */
   lingerTimeoutMs: number;
-  /** Requests that one connection may have waiting for their turn; above it nothing more is read from it. */
+  /** Plain HTTP requests of one connection waiting for their turn; above it nothing more is read from it. */
   pipelinedMax: number;
-  /** Idle streams one connection keeps per origin; above it a stream is closed after its response. */
+  /** Idle streams to origins that one connection keeps for its next requests; above it the oldest is closed. */
   idleStreamsMax: number;
-  /** Takes a connection back on which CONNECT follows plain requests; `unread` begins with its head. */
-  onConnect(socket: RawSocket, clientAddress: string, unread: Buffer): void;
 }
+
+/** Takes a connection back on which CONNECT follows plain requests; `unread` begins with its head. */
+export type OnConnect = (socket: RawSocket, clientAddress: string, unread: Buffer) => void;
 
 /** One client connection in the forwarder. */
 interface ForwardConnection {
@@ -55,13 +56,15 @@ interface ForwardConnection {
 export class HttpForwarder {
   readonly #context: ListenerContext;
   readonly #settings: HttpForwarderSettings;
+  readonly #onConnect: OnConnect;
   readonly #server: Server;
   readonly #connections = new Map<Duplex, ForwardConnection>();
   #draining = false;
 
-  constructor(context: ListenerContext, settings: HttpForwarderSettings) {
+  constructor(context: ListenerContext, settings: HttpForwarderSettings, onConnect: OnConnect) {
     this.#context = context;
     this.#settings = settings;
+    this.#onConnect = onConnect;
     // Never listens: it is given connections. Its own timers need listening, so deadlines are kept here.
     this.#server = createServer({
       maxHeaderSize: settings.headBytesMax,
@@ -217,7 +220,7 @@ export class HttpForwarder {
     connection.detached = true;
     this.#forget(connection);
     const unread = socket.release();
-    this.#settings.onConnect(socket.raw, clientAddress, Buffer.concat([requestHeadBytes(req), head, unread]));
+    this.#onConnect(socket.raw, clientAddress, Buffer.concat([requestHeadBytes(req), head, unread]));
   }
 
   /** Who asks for what, or why not. */

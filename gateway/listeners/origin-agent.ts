@@ -27,9 +27,13 @@ export class OriginAgent extends Agent {
   readonly #exits = new WeakMap<Duplex, Connected['exit']>();
   #destroyed = false;
 
-  /** `idleStreamsMax`: idle streams kept per destination and in total; above it a finished stream is closed. */
+  /** `idleStreamsMax`: idle streams kept to all origins together; above it the oldest is closed. */
   constructor(idleStreamsMax: number) {
     super({ keepAlive: true, maxFreeSockets: idleStreamsMax });
+    this.on('free', () => {
+      const idle = Object.values(this.freeSockets).flatMap((streams) => streams ?? []);
+      if (idle.length > idleStreamsMax) idle[0]?.destroy();
+    });
   }
 
   /** The exit that a request's stream goes out of. */

@@ -8,28 +8,17 @@ import type { ProxyPipeline } from './connect-pipeline.js';
 import { newRequestId } from './credentials.js';
 import { EchoServer } from './echo.js';
 import { serveConnect } from './http-connect.js';
-import { HttpForwarder } from './http-forward.js';
+import { HttpForwarder, type HttpForwarderSettings } from './http-forward.js';
 import { type HttpHeadOutcome, HttpHeadParser } from './http-head.js';
 import type { ListenerContext } from './open-destination.js';
 import { refuseSocks4, serveSocks5 } from './socks5.js';
 
-export interface ProxyListenerSettings {
+/** Limits of the port. Of a tunnel's early payload no more than about `headBytesMax` is read ahead. */
+export interface ProxyListenerSettings extends HttpForwarderSettings {
   /** Client connections at once; above it new ones are closed unread. */
   connectionsMax: number;
   /** Time a client has to state its request, login included, ms; then it is closed without an answer. */
   handshakeTimeoutMs: number;
-  /** Longest request head, bytes; above it 400. Of a tunnel's early payload no more than this is read ahead. */
-  headBytesMax: number;
-  /** Time a refused client has to read the refusal, ms; then the connection is dropped. */
-  lingerTimeoutMs: number;
-  /** Plain HTTP: time until the next head on a kept-open connection is complete, ms; then it is closed. */
-  keepAliveTimeoutMs: number;
-  /** Plain HTTP: requests of one connection waiting for their turn; above it nothing more is read from it. */
-  pipelinedMax: number;
-  /** Plain HTTP: idle streams one connection keeps per origin; above it a stream ends with its answer. */
-  idleStreamsMax: number;
-  /** Plain HTTP: longest answer head of an origin, bytes; above it 502. */
-  originHeadBytesMax: number;
 }
 
 export const proxyListenerDefaults: ProxyListenerSettings = {
@@ -74,12 +63,9 @@ export class ProxyListener {
         echo.serve(asStream(socket, head), auth, this.#settings.keepAliveTimeoutMs);
       },
     };
-    this.#forwarder = new HttpForwarder(this.#context, {
-      ...deps.settings,
-      onConnect: (socket, clientAddress, unread) => {
-        const client = new ClientConnection(socket, clientAddress, this.#clientSettings(), unread);
-        this.#settle(client, this.#serveHttp(client));
-      },
+    this.#forwarder = new HttpForwarder(this.#context, deps.settings, (socket, clientAddress, unread) => {
+      const client = new ClientConnection(socket, clientAddress, this.#clientSettings(), unread);
+      this.#settle(client, this.#serveHttp(client));
     });
     this.#server = createServer({
       allowHalfOpen: true,

@@ -22,7 +22,7 @@ const isReport = isRecordOf<MeterReport>({
 
 const isMark = isRecordOf<SettledMark>({ bytesUp: isCount, bytesDown: isCount, final: isBoolean });
 
-/** Meters handled by one call of a script: Redis serves nobody else meanwhile (about 3 ms at 500). */
+/** Meters handled by one call of a script: Redis serves nobody else meanwhile. */
 const SCRIPT_BATCH = 500;
 
 /**

@@ -17,7 +17,7 @@ const SECRET_FIELDS = [
   'token',
   'ticket',
   'secret',
-  'code',
+  'login_code',
   'device_key',
   'deviceKey',
   'authorization',

@@ -331,7 +331,7 @@ t.test('before WELCOME only the greeting is allowed', async (t) => {
   const toGatewayEarly: typeof inBoth = [
     ['STATUS', (p) => p.sendFrame(F.STATUS, 0, control({})), /STATUS before WELCOME/],
     ['RESET', (p) => p.sendFrame(F.RESET, 1, Buffer.of(0)), /RESET before WELCOME/],
-    ['DATA', (p) => p.sendFrame(F.DATA, 1, Buffer.from('x')), /never opened/],
+    ['DATA', (p) => p.sendFrame(F.DATA, 1, Buffer.from('x')), /DATA before WELCOME/],
     [
       'HELLO without versions',
       (p) => p.sendFrame(F.HELLO, 0, control({ ...hello, versions: [] })),

@@ -11,12 +11,14 @@ export async function measureMemory(stage: Stage, system: RunningSystem): Promis
   const { client, originAt, options } = stage;
   const grown = async (count: number, begin: () => Promise<void>, end: () => Promise<void>) => {
     const before = residentBytes(system.gatewayPids());
-    await begin();
-    await delay(QUIET_MS);
-    const after = residentBytes(system.gatewayPids());
-    await end();
-    await delay(QUIET_MS);
-    return (after - before) / count / 1024;
+    try {
+      await begin();
+      await delay(QUIET_MS);
+      return (residentBytes(system.gatewayPids()) - before) / count / 1024;
+    } finally {
+      await end();
+      await delay(QUIET_MS);
+    }
   };
   const streams = await grown(
     options.idleStreams,

@@ -26,8 +26,8 @@ const WITHOUT_LIMIT = Number.MAX_SAFE_INTEGER;
 export async function bulk(stage: Stage, system: RunningSystem, direction: 'down' | 'up'): Promise<Figures> {
   const { client, origin, originAt, options } = stage;
   const count = (): Promise<Count> => (direction === 'down' ? client.call.bulkCount() : origin.call.count());
-  await client.call.bulkStart(system.route, originAt, direction, options.streams);
   try {
+    await client.call.bulkStart(system.route, originAt, direction, options.streams);
     await delay(options.bulkWarmMs);
     const before = { count: await count(), ...cpuOf(system) };
     await delay(options.bulkMs);

@@ -56,7 +56,7 @@ t.test('from nothing, again after Ctrl-C, and again after kill -9', async (t) =>
   const balances = async () => {
     const provider = await system.api('/api/balance', system.file.provider.access_token);
     const buyer = await system.api('/api/buyer/me/balance', system.file.buyer.token);
-    return [provider.lifetime, buyer.available];
+    return [provider.lifetime, buyer.balance];
   };
   for (let tries = 0; (await balances())[1] === '100.000000' && tries < 100; tries++)
     await new Promise((resolve) => setTimeout(resolve, 50));

@@ -1,7 +1,8 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { type AgentConfig, readAgentConfig, splitHostPort } from '../../../agent-protocol/agent/config.js';
+import { type AgentConfig, readAgentConfig } from '../../../agent-protocol/agent/config.js';
+import { splitHostPort } from '../../../agent-protocol/agent/setting-values.js';
 import { AGENT_VERSION } from '../../../agent-protocol/agent/version.js';
 
 const DIRECT = ['--tunnel-url', 'ws://127.0.0.1:1/tunnel', '--ticket', 'T'];

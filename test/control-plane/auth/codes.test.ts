@@ -24,14 +24,23 @@ t.test('login codes', async (t) => {
 
   await t.test('register, verify, use the token', async (t) => {
     const telegramId = newTelegramId();
-    const registered = await register(world, { telegram_id: telegramId, phone: '+998901234567', username: 'ann' });
+    const registered = await register(world, {
+      telegram_id: telegramId,
+      phone: '+998901234567',
+      username: 'ann',
+    });
     t.equal(registered.status, 201);
     t.equal(registered.body.message, 'verification_sent');
     const code = last(world, telegramId);
     t.match(code, /^\d{6}$/);
     const tokens = await verify(world, telegramId, code);
     t.equal(tokens.status, 200);
-    t.match(tokens.body, { access_token: /^eyJ/, refresh_token: /^tsr_/, expires_in: 900, token_type: 'Bearer' });
+    t.match(tokens.body, {
+      access_token: /^eyJ/,
+      refresh_token: /^tsr_/,
+      expires_in: 900,
+      token_type: 'Bearer',
+    });
     const me = await world.call('GET', '/api/user/me', { token: tokens.body.access_token });
     t.match(me.body, {
       id: registered.body.user_id,
@@ -48,10 +57,16 @@ t.test('login codes', async (t) => {
   await t.test('registering again answers alike and changes nothing', async (t) => {
     const telegramId = newTelegramId();
     const first = await register(world, { telegram_id: telegramId, username: 'real', phone: '+12345678' });
-    const again = await register(world, { telegram_id: telegramId, username: 'attacker', phone: '+99999999' });
+    const again = await register(world, {
+      telegram_id: telegramId,
+      username: 'attacker',
+      phone: '+99999999',
+    });
     t.equal(again.status, first.status);
     t.same(again.body, first.body);
-    const { rows } = await world.pool.query('SELECT username, phone FROM users WHERE telegram_id = $1', [telegramId]);
+    const { rows } = await world.pool.query('SELECT username, phone FROM users WHERE telegram_id = $1', [
+      telegramId,
+    ]);
     t.same(rows, [{ username: 'real', phone: '+12345678' }]);
   });
 
@@ -60,18 +75,19 @@ t.test('login codes', async (t) => {
     await register(world, { telegram_id: known });
     const [a, b] = [await request(world, known), await request(world, newTelegramId())];
     t.same([a.status, a.body], [b.status, b.body]);
-    const [c, d] = [await verify(world, known, wrong(last(world, known))), await verify(world, newTelegramId(), '123456')];
-    t.same(
-      [c.status, { ...c.body, request_id: '' }],
-      [d.status, { ...d.body, request_id: '' }],
-    );
+    const [c, d] = [
+      await verify(world, known, wrong(last(world, known))),
+      await verify(world, newTelegramId(), '123456'),
+    ];
+    t.same([c.status, { ...c.body, request_id: '' }], [d.status, { ...d.body, request_id: '' }]);
   });
 
   await t.test('five tries, then the code is dead even when right', async (t) => {
     const telegramId = newTelegramId();
     await register(world, { telegram_id: telegramId });
     const code = last(world, telegramId);
-    for (let i = 0; i < 5; i++) t.equal((await verify(world, telegramId, wrong(code))).body.code, 'invalid_code');
+    for (let i = 0; i < 5; i++)
+      t.equal((await verify(world, telegramId, wrong(code))).body.code, 'invalid_code');
     t.equal((await verify(world, telegramId, code)).body.code, 'invalid_code');
   });
 
@@ -102,7 +118,8 @@ t.test('login codes', async (t) => {
     const first = last(world, telegramId);
     await request(world, telegramId);
     const second = last(world, telegramId);
-    if (first !== second) t.equal((await verify(world, telegramId, first)).status, 401, 'an older code is dead');
+    if (first !== second)
+      t.equal((await verify(world, telegramId, first)).status, 401, 'an older code is dead');
     clock.advance(301_000);
     t.equal((await verify(world, telegramId, second)).status, 401, 'expired');
     await request(world, telegramId);
@@ -131,7 +148,9 @@ t.test('login codes', async (t) => {
   await t.test('referral codes', async (t) => {
     const inviter = newTelegramId();
     await register(world, { telegram_id: inviter });
-    const { rows } = await world.pool.query('SELECT id, referral_code FROM users WHERE telegram_id = $1', [inviter]);
+    const { rows } = await world.pool.query('SELECT id, referral_code FROM users WHERE telegram_id = $1', [
+      inviter,
+    ]);
     const invited = newTelegramId();
     await register(world, { telegram_id: invited, referral_code: rows[0].referral_code });
     const after = await world.pool.query('SELECT referred_by FROM users WHERE telegram_id = $1', [invited]);

@@ -20,9 +20,14 @@ t.test('signing in with Telegram', async (t) => {
 
   await t.test('Mini App: makes the user once, takes the referral code', async (t) => {
     const inviter = await signedIn(world);
-    const { rows } = await world.pool.query('SELECT referral_code FROM users WHERE id = $1', [inviter.userId]);
+    const { rows } = await world.pool.query('SELECT referral_code FROM users WHERE id = $1', [
+      inviter.userId,
+    ]);
     const id = newTelegramId();
-    const data = initData({ id, username: 'bob', language_code: 'ru' }, { startParam: rows[0].referral_code });
+    const data = initData(
+      { id, username: 'bob', language_code: 'ru' },
+      { startParam: rows[0].referral_code },
+    );
     const first = await telegram({ init_data: data });
     t.equal(first.status, 200);
     const me = await world.call('GET', '/api/user/me', { token: first.body.access_token });
@@ -92,11 +97,21 @@ t.test('admins', async (t) => {
     t.same(answers.map((a) => a.status).sort(), [201, 409, 409, 409, 409]);
     const made = answers.find((a) => a.status === 201);
     t.match(made?.body, { user_id: String, access_token: /^eyJ/, token_type: 'Bearer' });
-    await world.pool.query('UPDATE users SET telegram_id = $2 WHERE id = $1', [made?.body.user_id, adminId + 100]);
-    const me = await world.call('GET', '/api/admin/auth/me', { token: made?.body.access_token, from: '192.0.2.7' });
+    await world.pool.query('UPDATE users SET telegram_id = $2 WHERE id = $1', [
+      made?.body.user_id,
+      adminId + 100,
+    ]);
+    const me = await world.call('GET', '/api/admin/auth/me', {
+      token: made?.body.access_token,
+      from: '192.0.2.7',
+    });
     t.equal(me.body.id, made?.body.user_id);
     t.equal((await bootstrap('test-bootstrap-secret', adminId)).body.code, 'superadmin_exists');
-    t.equal((await bootstrap('not-the-bootstrap-secret', adminId)).status, 401, 'a wrong secret learns nothing');
+    t.equal(
+      (await bootstrap('not-the-bootstrap-secret', adminId)).status,
+      401,
+      'a wrong secret learns nothing',
+    );
   });
 
   await t.test('login by widget, from allowed addresses, audited', async (t) => {
@@ -105,7 +120,10 @@ t.test('admins', async (t) => {
     const elsewhere = await login(adminId + 100, '203.0.113.1');
     t.match([elsewhere.status, elsewhere.body.code], [403, 'ip_not_allowed']);
     const token = answer.body.access_token;
-    t.equal((await world.call('GET', '/api/admin/auth/me', { token, from: '203.0.113.1' })).body.code, 'ip_not_allowed');
+    t.equal(
+      (await world.call('GET', '/api/admin/auth/me', { token, from: '203.0.113.1' })).body.code,
+      'ip_not_allowed',
+    );
     const user = await signedIn(world);
     t.match((await login(user.telegramId, '192.0.2.7')).body, { code: 'forbidden' });
     t.match((await login(newTelegramId(), '192.0.2.7')).body, { code: 'forbidden' });

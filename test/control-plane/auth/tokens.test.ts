@@ -2,7 +2,14 @@ import { SignJWT } from 'jose';
 import t from 'tap';
 import { issueAccessToken } from '../../../control-plane/auth/access-token.js';
 import { ManualClock } from '../../../gateway/runtime/clock.js';
-import { initData, newTelegramId, signedIn, startWorld, TEST_ENV, type TestWorld } from '../../helpers/control-plane.js';
+import {
+  initData,
+  newTelegramId,
+  signedIn,
+  startWorld,
+  TEST_ENV,
+  type TestWorld,
+} from '../../helpers/control-plane.js';
 
 const refresh = (world: TestWorld, token: string) =>
   world.call('POST', '/api/auth/refresh', { body: { refresh_token: token } });
@@ -28,7 +35,11 @@ t.test('tokens', async (t) => {
 
     const reuse = await refresh(world, first.refresh_token);
     t.match([reuse.status, reuse.body.code], [401, 'refresh_token_reused']);
-    t.equal((await refresh(world, third.body.refresh_token)).body.code, 'invalid_refresh_token', 'the newest, too');
+    t.equal(
+      (await refresh(world, third.body.refresh_token)).body.code,
+      'invalid_refresh_token',
+      'the newest, too',
+    );
     for (const pair of [first, second.body, third.body])
       t.equal((await me(world, pair.access_token)).body.code, 'invalid_token', 'and every access token');
     const { rows } = await world.pool.query("SELECT 1 FROM audit_log WHERE action = 'refresh_token_reused'");
@@ -37,7 +48,10 @@ t.test('tokens', async (t) => {
 
   await t.test('of two refreshes at once one wins, and the login is revoked', async (t) => {
     const pair = await signIn(world, clock);
-    const answers = await Promise.all([refresh(world, pair.refresh_token), refresh(world, pair.refresh_token)]);
+    const answers = await Promise.all([
+      refresh(world, pair.refresh_token),
+      refresh(world, pair.refresh_token),
+    ]);
     t.same(answers.map((a) => a.status).sort(), [200, 401]);
   });
 
@@ -63,8 +77,11 @@ t.test('tokens', async (t) => {
     const pairs = [];
     for (let i = 0; i < 3; i++)
       pairs.push(
-        (await world.call('POST', '/api/auth/telegram', { body: { init_data: initData({ id: user.telegramId }, init) } }))
-          .body,
+        (
+          await world.call('POST', '/api/auth/telegram', {
+            body: { init_data: initData({ id: user.telegramId }, init) },
+          })
+        ).body,
       );
     const [a, b, c] = pairs;
     t.equal((await world.call('POST', '/api/auth/logout', { token: a.access_token })).status, 200);
@@ -97,7 +114,11 @@ t.test('tokens', async (t) => {
         .setSubject(userId)
         .setIssuer('traffic-share')
         .sign(key),
-      'admin role of a user': await issueAccessToken(TEST_ENV.TS_JWT_SECRET, { ...claims, role: 'admin' }, nowMs),
+      'admin role of a user': await issueAccessToken(
+        TEST_ENV.TS_JWT_SECRET,
+        { ...claims, role: 'admin' },
+        nowMs,
+      ),
       'login of another': await issueAccessToken(
         TEST_ENV.TS_JWT_SECRET,
         { ...claims, loginId: (await signedIn(world)).loginId },
@@ -115,7 +136,10 @@ t.test('tokens', async (t) => {
     const none = await world.call('GET', '/api/user/me');
     t.match([none.status, none.body.code], [401, 'unauthenticated']);
     t.ok(none.headers.get('www-authenticate'));
-    t.equal((await world.call('GET', '/api/user/me', { headers: { authorization: 'Basic eDp5' } })).status, 401);
+    t.equal(
+      (await world.call('GET', '/api/user/me', { headers: { authorization: 'Basic eDp5' } })).status,
+      401,
+    );
   });
 
   await t.test('roles are kept apart', async (t) => {
@@ -132,7 +156,8 @@ t.test('tokens', async (t) => {
   });
 
   await t.test('shared secrets', async (t) => {
-    const bot = (secret: string) => world.call('GET', '/api/user/me', { headers: { 'x-bot-secret': secret } });
+    const bot = (secret: string) =>
+      world.call('GET', '/api/user/me', { headers: { 'x-bot-secret': secret } });
     t.equal((await bot('wrong-secret-012345')).body.code, 'invalid_secret');
     t.equal((await bot(TEST_ENV.TS_BOT_SECRET)).status, 403, 'known, but not for this call');
   });
@@ -141,11 +166,17 @@ t.test('tokens', async (t) => {
     const user = await signedIn(world);
     const other = await signedIn(world);
     const list = await world.call('GET', '/api/user/logins', { token: user.token });
-    t.match(list.body, { items: [{ id: user.loginId, current: true, user_agent: 'test' }], next_cursor: null });
+    t.match(list.body, {
+      items: [{ id: user.loginId, current: true, user_agent: 'test' }],
+      next_cursor: null,
+    });
     const theirs = await world.call('DELETE', `/api/user/logins/${other.loginId}`, { token: user.token });
     t.equal(theirs.status, 404);
     t.equal((await me(world, other.token)).status, 200);
-    t.equal((await world.call('DELETE', `/api/user/logins/${user.loginId}`, { token: user.token })).status, 200);
+    t.equal(
+      (await world.call('DELETE', `/api/user/logins/${user.loginId}`, { token: user.token })).status,
+      200,
+    );
     t.equal((await me(world, user.token)).status, 401);
   });
 });

@@ -95,7 +95,10 @@ t.test('sends in order, through the configured Bot API', async (t) => {
   const startedAt = performance.now();
   for (const id of [1, 2, 3]) queue.push(message(id));
   t.ok(performance.now() - startedAt < 50, 'nobody waits for Telegram');
-  t.same(await delivered(3), [1, 2, 3].map((chatId) => ({ chatId, delivery: 'sent' })));
+  t.same(
+    await delivered(3),
+    [1, 2, 3].map((chatId) => ({ chatId, delivery: 'sent' })),
+  );
   t.same(
     api.sent.map((s) => [s.path, s.chatId, s.text]),
     [1, 2, 3].map((id) => ['/bot1:t/sendMessage', id, `for ${id}`]),
@@ -107,8 +110,14 @@ t.test('retry_after is obeyed and the message is not lost', async (t) => {
   const { queue, delivered } = startQueue(t, api.url);
   queue.push(message(1));
   queue.push(message(2));
-  t.same((await delivered(2)).map((d) => d.delivery), ['sent', 'sent']);
-  t.same(api.sent.map((s) => s.chatId), [1, 1, 2]);
+  t.same(
+    (await delivered(2)).map((d) => d.delivery),
+    ['sent', 'sent'],
+  );
+  t.same(
+    api.sent.map((s) => s.chatId),
+    [1, 1, 2],
+  );
   const [first, second] = api.sent;
   t.ok((second?.atMs ?? 0) - (first?.atMs ?? 0) >= 990, 'waited the second it was told');
 });

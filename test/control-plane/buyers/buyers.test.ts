@@ -176,14 +176,14 @@ t.test('buyers', async (t) => {
       [7, 12_345_678],
       [0, 1_999_999_999],
     ] as const;
-    meters.forEach((m, i) => m.count(counts[i]?.[0] ?? 0, counts[i]?.[1] ?? 0));
+    for (const [i, [up, down]] of counts.entries()) meters[i]?.count(up, down);
     await reportMeters(
       redis,
       'gw-u',
       meters.map((m) => m.report()),
     );
     await world.services.settlement.settleNow();
-    const charged = [3_503_503n, 43_209n, 6_999_999n]; // floor of each
+    const charged = [3_503_500n, 43_209n, 6_999_999n]; // floor of each
     const sum = charged.reduce((a, b) => a + b);
     const usage = (await call('GET', '/api/buyer/me/usage', { token: made.token })).body;
     t.match(usage.total, {
@@ -203,7 +203,7 @@ t.test('buyers', async (t) => {
     );
     t.equal(await readBalance(redis, buyer.id), (before ?? 0n) - sum);
     const balance = (await call('GET', '/api/buyer/me/balance', { token: made.token })).body;
-    t.same(balance, { balance: '2.798967', currency: 'USD', price_per_gb: '3.500000' });
+    t.same(balance, { balance: '2.798970', currency: 'USD', price_per_gb: '3.500000' });
     const none = await call('GET', '/api/buyer/me/usage?from=2020-01-01&to=2020-01-31', {
       token: made.token,
     });

@@ -3,7 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { MIGRATIONS_DIR, migrate, SchemaTooNew, schemaState } from '../../../control-plane/db/migrate.js';
-import { createPool, DatabaseUnavailable, isDatabaseAway, withTransaction } from '../../../control-plane/db/pool.js';
+import {
+  createPool,
+  DatabaseUnavailable,
+  isDatabaseAway,
+  withTransaction,
+} from '../../../control-plane/db/pool.js';
 import { freePort, startPostgres } from '../../helpers/services.js';
 
 t.test('migrations', async (t) => {

@@ -15,7 +15,9 @@ t.test('devices', async (t) => {
     const user = await signedIn(world);
     const first = await register(user, 'phone-0001', { model: 'Pixel 9', ip: '10.1.2.3' });
     t.match(first.body, { device_id: 'phone-0001', device_key: /^tsd_[\w-]{43}$/, session_id: null });
-    const { rows } = await world.pool.query("SELECT claimed_ip, last_ip, key_hash FROM devices WHERE id = 'phone-0001'");
+    const { rows } = await world.pool.query(
+      "SELECT claimed_ip, last_ip, key_hash FROM devices WHERE id = 'phone-0001'",
+    );
     t.match(rows, [{ claimed_ip: '10.1.2.3', last_ip: null }]);
     t.equal(rows[0].key_hash.length, 32);
     t.notMatch(JSON.stringify((await list(user.token)).body), /tsd_/);
@@ -62,7 +64,14 @@ t.test('devices', async (t) => {
       body: { device_id: deviceId, client_version: '1.0.0' },
     });
     t.match((await list(user.token)).body.items, [
-      { device_id: deviceId, online: false, status: 'offline', session_id: started.session_id, ip: '198.51.100.3', country: 'DE' },
+      {
+        device_id: deviceId,
+        online: false,
+        status: 'offline',
+        session_id: started.session_id,
+        ip: '198.51.100.3',
+        country: 'DE',
+      },
     ]);
     const presence = {
       sessionId: started.session_id,
@@ -92,6 +101,7 @@ t.test('devices', async (t) => {
 
   await t.test('bad ids', async (t) => {
     const user = await signedIn(world);
-    for (const id of ['short', 'x'.repeat(65), 'with space1', "x'; DROP--"]) t.equal((await register(user, id)).status, 400, id);
+    for (const id of ['short', 'x'.repeat(65), 'with space1', "x'; DROP--"])
+      t.equal((await register(user, id)).status, 400, id);
   });
 });

@@ -39,7 +39,9 @@ t.test('conventions of the API', async (t) => {
   });
 
   await t.test('validation lists every field, unknown ones too, and does not coerce bodies', async (t) => {
-    const answer = await call('POST', '/api/auth/verify_code', { body: { telegram_id: '5', code: 'x', extra: 1 } });
+    const answer = await call('POST', '/api/auth/verify_code', {
+      body: { telegram_id: '5', code: 'x', extra: 1 },
+    });
     t.equal(answer.status, 400);
     t.equal(answer.body.code, 'validation_failed');
     t.same(answer.body.errors.map((e: { path: string }) => e.path).sort(), [
@@ -97,7 +99,12 @@ t.test('conventions of the API', async (t) => {
     await call('GET', `/api/sessions/${user.userId}?secret=abc`, { token: user.token });
     const lines = events.filter((e) => e.event === 'request');
     t.equal(lines.length, 1);
-    t.match(lines[0]?.fields, { method: 'GET', route: '/api/sessions/:id', role: 'user', actor_id: user.userId });
+    t.match(lines[0]?.fields, {
+      method: 'GET',
+      route: '/api/sessions/:id',
+      role: 'user',
+      actor_id: user.userId,
+    });
     t.notMatch(JSON.stringify(lines), /abc|eyJ/);
   });
 
@@ -110,7 +117,9 @@ t.test('conventions of the API', async (t) => {
 });
 
 t.test('rate limits', async (t) => {
-  const world = await startWorld(t, { env: { TS_CODE_CALLS_PER_IP_PER_HOUR: '3', TS_CODES_PER_ID_PER_HOUR: '2' } });
+  const world = await startWorld(t, {
+    env: { TS_CODE_CALLS_PER_IP_PER_HOUR: '3', TS_CODES_PER_ID_PER_HOUR: '2' },
+  });
   const ask = (telegramId: number, from: string) =>
     world.call('POST', '/api/auth/request_login_code', { body: { telegram_id: telegramId }, from });
 
@@ -221,7 +230,9 @@ t.test('a server with routes of the test', async (t) => {
     t.equal(first.json().token, 'shown-once');
     t.equal(again.json().token, null);
     t.equal(again.headers['idempotency-replayed'], 'true');
-    const { rows } = await world.pool.query("SELECT response::text FROM idempotency_keys WHERE key = 'key-1'");
+    const { rows } = await world.pool.query(
+      "SELECT response::text FROM idempotency_keys WHERE key = 'key-1'",
+    );
     t.notMatch(JSON.stringify(rows), /shown-once/);
   });
 
@@ -236,7 +247,10 @@ t.test('a server with routes of the test', async (t) => {
   await t.test('a refusal is replayed too, a crash is not', async (t) => {
     const before = made;
     const refused = [await things('key-2', { fail: 'problem' }), await things('key-2', { fail: 'problem' })];
-    t.same(refused.map((r) => r.statusCode), [403, 403]);
+    t.same(
+      refused.map((r) => r.statusCode),
+      [403, 403],
+    );
     t.equal(made, before + 1);
     t.equal((await things('key-3', { fail: 'crash' })).statusCode, 500);
     t.equal((await things('key-3', { fail: 'crash' })).statusCode, 500);
@@ -251,7 +265,9 @@ t.test('a server with routes of the test', async (t) => {
   });
 
   await t.test('keys older than a day are forgotten', async (t) => {
-    await world.pool.query("UPDATE idempotency_keys SET created_at = now() - interval '25 hours' WHERE key = 'key-1'");
+    await world.pool.query(
+      "UPDATE idempotency_keys SET created_at = now() - interval '25 hours' WHERE key = 'key-1'",
+    );
     const before = made;
     t.equal((await things('key-1', {})).statusCode, 201);
     t.equal(made, before + 1);

@@ -50,8 +50,12 @@ t.test('/openapi.json and /docs', async (t) => {
   t.equal(status, 200);
   t.match(doc, { openapi: /^3\.1\./, info: { title: String, version: String }, paths: Object });
 
-  const operations = Object.entries<Record<string, Record<string, unknown>>>(doc.paths).flatMap(([path, item]) =>
-    Object.entries(item).map(([method, operation]) => ({ name: `${method.toUpperCase()} ${path}`, operation })),
+  const operations = Object.entries<Record<string, Record<string, unknown>>>(doc.paths).flatMap(
+    ([path, item]) =>
+      Object.entries(item).map(([method, operation]) => ({
+        name: `${method.toUpperCase()} ${path}`,
+        operation,
+      })),
   );
   const names = new Set(operations.map((o) => o.name));
   for (const row of ROWS) t.ok(names.has(row), `${row} is documented`);
@@ -67,7 +71,10 @@ t.test('/openapi.json and /docs', async (t) => {
       responses: Record<string, { description?: string; content?: Record<string, unknown> }>;
     };
     t.ok(summary && (description || !ROWS.includes(name)), `${name} says what it does`);
-    t.ok((operation.tags as string[])?.every((tag) => tags.has(tag)), `${name} has a known tag`);
+    t.ok(
+      (operation.tags as string[])?.every((tag) => tags.has(tag)),
+      `${name} has a known tag`,
+    );
     t.notOk(ids.has(operationId), `${name} has an operationId of its own`);
     ids.add(operationId);
     const codes = Object.keys(responses);

@@ -157,6 +157,24 @@ t.test('ledger', async (t) => {
     await t.rejects(insert([5, -5], 0), { code: '23505' }, 'a version taken twice');
     await t.rejects(insert([5, -5], 1, 1), { code: '23514' }, 'a wrong running balance');
     await t.resolves(insert([5, -5]), 'and accepts it when all is right');
+    await t.rejects(
+      pool.query(
+        `INSERT INTO ledger_entries (transaction_id, account_id, kind, amount_micros, account_version, balance_after_micros)
+         SELECT $1, 987654321, 'topup', 0, 1, 0`,
+        [transaction],
+      ),
+      { code: '23503' },
+      'an account that does not exist',
+    );
+    await t.rejects(
+      pool.query(
+        `INSERT INTO ledger_entries (transaction_id, account_id, kind, amount_micros, account_version, balance_after_micros)
+         SELECT $1, id, 'topup', 0, version + 1, balance_micros FROM ledger_accounts LIMIT 1`,
+        [randomUUID()],
+      ),
+      { code: '23503' },
+      'a transaction that does not exist',
+    );
   });
 
   await t.test('random batches by concurrent posters add up', async (t) => {

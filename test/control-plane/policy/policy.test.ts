@@ -9,14 +9,23 @@ t.test('policy, settings and the brake', async (t) => {
     world.call(method, path, { token, body });
   const live = async () => JSON.parse((await world.redis.get('ts:settings')) ?? 'null');
   const commands = async () =>
-    ((await world.redis.xrange('ts:commands', '-', '+')) as [string, string[]][]).map(([, [, c]]) => JSON.parse(c ?? ''));
+    ((await world.redis.xrange('ts:commands', '-', '+')) as [string, string[]][]).map(([, [, c]]) =>
+      JSON.parse(c ?? ''),
+    );
 
   await t.test('denied destinations reach the gateways', async (t) => {
-    const lists = { denied_domains: ['bad.example', '.evil.example'], denied_ips: ['203.0.113.0/24', '2001:db8::/32'] };
+    const lists = {
+      denied_domains: ['bad.example', '.evil.example'],
+      denied_ips: ['203.0.113.0/24', '2001:db8::/32'],
+    };
     const put = await call('PUT', '/api/admin/policy/destinations', lists);
     t.same(put.body, { ...lists, version: 1 });
     t.same((await call('GET', '/api/admin/policy/destinations')).body, put.body);
-    t.match(await live(), { policyVersion: 1, deniedDomains: lists.denied_domains, deniedIps: lists.denied_ips });
+    t.match(await live(), {
+      policyVersion: 1,
+      deniedDomains: lists.denied_domains,
+      deniedIps: lists.denied_ips,
+    });
     t.ok((await commands()).some((c) => c.kind === 'settings_changed'));
     const before = (await live()).version;
     await Promise.all([1, 2, 3].map(() => call('PUT', '/api/admin/policy/destinations', lists)));
@@ -33,11 +42,17 @@ t.test('policy, settings and the brake', async (t) => {
       { denied_domains: [], denied_ips: ['1.2.3'] },
       { denied_domains: [] },
     ])
-      t.equal((await call('PUT', '/api/admin/policy/destinations', lists)).status, 400, JSON.stringify(lists));
+      t.equal(
+        (await call('PUT', '/api/admin/policy/destinations', lists)).status,
+        400,
+        JSON.stringify(lists),
+      );
   });
 
   await t.test('kill', async (t) => {
-    t.same((await call('POST', '/api/admin/kill', { scope: 'buyer', id: 'b1', reason: 'abuse' })).body, { ok: true });
+    t.same((await call('POST', '/api/admin/kill', { scope: 'buyer', id: 'b1', reason: 'abuse' })).body, {
+      ok: true,
+    });
     t.same((await call('POST', '/api/admin/kill', { scope: 'all', reason: 'incident' })).body, { ok: true });
     t.same((await commands()).slice(-2), [
       { kind: 'kill', scope: 'buyer', id: 'b1' },
@@ -48,10 +63,19 @@ t.test('policy, settings and the brake', async (t) => {
   });
 
   await t.test('settings', async (t) => {
-    const changed = await call('PATCH', '/api/admin/settings', { buyer_price_per_gb: '3.5', hold_time_s: 60 });
+    const changed = await call('PATCH', '/api/admin/settings', {
+      buyer_price_per_gb: '3.5',
+      hold_time_s: 60,
+    });
     t.match(changed.body, { buyer_price_per_gb: '3.500000', hold_time_s: 60, terms_version: '1' });
     t.equal(world.services.settings.current().buyerPriceMicrosPerGb, 3_500_000n, 'in force at once');
-    for (const body of [{}, { unknown: 1 }, { buyer_price_per_gb: '-1' }, { buyer_price_per_gb: 3 }, { referral_percent: 51 }])
+    for (const body of [
+      {},
+      { unknown: 1 },
+      { buyer_price_per_gb: '-1' },
+      { buyer_price_per_gb: 3 },
+      { referral_percent: 51 },
+    ])
       t.equal((await call('PATCH', '/api/admin/settings', body)).status, 400, JSON.stringify(body));
     const other = await startWorld(t, { share: world });
     t.equal((await other.services.settings.read()).holdTimeS, 60, 'and survives a restart');
@@ -77,7 +101,9 @@ t.test('policy, settings and the brake', async (t) => {
         request_id: String,
       },
     ]);
-    const kills = await world.pool.query("SELECT object_type, object_id FROM audit_log WHERE action = 'kill' ORDER BY id");
+    const kills = await world.pool.query(
+      "SELECT object_type, object_id FROM audit_log WHERE action = 'kill' ORDER BY id",
+    );
     t.same(kills.rows, [
       { object_type: 'buyer', object_id: 'b1' },
       { object_type: 'all', object_id: null },

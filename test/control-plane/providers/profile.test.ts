@@ -42,21 +42,28 @@ t.test('profile and consent', async (t) => {
 
   await t.test('consent: the terms in force, with time and address', async (t) => {
     const accept = (terms_version: string) =>
-      world.call('POST', '/api/user/consent', { token: user.token, from: '198.51.100.77', body: { terms_version } });
+      world.call('POST', '/api/user/consent', {
+        token: user.token,
+        from: '198.51.100.77',
+        body: { terms_version },
+      });
     const old = await accept('0');
     t.match([old.status, old.body.code, old.body.terms_version], [409, 'terms_version_outdated', '1']);
     const now = await accept('1');
     t.match(now.body, { terms_version: '1', current: true });
     t.same((await accept('1')).body, now.body, 'again changes nothing');
     t.match((await get()).consent, { terms_version: '1', current: true, accepted_at: now.body.accepted_at });
-    const { rows } = await world.pool.query('SELECT ip, withdrawn_at FROM consents WHERE user_id = $1', [user.userId]);
+    const { rows } = await world.pool.query('SELECT ip, withdrawn_at FROM consents WHERE user_id = $1', [
+      user.userId,
+    ]);
     t.same(rows, [{ ip: '198.51.100.77', withdrawn_at: null }]);
     await world.call('DELETE', '/api/user/consent', { token: user.token });
     t.equal((await get()).consent, null);
     await Promise.all([accept('1'), accept('1'), accept('1')]);
-    const all = await world.pool.query('SELECT withdrawn_at IS NULL AS in_force FROM consents WHERE user_id = $1', [
-      user.userId,
-    ]);
+    const all = await world.pool.query(
+      'SELECT withdrawn_at IS NULL AS in_force FROM consents WHERE user_id = $1',
+      [user.userId],
+    );
     t.equal(all.rows.length, 2, 'kept as history');
     t.equal(all.rows.filter((r) => r.in_force).length, 1);
   });
@@ -68,10 +75,17 @@ t.test('profile and consent', async (t) => {
       token: admin.token,
       body: { terms_version: '2', min_client_version: '2.0.0' },
     });
-    t.match(changed.body, { terms_version: '2', min_client_version: '2.0.0', buyer_price_per_gb: '2.000000' });
+    t.match(changed.body, {
+      terms_version: '2',
+      min_client_version: '2.0.0',
+      buyer_price_per_gb: '2.000000',
+    });
     t.match((await get()).consent, { terms_version: '1', current: false });
     const start = (client_version: string) =>
-      world.call('POST', '/api/traffic/start', { token: user.token, body: { device_id: deviceId, client_version } });
+      world.call('POST', '/api/traffic/start', {
+        token: user.token,
+        body: { device_id: deviceId, client_version },
+      });
     t.equal((await start('1.9.9')).body.code, 'client_too_old');
     const refused = await start('2.0.0');
     t.match([refused.body.code, refused.body.terms_version], ['consent_required', '2']);

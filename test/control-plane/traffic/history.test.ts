@@ -1,7 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import t from 'tap';
 import { ManualClock } from '../../../gateway/runtime/clock.js';
-import { signedIn, startWorld, type TestUser, type TestWorld, withDevice } from '../../helpers/control-plane.js';
+import {
+  signedIn,
+  startWorld,
+  type TestUser,
+  type TestWorld,
+  withDevice,
+} from '../../helpers/control-plane.js';
 
 async function addSessions(world: TestWorld, user: TestUser, startedAt: string[]): Promise<string[]> {
   const { deviceId } = await withDevice(world, user);
@@ -71,8 +77,19 @@ t.test('history and sessions', async (t) => {
   });
 
   await t.test('bad paging is 400, never SQL', async (t) => {
-    const bent = Buffer.from(JSON.stringify(["2026-05-01'; DROP TABLE users;--", ids[0]])).toString('base64url');
-    for (const query of ['limit=0', 'limit=201', 'limit=x', 'cursor=%%%', `cursor=${bent}`, 'cursor=e30', 'page=0', 'from=x']) {
+    const bent = Buffer.from(JSON.stringify(["2026-05-01'; DROP TABLE users;--", ids[0]])).toString(
+      'base64url',
+    );
+    for (const query of [
+      'limit=0',
+      'limit=201',
+      'limit=x',
+      'cursor=%%%',
+      `cursor=${bent}`,
+      'cursor=e30',
+      'page=0',
+      'from=x',
+    ]) {
       const { status, body } = await get(`/api/sessions?${query.replaceAll('%', '%25')}`);
       t.match([status, body.code], [400, 'validation_failed'], query);
     }
@@ -86,7 +103,13 @@ t.test('figures', async (t) => {
   const other = await signedIn(world);
   const admin = await signedIn(world, 'admin');
   const usage = (userId: string, day: string, up: bigint, down: bigint, earned: bigint) =>
-    world.pool.query('INSERT INTO usage_daily_provider VALUES ($1, $2, $3, $4, $5)', [userId, day, up, down, earned]);
+    world.pool.query('INSERT INTO usage_daily_provider VALUES ($1, $2, $3, $4, $5)', [
+      userId,
+      day,
+      up,
+      down,
+      earned,
+    ]);
   await usage(user.userId, '2026-07-01', 1_000_000_000n, 500_000_000n, 750_000n);
   await usage(user.userId, '2026-06-29', 0n, 1n, 1n); // Monday of the week, month before
   await usage(user.userId, '2026-06-28', 2n, 0n, 2n); // Sunday before
@@ -97,7 +120,14 @@ t.test('figures', async (t) => {
 
   const { body } = await get('/api/traffic/summary');
   t.match(body, {
-    day: { bytes_up: 1_000_000_000, bytes_down: 500_000_000, bytes: 1_500_000_000, gb: 1.5, sessions: 1, earned: '0.750000' },
+    day: {
+      bytes_up: 1_000_000_000,
+      bytes_down: 500_000_000,
+      bytes: 1_500_000_000,
+      gb: 1.5,
+      sessions: 1,
+      earned: '0.750000',
+    },
     week: { bytes: 1_500_000_001, sessions: 2, earned: '0.750001' },
     month: { bytes: 1_500_000_000, sessions: 1 },
     all: { bytes: 1_500_000_007, sessions: 2, earned: '0.750007' },

@@ -1,10 +1,21 @@
 import { createHash } from 'node:crypto';
 import t, { type Test } from 'tap';
 import { takeTicket } from '../../../gateway/live/store.js';
-import { signedIn, startWorld, type TestUser, type TestWorld, withDevice } from '../../helpers/control-plane.js';
+import {
+  signedIn,
+  startWorld,
+  type TestUser,
+  type TestWorld,
+  withDevice,
+} from '../../helpers/control-plane.js';
 
 const VERSION = '1.0.0';
-const start = (world: TestWorld, token: string, deviceId: string, options: { from?: string; body?: object } = {}) =>
+const start = (
+  world: TestWorld,
+  token: string,
+  deviceId: string,
+  options: { from?: string; body?: object } = {},
+) =>
   world.call('POST', '/api/traffic/start', {
     token,
     from: options.from ?? '198.51.100.1',
@@ -70,7 +81,9 @@ t.test('start', async (t) => {
       'SELECT status, size_bytes, exit_ip, origin FROM packages WHERE session_id = $1',
       [answer.body.session_id],
     );
-    t.same(offers.rows, [{ status: 'available', size_bytes: 5_000_000n, exit_ip: '198.51.100.9', origin: 'offer' }]);
+    t.same(offers.rows, [
+      { status: 'available', size_bytes: 5_000_000n, exit_ip: '198.51.100.9', origin: 'offer' },
+    ]);
 
     const key = createHash('sha256').update(answer.body.tunnel.ticket).digest('hex');
     const ttl = await world.redis.pttl(`ts:ticket:{${key}}`);
@@ -99,7 +112,9 @@ t.test('start', async (t) => {
     t.equal(again.body.session_id, first.body.session_id);
     t.not(again.body.tunnel.ticket, first.body.tunnel.ticket);
     t.equal((await sessions(world, deviceId)).length, 1);
-    const { rows } = await world.pool.query('SELECT 1 FROM packages WHERE session_id = $1', [first.body.session_id]);
+    const { rows } = await world.pool.query('SELECT 1 FROM packages WHERE session_id = $1', [
+      first.body.session_id,
+    ]);
     t.equal(rows.length, 1, 'one offer');
   });
 
@@ -131,7 +146,9 @@ t.test('start', async (t) => {
   await t.test('and from changing addresses: still one', async (t) => {
     const { deviceKey, deviceId } = await provider(world);
     const answers = await Promise.all(
-      Array.from({ length: 12 }, (_, i) => start(world, deviceKey, deviceId, { from: `198.51.100.${10 + (i % 3)}` })),
+      Array.from({ length: 12 }, (_, i) =>
+        start(world, deviceKey, deviceId, { from: `198.51.100.${10 + (i % 3)}` }),
+      ),
     );
     t.ok(answers.every((a) => a.status === 200));
     const rows = await sessions(world, deviceId);
@@ -183,7 +200,9 @@ t.test('refusals', async (t) => {
 
   await t.test('client_too_old compares numbers, not text', async (t) => {
     const { user, deviceId } = await provider(world);
-    await refused(t, [403, 'client_too_old', /0\.9\.10/], user, deviceId, { body: { client_version: '0.9.9' } });
+    await refused(t, [403, 'client_too_old', /0\.9\.10/], user, deviceId, {
+      body: { client_version: '0.9.9' },
+    });
     const ok = await start(world, user.token, deviceId, { body: { client_version: '0.10.0-beta.1' } });
     t.equal(ok.status, 200);
     const odd = await start(world, user.token, deviceId, { body: { client_version: 'latest' } });

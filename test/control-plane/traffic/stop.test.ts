@@ -34,7 +34,12 @@ t.test('stop, with settlement in the background', async (t) => {
   const next = await start(world, deviceKey, deviceId);
   t.not(next.body.session_id, sessionId, 'the device may share again');
   const view = await world.call('GET', `/api/sessions/${sessionId}`, { token: user.token });
-  t.match(view.body, { status: 'completed', stop_reason: 'stopped', reported_bytes_tx: 10, reported_bytes_rx: 20 });
+  t.match(view.body, {
+    status: 'completed',
+    stop_reason: 'stopped',
+    reported_bytes_tx: 10,
+    reported_bytes_rx: 20,
+  });
 });
 
 t.test('stop, while settlement is away', async (t) => {
@@ -64,8 +69,14 @@ t.test('stop, while settlement is away', async (t) => {
     t.equal((await stop(user.token, randomUUID())).status, 404);
     t.match((await stop(user.token, undefined)).body, { code: 'validation_failed' });
     const second = await withDevice(world, other.user);
-    t.equal((await stop(second.deviceKey, other.sessionId)).status, 403, 'a device stops its own session only');
-    const { rows } = await world.pool.query('SELECT status FROM traffic_sessions WHERE id = $1', [other.sessionId]);
+    t.equal(
+      (await stop(second.deviceKey, other.sessionId)).status,
+      403,
+      'a device stops its own session only',
+    );
+    const { rows } = await world.pool.query('SELECT status FROM traffic_sessions WHERE id = $1', [
+      other.sessionId,
+    ]);
     t.same(rows, [{ status: 'active' }]);
   });
 
@@ -75,7 +86,9 @@ t.test('stop, while settlement is away', async (t) => {
     const { body } = await start(world, second.deviceKey, second.deviceId);
     const answer = await world.call('DELETE', '/api/user/consent', { token: one.user.token });
     t.same(answer.body, { ok: true, sessions_stopped: 2 });
-    const told = (await commands(world)).filter((c) => c.reason === 'consent_withdrawn').map((c) => c.sessionId);
+    const told = (await commands(world))
+      .filter((c) => c.reason === 'consent_withdrawn')
+      .map((c) => c.sessionId);
     t.same(told.sort(), [one.sessionId, body.session_id].sort());
     const again = await world.call('DELETE', '/api/user/consent', { token: one.user.token });
     t.same(again.body, { ok: true, sessions_stopped: 0 });
@@ -84,7 +97,10 @@ t.test('stop, while settlement is away', async (t) => {
   await t.test('removing a device stops its session', async (t) => {
     const { user: owner, deviceId, sessionId: id } = await sharing(world);
     await world.call('DELETE', `/api/user/devices/${deviceId}`, { token: owner.token });
-    const { rows } = await world.pool.query('SELECT status, stop_reason FROM traffic_sessions WHERE id = $1', [id]);
+    const { rows } = await world.pool.query(
+      'SELECT status, stop_reason FROM traffic_sessions WHERE id = $1',
+      [id],
+    );
     t.same(rows, [{ status: 'stopping', stop_reason: 'device_removed' }]);
     t.ok((await commands(world)).some((c) => c.sessionId === id));
   });
@@ -126,6 +142,8 @@ t.test('what the device counted', async (t) => {
   const view = async () =>
     (await world.call('GET', `/api/sessions/${sessionId}`, { token: user.token })).body.report_differs;
   t.equal(await view(), true, '3 % is flagged');
-  await world.pool.query('UPDATE traffic_sessions SET reported_bytes_rx = 101000000 WHERE id = $1', [sessionId]);
+  await world.pool.query('UPDATE traffic_sessions SET reported_bytes_rx = 101000000 WHERE id = $1', [
+    sessionId,
+  ]);
   t.equal(await view(), false, '1 % is not');
 });

@@ -117,15 +117,12 @@ t.test('hosts in every spelling', async (t) => {
         '256.1.1.1',
         '1.2.3.4.5',
         '08.8.8.8',
-        '1.2.3.0x',
         `${'a'.repeat(64)}.example`,
         `${'a.'.repeat(130)}com`,
       ] as const
     ).map((host): [string, string] => [host, 'TARGET_BLOCKED']),
   ];
-  // `0x` alone is zero to inet_aton: an address all the same
-  for (const [host, expected] of table.filter(([host]) => host !== '1.2.3.0x'))
-    t.equal(outcome(host, 443), expected, JSON.stringify(host));
+  for (const [host, expected] of table) t.equal(outcome(host, 443), expected, JSON.stringify(host));
 });
 
 t.test('ports', async (t) => {

@@ -18,7 +18,7 @@ export const ACCOUNT = 'acme1';
 export const PASSWORD = 'Pa55w0rd';
 
 /** Nothing that a test waits for takes longer; then it fails and shows what there was. */
-const WAIT_MAX_MS = 2_000;
+const WAIT_MAX_MS = 10_000;
 
 interface Test {
   teardown(f: () => unknown): void;

@@ -490,6 +490,20 @@ t.test('an origin that closes an idle stream costs nothing', async (t) => {
   t.equal(pipeline.destinations.length, 2);
 });
 
+t.test('idle streams of a connection are limited over all origins', async (t) => {
+  const originPort = await startOrigin(t, (req, res) => res.end(`<${req.url}>`));
+  const { port, pipeline } = await startListener(t, { settings: { idleStreamsMax: 2 } });
+  const client = await TestClient.connect(t, port);
+  for (let i = 0; i < 6; i++) {
+    client.send(get(originPort, `/${i}`).replace('a.test', `a${i}.test`));
+    await client.match(new RegExp(`</${i}>`));
+  }
+  await eventually(() => pipeline.streams.size === 2);
+  client.send(get(originPort, '/again').replace('a.test', 'a5.test'));
+  await client.match(/<\/again>/);
+  t.equal(pipeline.destinations.length, 6, 'the newest are kept');
+});
+
 t.test('a client that leaves takes its request along', async (t) => {
   const origin = await startRawOrigin(t, () => {});
   const { port, pipeline, listener } = await startListener(t);
