@@ -88,7 +88,7 @@ export type Decoded<T> = { ok: true; message: T } | { ok: false; reason: string 
 
 // int64 as number: agents on the JVM send longs; what does not fit a safe integer is refused by the check.
 const unpackr = new Unpackr({ useRecords: false, int64AsType: 'number' });
-const packr = new Packr({ useRecords: false });
+const packr = new Packr({ useRecords: false, variableMapSize: true });
 
 /** Encodes a control message; keys whose value is undefined are left out. */
 export function encodeControl(message: Hello | Welcome | Status | Open | Drain | Goaway): Buffer {

@@ -289,6 +289,8 @@ export function adoptSocket(accepted: Socket): RawSocket {
         handle,
         onread,
         allowHalfOpen: true,
+        // Nothing is read before resume().
+        manualStart: true,
         readable: true,
         writable: true,
       } as unknown as SocketConstructorOpts),

@@ -21,6 +21,7 @@ import { type LoginCodeSender, loggedCodeSender, telegramCodeSender } from './bo
 import { TelegramQueue } from './bot/telegram-queue.js';
 import { buyersPlugin } from './buyers/plugin.js';
 import { buyerSelfPlugin } from './buyers/self-plugin.js';
+import { readSnapshots } from './buyers/snapshots.js';
 import { verifyBuyerToken } from './buyers/tokens.js';
 import type { ControlPlaneConfig } from './config.js';
 import { migrate } from './db/migrate.js';
@@ -31,6 +32,7 @@ import { forgetOldIdempotencyKeys } from './http/idempotency.js';
 import { type ApiServer, createServer } from './http/server.js';
 import { readBalances } from './ledger/ledger.js';
 import { LiveState } from './live-state/live-state.js';
+import { ingestPlugin } from './packages/ingest-plugin.js';
 import { PackageKeeper } from './packages/keeper.js';
 import { packagesPlugin } from './packages/plugin.js';
 import { republishRoutes } from './packages/routes.js';
@@ -84,7 +86,7 @@ export function createServices({ config, log, clock, pool, redis }: Collaborator
     pool,
     redis,
     log,
-    defaultBuyerPrice: () => settings.current().buyerPriceMicrosPerGb,
+    snapshots: (selection) => readSnapshots(pool, selection, settings.current().buyerPriceMicrosPerGb),
     providerPrice: () => liveProviderPrice(pool, clock.nowMs(), BigInt(config.providerPriceMicrosPerGb)),
     liveSettings: () => readLiveSettings(pool, settings),
     rebuilders: [() => republishRoutes(pool, redis, clock)],
@@ -185,6 +187,7 @@ export async function buildApp(
   const defaultBuyerPrice = () => settings.current().buyerPriceMicrosPerGb;
   await app.register(buyersPlugin, { pool, clock, live, proxy });
   await app.register(buyerSelfPlugin, { pool, clock, live, defaultBuyerPrice });
+  await app.register(ingestPlugin, { pool });
   await app.register(packagesPlugin, {
     pool,
     redis,

@@ -30,7 +30,10 @@ export function buildIfNeeded() {
   if (sources.every((name) => newestMs(join(root, name)) <= builtMs)) return;
   process.stderr.write('building (once after each change) …\n');
   const tsc = createRequire(import.meta.url).resolve('typescript/bin/tsc');
-  execFileSync(process.execPath, [tsc, '-p', join(root, 'tsconfig.build.json')], { stdio: 'inherit', cwd: root });
+  execFileSync(process.execPath, [tsc, '-p', join(root, 'tsconfig.build.json')], {
+    stdio: 'inherit',
+    cwd: root,
+  });
   writeFileSync(stamp, `${new Date(begunMs).toISOString()}\n`);
 }
 

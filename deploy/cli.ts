@@ -35,7 +35,7 @@ export function buildCli(): Command {
     .allowExcessArguments()
     .action(async (_options, command: Command) => {
       const { runAgentCli } = await import('../agent-protocol/agent/cli.js');
-      process.exitCode = await runAgentCli(command.args, process.env);
+      process.exit(await runAgentCli(command.args, process.env));
     });
 
   cli

@@ -1,4 +1,5 @@
 import { hostname } from 'node:os';
+import { isCidr } from './runtime/addresses.js';
 import { flag, integer, list, oneOf, readEnvironment, text, type Values } from './runtime/environment.js';
 
 /** Every setting of the gateway. The RUNBOOK of a deployment is this table: `traffic-share gateway --help`. */
@@ -117,6 +118,7 @@ export function readGatewayConfig(
     if (production && c.devLoopbackCountry) problems.push('TS_DEV_LOOPBACK_COUNTRY is refused in production');
     if (Boolean(c.tunnelTlsCert) !== Boolean(c.tunnelTlsKey))
       problems.push('TS_TUNNEL_TLS_CERT and TS_TUNNEL_TLS_KEY go together');
+    if (!c.trustedProxies.every(isCidr)) problems.push('TS_TRUSTED_PROXIES must be addresses or CIDRs');
     if (!/^[A-Za-z0-9.-]{1,64}$/.test(c.gatewayId))
       problems.push('TS_GATEWAY_ID must be 1 to 64 letters, digits, dots or dashes');
     return problems;

@@ -213,9 +213,9 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     },
   });
 
-  /** A pulled package that moves on (`shutdown`, `claim_lost`) is not over; everything else is. */
+  /** A pulled package that this gateway leaves by stopping is not over; everything else is. */
   function endAllocation(allocation: LiveAllocation, reason: AllocationEnd): void {
-    const movesOn = allocation.packageId !== null && (reason === 'shutdown' || reason === 'claim_lost');
+    const movesOn = allocation.packageId !== null && reason === 'shutdown';
     relay.closeAllocation(allocation.allocationId, { allocationEnded: !movesOn });
   }
 
@@ -236,6 +236,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     switch (command.kind) {
       case 'account_changed': {
         directory.accountChanged(command.account);
+        if (!relay.serves(command.account)) return;
         const entry = await directory.lookup(command.account);
         const barred =
           entry === null ||

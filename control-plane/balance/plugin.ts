@@ -26,7 +26,7 @@ import { type ProviderBalance, readProviderBalance, readStatement } from './bala
 export interface BalanceDeps {
   pool: pg.Pool;
   log: Log;
-  live: Pick<LiveState, 'balancesChanged'>;
+  live: Pick<LiveState, 'balancesChanged' | 'accountsChanged'>;
   settlement: { settleNow(): Promise<void> };
 }
 
@@ -256,7 +256,9 @@ export const balancePlugin: FastifyPluginAsyncTypebox<BalanceDeps> = async (app,
           });
         return posted.id as string;
       });
-      if (buyerId !== undefined) await live.balancesChanged([buyerId]);
+      // Not only the balance: a gateway that holds the old one must not refuse a buyer who has just paid, and the
+      // command that comes with the account makes it look again.
+      if (buyerId !== undefined) await live.accountsChanged([buyerId]);
       const balance = (await readBalances(pool, kind, [ownerId])).get(ownerId)?.balanceMicros ?? 0n;
       return reply.code(201).send({
         transaction_id: transactionId,

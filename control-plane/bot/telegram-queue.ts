@@ -83,10 +83,12 @@ export class TelegramQueue {
   }
 
   push(message: TelegramMessage): void {
-    if (this.#stop.signal.aborted) return this.#ended(message, 'stopped');
-    if (this.#waiting.length >= this.#settings.queueMax) return this.#ended(message, 'queue_full');
-    this.#waiting.push({ message, dropAtMs: this.#clock.monotonicMs() + message.dropAfterMs, tries: 0 });
-    this.#running ??= this.#run();
+    if (this.#stop.signal.aborted) this.#ended(message, 'stopped');
+    else if (this.#waiting.length >= this.#settings.queueMax) this.#ended(message, 'queue_full');
+    else {
+      this.#waiting.push({ message, dropAtMs: this.#clock.monotonicMs() + message.dropAfterMs, tries: 0 });
+      this.#running ??= this.#run();
+    }
   }
 
   /** Ends the call in progress; what waits is dropped. */
@@ -134,7 +136,11 @@ export class TelegramQueue {
           this.#log.error({ method: error.method, error_code: error.error_code }, 'telegram_refused');
           return 'failed';
         }
-      } else if (!(error instanceof HttpError)) throw error;
+      } else if (!(error instanceof HttpError)) {
+        // Nothing grammY documents. A message is not worth the process.
+        this.#log.error({ error: (error as Error).name }, 'telegram_call_broken');
+        return 'failed';
+      }
       if (item.tries >= this.#settings.triesMax) return 'failed';
       return { retryInMs: this.#settings.retryBaseMs * 2 ** (item.tries - 1) };
     }

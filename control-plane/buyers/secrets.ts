@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 
 const DIGITS = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
 
@@ -26,3 +26,8 @@ export const SECRET_PREFIX_SHOWN = 8;
 
 export const newBuyerToken = () => BUYER_TOKEN_PREFIX + randomBase62(TOKEN_DIGITS);
 export const newProxyPassword = () => randomBase62(PASSWORD_DIGITS);
+
+/** SHA-256, as secrets are stored: each of them has at least 128 random bits. */
+export function hashSecret(secret: string): Buffer {
+  return createHash('sha256').update(secret).digest();
+}

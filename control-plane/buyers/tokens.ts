@@ -1,8 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
-import { sha256 } from '../auth/secrets.js';
 import type { Queryable } from '../db/pool.js';
-import { BUYER_TOKEN_PREFIX, newBuyerToken, newProxyPassword, SECRET_PREFIX_SHOWN } from './secrets.js';
+import {
+  BUYER_TOKEN_PREFIX,
+  hashSecret,
+  newBuyerToken,
+  newProxyPassword,
+  SECRET_PREFIX_SHOWN,
+} from './secrets.js';
 
 export type TokenKind = 'token' | 'proxy_password';
 export type TokenScope = 'proxy' | 'api';
@@ -84,7 +89,7 @@ export async function createToken(
       randomUUID(),
       token.buyerId,
       kind,
-      sha256(secret),
+      hashSecret(secret),
       // A password is all digits of chance: showing as much of it as of a token would give more away.
       kind === 'token' ? secret.slice(0, SECRET_PREFIX_SHOWN) : secret.slice(0, 3),
       token.scopes ?? (kind === 'token' ? ['proxy', 'api'] : ['proxy']),
@@ -176,7 +181,7 @@ export async function verifyBuyerToken(
        FROM buyer_tokens k JOIN buyers b ON b.id = k.buyer_id
       WHERE k.token_hash = $1 AND k.kind = 'token' AND k.revoked_at IS NULL
         AND (k.expires_at IS NULL OR k.expires_at > now()) AND 'api' = ANY (k.scopes) AND b.status <> 'closed'`,
-    [sha256(token), ip],
+    [hashSecret(token), ip],
   );
   const [row] = rows;
   if (row === undefined) return { ok: false, code: 'invalid_token' };

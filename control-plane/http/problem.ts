@@ -1,4 +1,4 @@
-import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import type { Log } from '../../gateway/runtime/logging.js';
 import { isDatabaseAway } from '../db/pool.js';
 import { LiveStateUnavailable } from '../db/redis.js';

@@ -19,14 +19,16 @@ import {
 } from '../../gateway/live/store.js';
 import type { Log } from '../../gateway/runtime/logging.js';
 import { readBalances } from '../ledger/ledger.js';
-import { readSnapshots } from './snapshots.js';
+
+/** Which buyers: some, or the next ones in the order of their ids. */
+export type BuyerSelection = { buyerIds: readonly string[] } | { afterId: string; limit: number };
 
 export interface LiveStateDeps {
   pool: pg.Pool;
   redis: LiveRedis;
   log: Log;
-  /** Price of a buyer without one of their own, micro-dollars per GB. */
-  defaultBuyerPrice: () => bigint;
+  /** What gateways must know of these buyers, from Postgres, in the order of their ids. */
+  snapshots: (selection: BuyerSelection) => Promise<AccountSnapshot[]>;
   /** The provider price in force now, from Postgres. */
   providerPrice: () => Promise<ProviderPrice>;
   /** The data path's settings in force now, from Postgres. */
@@ -239,10 +241,9 @@ export class LiveState {
 
   /** `when_different`: leaves gateways alone whose snapshot is right already. */
   async #publishAccounts(buyerIds: string[], when: 'always' | 'when_different'): Promise<void> {
-    const { pool, defaultBuyerPrice } = this.#deps;
     for (let i = 0; i < buyerIds.length; i += BUYERS_PER_STEP) {
       const selection = { buyerIds: buyerIds.slice(i, i + BUYERS_PER_STEP) };
-      await this.#writeSnapshots(await readSnapshots(pool, selection, defaultBuyerPrice()), when);
+      await this.#writeSnapshots(await this.#deps.snapshots(selection), when);
       await this.#writeBalances(selection.buyerIds);
     }
   }
@@ -265,11 +266,10 @@ export class LiveState {
   }
 
   async #writeAllAccounts(): Promise<number> {
-    const { pool, defaultBuyerPrice } = this.#deps;
     let afterId = NIL_UUID;
     let count = 0;
     for (;;) {
-      const step = await readSnapshots(pool, { afterId, limit: BUYERS_PER_STEP }, defaultBuyerPrice());
+      const step = await this.#deps.snapshots({ afterId, limit: BUYERS_PER_STEP });
       const last = step.at(-1);
       if (last === undefined) return count;
       await this.#writeSnapshots(step, 'when_different');

@@ -5,8 +5,7 @@ import type { LiveRedis } from '../../gateway/live/connection.js';
 import type { PackageRoute } from '../../gateway/live/records.js';
 import { writePackageRoute } from '../../gateway/live/store.js';
 import type { Clock } from '../../gateway/runtime/clock.js';
-import { sha256 } from '../auth/secrets.js';
-import { newProxyPassword } from '../buyers/secrets.js';
+import { hashSecret, newProxyPassword } from '../buyers/secrets.js';
 import { isUniqueViolation, withTransaction } from '../db/pool.js';
 import { live } from '../db/redis.js';
 
@@ -178,7 +177,7 @@ async function claim(
   const route: PackageRoute = {
     ...record,
     ...where,
-    passwordSha256Hex: sha256(password).toString('hex'),
+    passwordSha256Hex: hashSecret(password).toString('hex'),
     expiresAtMs: nowMs + ttlMs,
   };
   return { candidate, route, password };

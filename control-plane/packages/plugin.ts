@@ -21,7 +21,6 @@ import {
 } from '../http/schemas.js';
 import type { LiveState } from '../live-state/live-state.js';
 import { type AllocateDeps, type AllocatedPackage, allocatePackages, type PackageTaker } from './allocate.js';
-import { INGEST_ROWS_MAX, ingestPackages, rowsOfCsv } from './ingest.js';
 import { cleanUpAllStale } from './keeper.js';
 import { listPackages, type PackageRecord, readPackageHistory } from './list.js';
 import { forgetAllocation, reportStatus, revokePackage } from './moves.js';
@@ -40,7 +39,6 @@ export interface PackagesDeps extends AllocateDeps {
 const PULL_COUNT_MAX = 100;
 /** One pull a second and token in the long run; this many at once. */
 const PULL_BURST = 5;
-const INGEST_BODY_BYTES_MAX = 4 * 1024 * 1024;
 
 const Status = Type.Enum(['available', 'allocated', 'in_progress', 'completed', 'failed', 'revoked']);
 const PackageParams = Type.Object({ id: Uuid }, { additionalProperties: false });
@@ -88,7 +86,7 @@ const PulledSchema = Type.Object({
   proxy: Nullable(ProxySchema),
 });
 
-/** Packages: ingest, assignment and lists for admins, pulling and reporting for buyers. */
+/** Packages: assignment and lists for admins, pulling and reporting for buyers. */
 export const packagesPlugin: FastifyPluginAsyncTypebox<PackagesDeps> = async (app, deps) => {
   const { pool, redis, live, proxy, pullTtlMs, offerBytes } = deps;
 
@@ -202,55 +200,6 @@ export const packagesPlugin: FastifyPluginAsyncTypebox<PackagesDeps> = async (ap
       return { uuid, status: moved.status };
     },
   );
-
-  await app.register(async (ingest) => {
-    ingest.addContentTypeParser('text/csv', { parseAs: 'string' }, (_request, body, done) =>
-      done(null, body),
-    );
-    ingest.post(
-      '/api/admin/packages/bulk_create',
-      {
-        bodyLimit: INGEST_BODY_BYTES_MAX,
-        config: { roles: ['admin'], idempotency: {} },
-        schema: {
-          tags: ['Buyers and packages'],
-          summary: 'Ingest packages',
-          description:
-            `JSON (an array, or \`{packages: […]}\`) or CSV with a header line, up to ${INGEST_ROWS_MAX} rows of ` +
-            '`uuid?, user_id, ip, size_bytes`. Sound rows are created, each other row is told with its number (from 1).',
-          body: Type.Unknown(),
-          response: {
-            201: Type.Object({
-              created: Type.Integer(),
-              errors: Type.Array(
-                Type.Object({ row: Type.Integer(), code: Type.String(), detail: Type.String() }),
-              ),
-            }),
-            ...problemResponses(401, 403, 409, 413, 415),
-          },
-        },
-      },
-      async (request, reply) => {
-        const rows = rowsOf(request.body);
-        if (rows.length > INGEST_ROWS_MAX)
-          throw new Problem('validation_failed', `At most ${INGEST_ROWS_MAX} rows at once.`, {
-            errors: [{ path: '/body', message: `must not have more than ${INGEST_ROWS_MAX} rows` }],
-          });
-        const result = await withTransaction(pool, async (client) => {
-          const ingested = await ingestPackages(client, rows);
-          await recordAudit(client, {
-            ...auditContext(request),
-            action: 'packages_ingested',
-            objectType: 'package',
-            objectId: null,
-            after: { created: ingested.created, errors: ingested.errors.length },
-          });
-          return ingested;
-        });
-        return reply.code(201).send(result);
-      },
-    );
-  });
 
   app.get(
     '/api/admin/packages',
@@ -441,20 +390,3 @@ export const packagesPlugin: FastifyPluginAsyncTypebox<PackagesDeps> = async (ap
     },
   );
 };
-
-function rowsOf(body: unknown): unknown[] {
-  if (typeof body === 'string') {
-    const csv = rowsOfCsv(body);
-    if (!csv.ok) throw new Problem('csv_malformed', csv.detail);
-    return csv.rows;
-  }
-  const rows =
-    typeof body === 'object' && body !== null && Object.keys(body).join() === 'packages'
-      ? (body as { packages: unknown }).packages
-      : body;
-  if (!Array.isArray(rows))
-    throw new Problem('validation_failed', undefined, {
-      errors: [{ path: '/body', message: 'must be an array of packages, {packages: […]}, or CSV' }],
-    });
-  return rows;
-}

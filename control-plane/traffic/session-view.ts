@@ -69,9 +69,9 @@ export function reportDiffers(
   const metered = row.bytes_up + row.bytes_down;
   const reported = row.reported_bytes_tx + row.reported_bytes_rx;
   if (row.status !== 'completed' || reported === 0n) return false;
+  if (metered < REPORT_COMPARED_FROM_BYTES && reported < REPORT_COMPARED_FROM_BYTES) return false;
   const difference = metered > reported ? metered - reported : reported - metered;
-  const base = metered > reported ? metered : reported;
-  return base >= REPORT_COMPARED_FROM_BYTES && difference * 100n > metered * REPORT_TOLERANCE_PERCENT;
+  return difference * 100n > metered * REPORT_TOLERANCE_PERCENT;
 }
 
 export function sessionJson(row: SessionRow): Static<typeof SessionSchema> {

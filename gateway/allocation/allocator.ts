@@ -12,6 +12,7 @@ import {
   type Place,
   placesOf,
   type RouteWish,
+  takesStreams,
 } from './candidates.js';
 import { type ClaimAttempt, Claiming } from './claiming.js';
 import { type Held, Holdings } from './holdings.js';
@@ -29,6 +30,8 @@ export interface AllocatorSettings {
   takenRetryMs: number;
   /** When nothing is free, an exit idle for this long is taken from a buyer who holds several. */
   reclaimIdleMs: number;
+  /** Named sessions remembered; with one more, the oldest is left to its copy in Redis. */
+  sessionsMax: number;
   /** Attempts to get an exit for one connection; then it is refused. Bounds what a crowded place costs. */
   triesMax: number;
 }
@@ -38,6 +41,7 @@ export const allocatorDefaults: AllocatorSettings = {
   rotatingAllocationsMax: 100,
   takenRetryMs: 5_000,
   reclaimIdleMs: 5_000,
+  sessionsMax: 100_000,
   triesMax: 8,
 };
 
@@ -98,7 +102,7 @@ export class Allocator<C extends Candidate> {
     this.#book = new AllocationBook(deps, this.#settings.takenRetryMs);
     this.#holdings = new Holdings(deps, this.#book);
     this.#claiming = new Claiming(deps, this.#book);
-    this.#sessions = new StickySessions(deps);
+    this.#sessions = new StickySessions(deps, this.#settings.sessionsMax);
     this.#random = deps.random ?? Math.random;
     this.#renewedAtMs = deps.clock.monotonicMs();
   }
@@ -273,7 +277,8 @@ export class Allocator<C extends Candidate> {
     } else if (before !== null) {
       const candidate = this.deps.index.byDevice(before.deviceId);
       const same =
-        candidate?.status === 'sharing' &&
+        candidate !== undefined &&
+        takesStreams(candidate) &&
         exitKey(candidate) === exitKey(before) &&
         !exclude.has(candidate.deviceId) &&
         places.some((place) => fits(candidate, place));

@@ -1,5 +1,5 @@
 import { EU_EEA_COUNTRIES } from '../runtime/origin/countries.js';
-import { type Candidate, exitKey, fits, type Place } from './candidates.js';
+import { type Candidate, exitKey, fits, type Place, takesStreams } from './candidates.js';
 
 /**
  * Devices that have something in common. The first `free` of them can be given out now, so that choosing one at
@@ -89,10 +89,10 @@ export class CandidateIndex<C extends Candidate> {
     return this.#byDevice.get(deviceId)?.candidate;
   }
 
-  /** A device of the provider at this address that shares now and is not in `exclude`, or undefined. */
+  /** A device of the provider at this address that takes streams now and is not in `exclude`, or undefined. */
   byExit(exit: string, exclude: ReadonlySet<string>): C | undefined {
     for (const { candidate } of this.#byExit.get(exit) ?? [])
-      if (candidate.status === 'sharing' && !exclude.has(candidate.deviceId)) return candidate;
+      if (takesStreams(candidate) && !exclude.has(candidate.deviceId)) return candidate;
     return undefined;
   }
 

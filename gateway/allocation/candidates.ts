@@ -20,6 +20,13 @@ export interface Candidate {
   readonly offerBytes: number;
   /** Only `sharing` takes new streams. */
   readonly status: 'sharing' | 'paused' | 'draining';
+  /** It carries as many streams as it may: passed over until one ends. Left out: never. */
+  readonly isFull?: boolean;
+}
+
+/** Whether the device takes another stream now. */
+export function takesStreams(candidate: Candidate): boolean {
+  return candidate.status === 'sharing' && candidate.isFull !== true;
 }
 
 /** What the connection's username asks for; `RouteParams` of the buyers' stage fits it. */

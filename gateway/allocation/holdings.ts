@@ -1,7 +1,7 @@
 import type { Clock } from '../runtime/clock.js';
 import type { AllocationBook } from './allocation-book.js';
 import type { CandidateIndex } from './candidate-index.js';
-import { type Candidate, fits, type Place } from './candidates.js';
+import { type Candidate, fits, type Place, takesStreams } from './candidates.js';
 import type { LiveAllocation } from './live-allocation.js';
 
 /** An allocation that this gateway holds, with the device that serves it. */
@@ -47,7 +47,7 @@ export class Holdings<C extends Candidate> {
       this.book.end(allocation, 'device_gone');
       return undefined;
     }
-    return candidate.status === 'sharing' ? candidate : undefined;
+    return takesStreams(candidate) ? candidate : undefined;
   }
 
   /** Frees the exit that fits and was idle longest, of another buyer who holds several; false: there is none. */
@@ -60,7 +60,7 @@ export class Holdings<C extends Candidate> {
       if (usedAtMs > idleSinceMs || (longest && longest.usedAtMs <= usedAtMs)) continue;
       if (this.book.ofBuyer(holder).length < 2) continue;
       const candidate = this.deps.index.byDevice(device.deviceId);
-      if (candidate?.status !== 'sharing' || exclude.has(candidate.deviceId)) continue;
+      if (!candidate || !takesStreams(candidate) || exclude.has(candidate.deviceId)) continue;
       if (places.some((place) => fits(candidate, place))) longest = allocation;
     }
     if (longest) this.book.end(longest, 'reclaimed');

@@ -26,7 +26,10 @@ export interface StickySession {
 export class StickySessions {
   readonly #sessions = new Map<string, StickySession>();
 
-  constructor(private readonly deps: { redis: LiveRedis; clock: Clock }) {}
+  constructor(
+    private readonly deps: { redis: LiveRedis; clock: Clock },
+    private readonly sessionsMax: number,
+  ) {}
 
   static key(account: string, session: string): string {
     return `${account} ${session}`;
@@ -71,6 +74,10 @@ export class StickySessions {
         writtenAtMs: nowMs,
       };
       this.#sessions.set(key, sticky);
+      for (const oldest of this.#sessions.keys()) {
+        if (this.#sessions.size <= this.sessionsMax) break;
+        this.#sessions.delete(oldest);
+      }
     } else {
       sticky.deviceId = device.deviceId;
       sticky.providerId = allocation.providerId;

@@ -50,7 +50,7 @@ export async function renewAllocations(
         } else if (outcome?.held) book.release(allocation); // it ended while its renewal was under way
       });
     } catch (error) {
-      deps.log.warn({ err: error, allocations: live.length }, 'claims_not_renewed');
+      deps.log.warn({ reason: (error as Error).message, allocations: live.length }, 'claims_not_renewed');
       return;
     }
   }

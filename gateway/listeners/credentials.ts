@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 
 /** What a client logs in with. */
 export interface ProxyCredentials {
@@ -33,5 +33,6 @@ export function readUtf8(bytes: Buffer): string | null {
 
 /** A short random name of one request, told to the buyer and the log. */
 export function newRequestId(): string {
-  return randomBytes(6).toString('hex');
+  // The last group of a version 4 UUID is random throughout, and node:crypto draws UUIDs in batches.
+  return randomUUID().slice(-12);
 }

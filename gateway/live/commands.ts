@@ -157,7 +157,7 @@ export class CommandReader {
       } catch (error) {
         if (this.#stopped) break;
         inStep = false;
-        redis.log.debug({ err: error }, 'commands_read_failed');
+        redis.log.debug({ reason: (error as Error).message }, 'commands_read_failed');
         await this.#pause(RETRY_MS);
       }
     }

@@ -47,7 +47,7 @@ export class LiveRedis extends Redis {
   readonly log: Log;
   readonly #offlineCommandsMax: number;
   #waiting = 0;
-  #state: 'unknown' | 'ready' | 'away' = 'unknown';
+  #state: 'unknown' | 'ready' | 'away' | 'closed' = 'unknown';
 
   constructor(options: LiveConnectionOptions) {
     const commandTimeoutMs = options.commandTimeoutMs ?? COMMAND_TIMEOUT_MS;
@@ -96,12 +96,19 @@ export class LiveRedis extends Redis {
     return super.sendCommand(command, stream);
   }
 
-  #away(error: Error | undefined): void {
-    if (this.#state === 'away' || this.status === 'end') return;
+  override disconnect(reconnect = false): void {
+    if (!reconnect) this.#state = 'closed';
+    super.disconnect(reconnect);
+  }
+
+  #away(error: (Error & { code?: string }) | undefined): void {
+    if (this.#state === 'away' || this.#state === 'closed') return;
     this.#state = 'away';
-    this.log.warn({ err: error }, 'live_state_away');
+    // Not the error itself: ioredis hangs the command on it, a password among its arguments.
+    this.log.warn({ code: error?.code, reason: error?.message }, 'live_state_away');
   }
 }
+
 /**
  * Opens a connection to the live state. It connects in the background and for ever; commands given meanwhile wait
  * for at most `commandTimeoutMs`. Close it with `disconnect()`.

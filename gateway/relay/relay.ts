@@ -110,6 +110,12 @@ export class Relay implements SpliceOwner {
     onEnd?.();
   }
 
+  /** Whether a connection of the account is being relayed. */
+  serves(account: string): boolean {
+    for (const { subject } of this.#live.keys()) if (subject.account === account) return true;
+    return false;
+  }
+
   /** Cuts every connection that the test says; returns how many. */
   cut(concerns: (splice: Splice) => boolean): number {
     let count = 0;

@@ -58,6 +58,11 @@ export class Tunnel {
     this.connectedAtMs = nowMs;
   }
 
+  /** As many streams as WELCOME allowed: another device is chosen. */
+  get isFull(): boolean {
+    return !this.mux.canOpen;
+  }
+
   /** Opens a stream and waits for the device's dial; never throws. The caller owns the stream when ok. */
   dial(host: string, port: number, timeoutMs: number): Promise<DialOutcome> {
     return new Promise((resolve) => {

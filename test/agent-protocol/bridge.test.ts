@@ -1,7 +1,9 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import type { Socket } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import t, { type Test } from 'tap';
+import { bridgeSocket } from '../../agent-protocol/bridge.js';
+import { adoptSocket } from '../../agent-protocol/raw-socket.js';
 import { listen, type Relay, readAll, startRelay } from './helpers/relay.js';
 
 const sha256 = (...bytes: Buffer[]): string => {
@@ -229,9 +231,6 @@ t.test('bytes counted are bytes delivered, whatever the pace', async (t) => {
 });
 
 t.test('a stream that is cut before the bridge resets the socket', async (t) => {
-  const { createServer } = await import('node:net');
-  const { adoptSocket } = await import('../../agent-protocol/raw-socket.js');
-  const { bridgeSocket } = await import('../../agent-protocol/bridge.js');
   const relay = await startRelay(t, () => {});
   const stream = relay.gateway.open(
     { host: '127.0.0.1', port: 1, network: 'tcp' },
@@ -249,7 +248,6 @@ t.test('a stream that is cut before the bridge resets the socket', async (t) => 
       });
     }),
   );
-  const { connect } = await import('node:net');
   t.equal(await fate(connect(port, '127.0.0.1')), 'ECONNRESET');
   t.same(ends, ['reset']);
 });

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { createServer as createHttpServer, get } from 'node:http';
+import { createServer as createHttpServer, request as httpRequest } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -308,14 +308,15 @@ t.test('as a stream: node:http serves over it, and it can be given back', async 
     }),
   );
   const answer = await new Promise<string>((resolve, reject) => {
-    const request = get({ port, host: '127.0.0.1', path: '/a', method: 'POST', agent: false }, (response) => {
+    const request = httpRequest({ port, host: '127.0.0.1', path: '/a', method: 'POST', agent: false });
+    request.on('error', reject);
+    request.on('response', (response) => {
       let text = '';
       response.on('data', (piece: Buffer) => {
         text += piece;
       });
       response.on('end', () => resolve(text));
     });
-    request.on('error', reject);
     request.end(Buffer.alloc(500_000));
   });
   t.equal(answer, `POST /a 500000 ${'x'.repeat(300_000)}`);

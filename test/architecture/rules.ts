@@ -24,7 +24,7 @@ function allowedPlaces(path: string): string[] | null {
   if (room === 'agent-protocol') return ['agent-protocol'];
   if (room === 'control-plane') return ['control-plane', 'gateway/live', 'gateway/runtime'];
   if (room !== 'gateway') return null;
-  if (second === 'runtime') return ['gateway/runtime'];
+  if (second === 'runtime') return ['gateway/runtime', 'agent-protocol/address.ts'];
   if (second === 'live' || path === 'gateway/errors.ts') return GATEWAY_GROUND;
   const stage = STAGES.indexOf(second);
   if (stage < 0) return ['gateway', 'agent-protocol']; // gateway.ts, main.ts, config.ts: the composition root

@@ -141,6 +141,7 @@ async function main(): Promise<number> {
   return ours !== undefined && ours.problems.length > 0 ? 1 : 0;
 }
 
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(130));
 main().then(
   (code) => process.exit(code),
   (error: Error) => {

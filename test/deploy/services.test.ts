@@ -7,11 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { Redis } from 'ioredis';
 import pg from 'pg';
 import t, { type Test } from 'tap';
-import {
-  initPostgres,
-  PostgresUnavailable,
-  startPostgres,
-} from '../../deploy/standalone/services/postgres.js';
+import { initPostgres, startPostgres } from '../../deploy/standalone/services/postgres.js';
 import { signalProcess } from '../../deploy/standalone/services/server-process.js';
 import {
   createDatabase,

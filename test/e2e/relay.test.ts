@@ -30,7 +30,8 @@ function speak(socket: Socket): void {
     const end = first.indexOf(10);
     const [word, argument] = first.subarray(0, end).toString().split(' ');
     const rest = first.subarray(end + 1);
-    if (word === 'send') void send(socket, Number(argument));
+    if (word === 'send')
+      send(socket, Number(argument)).catch(() => {}); // the stalled reader is cut on purpose
     else if (word === 'sink') sink(socket, rest);
     else if (word === 'echo') {
       socket.write(rest);

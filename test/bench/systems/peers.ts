@@ -1,7 +1,7 @@
 /** What others offer for the same job or a part of it, each with settings of its own in a temporary folder. */
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { userInfo } from 'node:os';
 import { basename, dirname, join } from 'node:path';
@@ -57,7 +57,10 @@ export const openssh: SystemUnderTest = {
     await writeFile(file('sshd_config'), `${settings.join('\n')}\n`);
     const separation = '/run/sshd'; // Debian's sshd insists on it; its service usually makes it
     const made = process.getuid?.() === 0 && !existsSync(separation);
-    if (made) await mkdir(separation, { mode: 0o755 });
+    if (made) {
+      mkdirSync(separation, { mode: 0o755 });
+      process.once('exit', () => rmSync(separation, { recursive: true, force: true }));
+    }
     const server = await startServerProcess([sshd, '-D', '-e', '-f', file('sshd_config')], {
       stopSignal: 'TERM',
     });
@@ -100,7 +103,6 @@ export const openssh: SystemUnderTest = {
         await client.stop();
         await server.stop();
         await folder.remove();
-        if (made) await rm(separation, { recursive: true, force: true });
       },
     };
   },

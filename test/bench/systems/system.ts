@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, rmSync } from 'node:fs';
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -50,11 +50,19 @@ export function versionOf(command: string, args: string[]): string {
   return /v?(\d+(\.\w+)+)/.exec(text)?.[1] ?? '';
 }
 
-/** A folder for keys and settings, readable by the daemons' users, removed by the caller's `stop`. */
+/** A folder for keys and settings, readable by the daemons' users; removed by `remove`, or else when we end. */
 export async function workFolder(): Promise<{ path: string; remove(): Promise<void> }> {
   const path = await mkdtemp(join(tmpdir(), 'ts-bench-'));
   await chmod(path, 0o755);
-  return { path, remove: () => rm(path, { recursive: true, force: true }) };
+  const atExit = () => rmSync(path, { recursive: true, force: true });
+  process.once('exit', atExit);
+  return {
+    path,
+    async remove() {
+      process.off('exit', atExit);
+      await rm(path, { recursive: true, force: true });
+    },
+  };
 }
 
 /** Waits until something accepts connections on the port. Throws with the server's output when it does not. */

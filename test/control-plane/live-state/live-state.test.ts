@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import t from 'tap';
+import { readSnapshots } from '../../../control-plane/buyers/snapshots.js';
 import { LiveState } from '../../../control-plane/live-state/live-state.js';
 import { allocatePackages } from '../../../control-plane/packages/allocate.js';
 import { offerPackage } from '../../../control-plane/packages/offer.js';
@@ -30,7 +31,7 @@ t.test('live state', async (t) => {
     redis,
     log: silentLog,
     tickMs: 50,
-    defaultBuyerPrice: () => 2_000_000n,
+    snapshots: (selection) => readSnapshots(pool, selection, 2_000_000n),
     providerPrice: async () => ({ microsPerGb: '500000', effectiveFromMs: 0 }),
     liveSettings: async () => ({
       policyVersion: 1,
@@ -106,7 +107,7 @@ t.test('live state', async (t) => {
       redis: broken,
       log: silentLog,
       tickMs: 50,
-      defaultBuyerPrice: () => 1n,
+      snapshots: (selection) => readSnapshots(pool, selection, 1n),
       providerPrice: async () => ({ microsPerGb: '1', effectiveFromMs: 0 }),
       liveSettings: async () => ({
         policyVersion: 1,

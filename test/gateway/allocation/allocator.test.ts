@@ -121,6 +121,18 @@ onEachRedis(t, async (t, server) => {
     t.same(ended, ['acme device_gone'], 'what was allocated in its former session is over');
   });
 
+  t.test('a full device is passed over until a stream ends', async (t) => {
+    const one = { ...device(1), isFull: false };
+    const { visit, index } = gateway(t, server.connect(t), [one]);
+    t.equal(await visit('acme'), 'device-1');
+    one.isFull = true;
+    t.equal(await visit('acme'), 'NO_PEER');
+    index.add(device(2));
+    t.equal(await visit('acme'), 'device-2');
+    one.isFull = false;
+    t.equal(await visit('acme', {}, new Set(['device-2'])), 'device-1');
+  });
+
   t.test('idle, used up, ended: exits come free, owners are told once', async (t) => {
     const redis = server.connect(t);
     const { allocator, clock, ended } = gateway(t, redis, devices(1), { idleMs: 60_000 });

@@ -144,6 +144,15 @@ onEachRedis(t, async (t, server) => {
     t.same(former.ended, ['acme claim_lost', 'acme claim_lost', 'acme claim_lost'], 'there is one holder');
   });
 
+  t.test('more sessions than memory has room for: the oldest is found in Redis again', async (t) => {
+    const redis = server.connect(t);
+    const { visit, allocator } = gateway(t, redis, devices(6), { sessionsMax: 2 });
+    const exits = new Map<string, string>();
+    for (const name of ['a', 'b', 'c', 'd']) exits.set(name, await visit('acme', session(name)));
+    for (const [name, exit] of exits) t.equal(await visit('acme', session(name, { strict: true })), exit);
+    t.equal(allocator.size, 4, 'through the allocations they had');
+  });
+
   t.test('after a wipe, sessions in memory keep their exits', async (t) => {
     const redis = server.connect(t);
     const { visit, allocator } = gateway(t, redis, devices(6));

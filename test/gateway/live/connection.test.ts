@@ -48,7 +48,13 @@ for (const kind of redisKinds())
     t.teardown(() => second.stop());
     if (redis.status !== 'ready') await once(redis, 'ready');
     t.equal(await redis.get('k'), null, 'it came back empty');
-    t.same(log.events, ['live_state_connected', 'live_state_away', 'live_state_connected']);
+    redis.disconnect();
+    await once(redis, 'end');
+    t.same(
+      log.events,
+      ['live_state_connected', 'live_state_away', 'live_state_connected'],
+      'closing is not away',
+    );
   });
 
 t.test('a server that takes connections and never answers', async (t) => {

@@ -1,9 +1,7 @@
 import type { AccountSnapshot } from '../../gateway/live/records.js';
-import { BUYER_LIMIT_DEFAULTS, type BuyerLimits } from '../buyers/limits.js';
 import type { Queryable } from '../db/pool.js';
-
-/** Which buyers: some, or the next ones in the order of their ids. */
-export type BuyerSelection = { buyerIds: readonly string[] } | { afterId: string; limit: number };
+import type { BuyerSelection } from '../live-state/live-state.js';
+import { BUYER_LIMIT_DEFAULTS, type BuyerLimits } from './limits.js';
 
 /**
  * What the gateways must know of these buyers, as committed now, in the order of their ids. Credentials are those
