@@ -46,9 +46,13 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
   readonly #stream: MuxStream;
   readonly #observer: BridgeObserver;
 
-  /** Bytes read from the socket that the stream's window did not allow yet; the socket is paused meanwhile. */
+  /**
+   * `[#tailStart, #tailEnd)` of it was read from the socket, but the stream's window did not allow it yet; the socket is
+   * paused meanwhile. In front lie at least FRAME_HEADROOM bytes that were sent before.
+   */
   #tail: Buffer | null = null;
   #tailStart = 0;
+  #tailEnd = 0;
   /** The stream said stop; onWritable will follow. */
   #outBlocked = false;
   #outEnded = false;
@@ -97,27 +101,36 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
     return stream.session.backlogBytes > 0;
   }
 
-  /** Sends what the window allows and keeps a copy of the rest. */
+  /** Sends what the window allows and keeps the rest. */
   #sendSome(buffer: Buffer, start: number, end: number, headroomBytes: number): boolean {
     const stream = this.#stream;
     const middle = this.#tail === null ? start + stream.sendWindowBytes : start;
-    let kept = false;
     if (middle > start) {
       if (!this.#observer.onBytesOut(middle - start)) {
         this.#cutBoth(ResetCode.REFUSED, 'refused');
         return false;
       }
       stream.send(buffer, start, middle, headroomBytes);
-      kept = stream.session.backlogBytes > 0;
     }
-    const before = this.#tail === null ? 0 : this.#tail.length - this.#tailStart;
-    const tail = Buffer.allocUnsafeSlow(FRAME_HEADROOM + before + end - middle);
-    this.#tail?.copy(tail, FRAME_HEADROOM, this.#tailStart);
-    buffer.copy(tail, FRAME_HEADROOM + before, middle, end);
+    this.#block();
+    if (this.#tail === null && headroomBytes >= FRAME_HEADROOM) {
+      this.#tail = buffer;
+      this.#tailStart = middle;
+      this.#tailEnd = end;
+      return true;
+    }
+    this.#copyToTail(buffer, middle, end);
+    return stream.session.backlogBytes > 0;
+  }
+
+  #copyToTail(buffer: Buffer, start: number, end: number): void {
+    const before = this.#tail === null ? 0 : this.#tailEnd - this.#tailStart;
+    const tail = Buffer.allocUnsafeSlow(FRAME_HEADROOM + before + end - start);
+    this.#tail?.copy(tail, FRAME_HEADROOM, this.#tailStart, this.#tailEnd);
+    buffer.copy(tail, FRAME_HEADROOM + before, start, end);
     this.#tail = tail;
     this.#tailStart = FRAME_HEADROOM;
-    this.#block();
-    return kept;
+    this.#tailEnd = tail.length;
   }
 
   #block(): void {
@@ -138,16 +151,16 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
   /** Sends the tail as far as the window goes; true when all of it has gone. */
   #sendTail(tail: Buffer): boolean {
     const start = this.#tailStart;
-    const end = Math.min(tail.length, start + this.#stream.sendWindowBytes);
+    const end = Math.min(this.#tailEnd, start + this.#stream.sendWindowBytes);
     if (!this.#observer.onBytesOut(end - start)) {
       this.#cutBoth(ResetCode.REFUSED, 'refused');
       return false;
     }
-    // In front of a later piece lie bytes of the one before, which may still be on their way.
-    const headroomBytes = start === FRAME_HEADROOM ? FRAME_HEADROOM : 0;
+    // What lies in front may be overwritten once it is no longer on its way.
+    const headroomBytes = this.#stream.session.backlogBytes === 0 ? FRAME_HEADROOM : 0;
     if (!this.#stream.send(tail, start, end, headroomBytes)) this.#outBlocked = true;
     this.#tailStart = end;
-    if (end < tail.length) return false;
+    if (end < this.#tailEnd) return false;
     this.#tail = null;
     return true;
   }

@@ -205,7 +205,7 @@ export function httpRefusal(failure: ProxyFailure, requestId: string): HttpRefus
     'Proxy-Status',
     `traffic-share; error=${row.proxyStatusError}; details="${details}: ${row.text}"`,
     'X-TS-Error',
-    reason,
+    failure.code,
     'X-TS-Request-Id',
     requestId,
   ];

@@ -105,7 +105,14 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
 
   const index = new CandidateIndex<Tunnel>();
   const allocator = new Allocator<Tunnel>(
-    { redis, clock, index, log, onAllocationEnded: endAllocation },
+    {
+      redis,
+      clock,
+      index,
+      log,
+      gateway: { gatewayId: config.gatewayId, epoch },
+      onAllocationEnded: endAllocation,
+    },
     { idleMs: config.allocationIdleMs },
   );
   const registry = new TunnelRegistry();

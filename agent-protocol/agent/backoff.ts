@@ -8,7 +8,7 @@ export interface BackoffLimits {
   readonly maxMs: number;
 }
 
-export const RECONNECT_BACKOFF: BackoffLimits = { firstMs: 500, baseMs: 500, maxMs: 30_000 };
+export const RECONNECT_BACKOFF: BackoffLimits = { firstMs: 500, baseMs: 250, maxMs: 30_000 };
 
 /**
  * Wait in ms before attempt number `failures + 1`, where `failures` counts the failures in a row so far (0: the

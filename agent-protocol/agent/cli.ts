@@ -14,7 +14,7 @@ const STATUS_LOGGED_MS = 10_000;
  */
 export async function runAgentCli(
   argv: readonly string[],
-  env: Readonly<Record<string, string | undefined>>,
+  env?: Readonly<Record<string, string | undefined>>,
 ): Promise<number> {
   const command = readAgentConfig(argv, env);
   if (command.kind === 'help') {

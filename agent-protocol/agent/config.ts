@@ -265,7 +265,7 @@ type OptionValues = {
 /** Reads flags and environment. Reports every problem together. */
 export function readAgentConfig(
   argv: readonly string[],
-  env: Readonly<Record<string, string | undefined>>,
+  env: Readonly<Record<string, string | undefined>> = process.env,
 ): AgentCommand {
   let flags: Record<string, unknown>;
   try {

@@ -8,7 +8,7 @@ import { Problem } from '../errors.js';
 import { clientAddress } from '../http/client-address.js';
 import { actorOf } from '../http/roles.js';
 import { Nullable, problemResponses, TelegramId, Timestamp, Uuid } from '../http/schemas.js';
-import { findOrCreateUser, findUser, findUserByTelegramId } from '../providers/users.js';
+import { findOrCreateUser, findUser, findUserByTelegramId } from '../users/users.js';
 import { issueAccessToken } from './access-token.js';
 import { insertLogin } from './logins.js';
 import { AdminTokenSchema, LoginWidgetBody } from './schemas.js';

@@ -10,7 +10,7 @@ import { clientAddress } from '../http/client-address.js';
 import { limitBy } from '../http/rate-limit.js';
 import { actorOf } from '../http/roles.js';
 import { Ok, optionalBody, problemResponses, Uuid } from '../http/schemas.js';
-import { findOrCreateUser, findReferrer, findUserByTelegramId } from '../providers/users.js';
+import { findOrCreateUser, findReferrer, findUserByTelegramId } from '../users/users.js';
 import { issueCode, tryCode } from './login-codes.js';
 import {
   insertLogin,

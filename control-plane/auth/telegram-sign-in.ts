@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import type { Clock } from '../../gateway/runtime/clock.js';
 import { Problem } from '../errors.js';
-import { findOrCreateUser, findReferrer, type UserRow } from '../providers/users.js';
+import { findOrCreateUser, findReferrer, type UserRow } from '../users/users.js';
 import {
   type LoginWidgetData,
   type TelegramDataResult,

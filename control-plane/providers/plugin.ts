@@ -11,9 +11,10 @@ import { Ok, pageOf, problemResponses, Uuid } from '../http/schemas.js';
 import { formatMicros } from '../ledger/money.js';
 import type { SettingsStore } from '../settings/settings.js';
 import { announceStops, type StopChannel, stopSessions } from '../traffic/stop.js';
-import { acceptTerms, findConsent, withdrawConsent } from './consent.js';
-import { Consent, LoginSchema, ProfileSchema, type ProviderSettings, UpdateBody } from './schemas.js';
-import { findUser } from './users.js';
+import { acceptTerms, findConsent, withdrawConsent } from '../users/consent.js';
+import type { ProviderSettings } from '../users/provider-settings.js';
+import { findUser } from '../users/users.js';
+import { Consent, LoginSchema, ProfileSchema, UpdateBody } from './schemas.js';
 
 /** What a provider has, from the ledger. */
 export type BalanceOf = (userId: string) => Promise<{ availableMicros: bigint; pendingMicros: bigint }>;

@@ -8,10 +8,10 @@ import { withTransaction } from '../db/pool.js';
 import { live } from '../db/redis.js';
 import { Problem, type ProblemCode } from '../errors.js';
 import { offerPackage } from '../packages/offer.js';
-import { findConsent } from '../providers/consent.js';
-import type { ProviderSettings } from '../providers/schemas.js';
 import type { SettingsStore } from '../settings/settings.js';
 import { isOlder } from '../system/version.js';
+import { findConsent } from '../users/consent.js';
+import type { ProviderSettings } from '../users/provider-settings.js';
 import { announceStops, type StopChannel, stopSessions } from './stop.js';
 
 /** What is known of an address a device was seen to come from. */

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { issueAccessToken } from '../../control-plane/auth/access-token.js';
 import { insertLogin } from '../../control-plane/auth/logins.js';
 import { createPool, type Queryable } from '../../control-plane/db/pool.js';
-import { findOrCreateUser } from '../../control-plane/providers/users.js';
+import { findOrCreateUser } from '../../control-plane/users/users.js';
 import type { Secrets } from './data-folder.js';
 
 /** The demo's people as `standalone.json` tells them, and the device key for the agent. */

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { ProxyFailure } from '../errors.js';
-import type { PackageRoute } from '../live/records.js';
+import type { GatewayRun, PackageRoute } from '../live/records.js';
 import type { Log } from '../runtime/logging.js';
 import { AllocationBook, type AllocationBookDeps } from './allocation-book.js';
 import type { CandidateIndex } from './candidate-index.js';
@@ -47,6 +47,8 @@ export const allocatorDefaults: AllocatorSettings = {
 
 export interface AllocatorDeps<C extends Candidate> extends AllocationBookDeps {
   index: CandidateIndex<C>;
+  /** This process, as claims name it. */
+  gateway: GatewayRun;
   log: Log;
   /**
    * The allocation serves nobody any more; called once, before its exit is free for others. Cut the streams it

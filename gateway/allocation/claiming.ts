@@ -1,5 +1,6 @@
 import { takeClaim } from '../live/claims.js';
 import type { LiveRedis } from '../live/connection.js';
+import type { ClaimRecord, GatewayRun } from '../live/records.js';
 import type { Clock } from '../runtime/clock.js';
 import type { AllocationBook } from './allocation-book.js';
 import type { CandidateIndex } from './candidate-index.js';
@@ -19,6 +20,7 @@ export class Claiming {
       redis: LiveRedis;
       index: Pick<CandidateIndex<Candidate>, 'setTaken'>;
       clock: Clock;
+      gateway: GatewayRun;
     },
     private readonly book: AllocationBook,
   ) {}
@@ -43,14 +45,23 @@ export class Claiming {
     return true;
   }
 
+  /** Left by this gateway's earlier run, which is over; a pulled package stays in its buyer's hands all the same. */
+  #isDead(holder: ClaimRecord | null): holder is ClaimRecord {
+    const { gatewayId, epoch } = this.deps.gateway;
+    const by = holder?.gateway;
+    return holder?.packageId === null && by?.gatewayId === gatewayId && by.epoch !== epoch;
+  }
+
   async #attempt(allocation: LiveAllocation, displaces: string | null): Promise<ClaimAttempt> {
-    const { redis, index, clock } = this.deps;
+    const { redis, index, clock, gateway } = this.deps;
     // Out of others' sight while the answer is under way.
     index.setTaken(allocation.exit, true);
     try {
-      const claim = allocation.claim(clock.nowMs());
+      const claim = allocation.claim(clock.nowMs(), gateway);
       if (displaces !== null) claim.displacesAllocationId = displaces;
-      const outcome = await takeClaim(redis, claim);
+      let outcome = await takeClaim(redis, claim);
+      if (!outcome.held && this.#isDead(outcome.holder))
+        outcome = await takeClaim(redis, { ...claim, displacesAllocationId: outcome.holder.allocationId });
       if (outcome.held) {
         // Two first connections of a pulled package: the object that came first is the one that lives.
         const live = this.book.get(allocation.allocationId);

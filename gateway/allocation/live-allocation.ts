@@ -1,5 +1,6 @@
 import type { Claim } from '../live/claims.js';
 import { CLAIM_TTL_MS } from '../live/claims.js';
+import type { GatewayRun } from '../live/records.js';
 import { exitKey } from './candidates.js';
 
 /**
@@ -84,7 +85,7 @@ export class LiveAllocation implements Readonly<AllocationFacts> {
   }
 
   /** Its hold on the exit, to be taken or renewed. A pulled package keeps its exit until it expires. */
-  claim(nowMs: number): Claim {
+  claim(nowMs: number, gateway: GatewayRun): Claim {
     return {
       providerId: this.providerId,
       exitIp: this.exitIp,
@@ -97,6 +98,7 @@ export class LiveAllocation implements Readonly<AllocationFacts> {
         packageId: this.packageId,
         sizeBytes: this.sizeBytes,
         assignedAtMs: this.assignedAtMs,
+        gateway,
       },
     };
   }

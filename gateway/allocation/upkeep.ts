@@ -1,5 +1,6 @@
 import { CLAIM_TTL_MS, renewClaims } from '../live/claims.js';
 import type { LiveRedis } from '../live/connection.js';
+import type { GatewayRun } from '../live/records.js';
 import type { Clock } from '../runtime/clock.js';
 import type { Log } from '../runtime/logging.js';
 import type { AllocationBook } from './allocation-book.js';
@@ -32,7 +33,7 @@ function over(allocation: LiveAllocation, nowMs: number, wallMs: number): Alloca
  */
 export async function renewAllocations(
   book: AllocationBook,
-  deps: { redis: LiveRedis; clock: Clock; log: Log },
+  deps: { redis: LiveRedis; clock: Clock; log: Log; gateway: GatewayRun },
 ): Promise<void> {
   const live = [...book.all()];
   for (let i = 0; i < live.length; i += RENEWAL_BATCH) {
@@ -41,7 +42,7 @@ export async function renewAllocations(
     try {
       const outcomes = await renewClaims(
         deps.redis,
-        batch.map((allocation) => allocation.claim(nowMs)),
+        batch.map((allocation) => allocation.claim(nowMs, deps.gateway)),
       );
       batch.forEach((allocation, n) => {
         const outcome = outcomes[n];

@@ -1,10 +1,10 @@
 import type { ChainableCommander } from 'ioredis';
 import type { LiveRedis } from './connection.js';
 import { liveKeys } from './keys.js';
-import type { ClaimRecord } from './records.js';
+import type { ClaimRecord, GatewayRun } from './records.js';
 import type { ScriptCommands } from './scripts.js';
 import { decode } from './store.js';
-import { isCount, isNullOr, isRecordOf, isString } from './validation.js';
+import { isCount, isMissingOr, isNullOr, isRecordOf, isString } from './validation.js';
 
 /** How long a claim lives without renewal; its holder renews it at a third of this. */
 export const CLAIM_TTL_MS = 30_000;
@@ -30,6 +30,7 @@ const isClaim = isRecordOf<ClaimRecord>({
   packageId: isNullOr(isString),
   sizeBytes: isCount,
   assignedAtMs: isCount,
+  gateway: isMissingOr(isRecordOf<GatewayRun>({ gatewayId: isString, epoch: isString })),
 });
 
 type ClaimArguments = Parameters<ScriptCommands['claimTake']>;

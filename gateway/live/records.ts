@@ -91,10 +91,18 @@ export interface ClaimRecord {
   packageId: string | null;
   sizeBytes: number;
   assignedAtMs: number;
+  /** The gateway process that serves it; absent: pulled over REST and not served yet. */
+  gateway?: GatewayRun | undefined;
+}
+
+/** One run of a gateway: after a restart the id is the same and the epoch another. */
+export interface GatewayRun {
+  gatewayId: string;
+  epoch: string;
 }
 
 /** A package pulled over REST: what `package-<uuid>` in a username leads to. */
-export interface PackageRoute extends Omit<ClaimRecord, 'packageId'> {
+export interface PackageRoute extends Omit<ClaimRecord, 'packageId' | 'gateway'> {
   packageId: string;
   providerId: string;
   exitIp: string;

@@ -60,6 +60,7 @@ async function ended(socket: Socket): Promise<'reset' | 'fin' | 'late'> {
   const timer = new AbortController();
   const late = delay(1_000, 'late' as const, { signal: timer.signal }).catch(() => 'late' as const);
   const closed = new Promise<void>((resolve) => {
+    socket.once('end', resolve);
     socket.once('close', () => resolve());
   });
   const result = await Promise.race([closed.then(() => how), late]);

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -117,7 +117,9 @@ async function untilReady(
   dataDir: string,
 ): Promise<StandaloneFile> {
   const untilMs = performance.now() + START_TIMEOUT_MS;
-  while (!existsSync(path)) {
+  // One that a killed run left behind does not count.
+  const begunMs = Date.now();
+  while (!existsSync(path) || statSync(path).mtimeMs < begunMs) {
     if (child.exitCode !== null || child.signalCode !== null || performance.now() > untilMs) {
       child.kill('SIGKILL');
       const log = join(dataDir, 'standalone.log');

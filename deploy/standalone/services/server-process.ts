@@ -48,7 +48,7 @@ export async function startServerProcess(
   command: readonly string[],
   options: ServerProcessOptions,
 ): Promise<ServerProcess> {
-  const words = [...(options.prefix ?? []), 'sh', '-c', SUPERVISE, 'sh', ...command];
+  const words = [...(options.prefix ?? []), '/bin/sh', '-c', SUPERVISE, 'sh', ...command];
   const shell = spawn(words[0] as string, words.slice(1), {
     detached: true,
     stdio: ['pipe', 'pipe', 'pipe'],

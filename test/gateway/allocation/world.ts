@@ -1,9 +1,10 @@
+import { randomUUID } from 'node:crypto';
 import type { Test } from 'tap';
 import { Allocator, type AllocatorSettings } from '../../../gateway/allocation/allocator.js';
 import { CandidateIndex } from '../../../gateway/allocation/candidate-index.js';
 import type { AllocationBuyer, Candidate, RouteWish } from '../../../gateway/allocation/candidates.js';
 import type { LiveRedis } from '../../../gateway/live/connection.js';
-import type { PackageRoute } from '../../../gateway/live/records.js';
+import type { GatewayRun, PackageRoute } from '../../../gateway/live/records.js';
 import { ManualClock } from '../../../gateway/runtime/clock.js';
 import { silentLog } from '../../../gateway/runtime/logging.js';
 
@@ -65,9 +66,13 @@ export function gateway(
   test: Test,
   redis: LiveRedis,
   devices: readonly Device[],
-  settings: Partial<AllocatorSettings> & { random?: () => number; clock?: ManualClock } = {},
+  settings: Partial<AllocatorSettings> & {
+    random?: () => number;
+    clock?: ManualClock;
+    run?: GatewayRun;
+  } = {},
 ): GatewayWorld {
-  const { random = Math.random, clock = new ManualClock(), ...rest } = settings;
+  const { random = Math.random, clock = new ManualClock(), run, ...rest } = settings;
   const index = new CandidateIndex<Device>(random);
   for (const one of devices) index.add(one);
   const ended: string[] = [];
@@ -76,6 +81,7 @@ export function gateway(
       redis,
       index,
       clock,
+      gateway: run ?? { gatewayId: randomUUID(), epoch: randomUUID() },
       log: silentLog,
       random,
       onAllocationEnded: ({ account }, reason) => ended.push(`${account} ${reason}`),
