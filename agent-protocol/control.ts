@@ -92,8 +92,9 @@ const packr = new Packr({ useRecords: false, variableMapSize: true });
 
 /** Encodes a control message; keys whose value is undefined are left out. */
 export function encodeControl(message: Hello | Welcome | Status | Open | Drain | Goaway): Buffer {
-  const present = Object.fromEntries(Object.entries(message).filter(([, value]) => value !== undefined));
-  return packr.pack(present);
+  const values = Object.values(message);
+  if (!values.includes(undefined)) return packr.pack(message);
+  return packr.pack(Object.fromEntries(Object.entries(message).filter(([, value]) => value !== undefined)));
 }
 
 type Check = (value: unknown) => boolean;

@@ -47,6 +47,7 @@ import { SettlementWorker } from './settlement/worker.js';
 import { systemPlugin } from './system/plugin.js';
 import { trafficPlugin } from './traffic/plugin.js';
 import type { OriginCheck as StartOriginCheck } from './traffic/start.js';
+import { StopKeeper } from './traffic/stop-keeper.js';
 
 /** What everything works with; a test hands in its own. */
 export interface Collaborators {
@@ -67,6 +68,7 @@ export interface Services {
   live: LiveState;
   settlement: SettlementWorker;
   packages: PackageKeeper;
+  stops: StopKeeper;
 }
 
 /** How often the settings that `SettingsStore.current` gives are read again. */
@@ -109,7 +111,8 @@ export function createServices({ config, log, clock, pool, redis }: Collaborator
     balancesChanged: (buyerIds) => live.balancesChanged(buyerIds),
   });
   const packages = new PackageKeeper({ pool, redis, clock, log, live, pullTtlMs: config.pullTtlS * 1000 });
-  return { settings, live, settlement, packages };
+  const stops = new StopKeeper({ pool, log, live });
+  return { settings, live, settlement, packages, stops };
 }
 
 /** The API with every domain, not listening yet. `close()` it; what was handed in stays the caller's. */
@@ -242,6 +245,8 @@ export async function startControlPlane(
     services.settlement.start();
     stops.push(() => services.packages.stop());
     services.packages.start();
+    stops.push(() => services.stops.stop());
+    services.stops.start();
 
     const app = await buildApp(collaborators, services);
     stops.push(() => app.close());

@@ -129,27 +129,27 @@ export class GatewayPipeline implements ProxyPipeline {
     const { allocation, candidate } = allocated;
     const providerPriceMicrosPerGb = deps.providerPriceMicrosPerGb();
     const opened =
-      providerPriceMicrosPerGb !== null &&
-      allocation.endedBy === null &&
-      deps.relay.open(
-        dialled,
-        {
-          sessionId: candidate.sessionId,
-          deviceId: candidate.deviceId,
-          buyerId: auth.buyer.buyerId,
-          account: auth.buyer.account,
-          packageId: allocation.packageId,
-          destinationHost: host,
-          allowance: allocation,
-          providerPriceMicrosPerGb,
-          buyerPriceMicrosPerGb: auth.buyer.priceMicrosPerGb.toString(),
-        },
-        () => {
-          allocated.release();
-          onEnd();
-        },
-      );
-    if (!opened || !opened.ok) {
+      providerPriceMicrosPerGb === null || allocation.endedBy !== null
+        ? null
+        : deps.relay.open(
+            dialled,
+            {
+              sessionId: candidate.sessionId,
+              deviceId: candidate.deviceId,
+              buyerId: auth.buyer.buyerId,
+              account: auth.buyer.account,
+              packageId: allocation.packageId,
+              destinationHost: host,
+              allowance: allocation,
+              providerPriceMicrosPerGb,
+              buyerPriceMicrosPerGb: auth.buyer.priceMicrosPerGb.toString(),
+            },
+            () => {
+              allocated.release();
+              onEnd();
+            },
+          );
+    if (!opened?.ok) {
       dialled.stream.reset(0);
       allocated.release();
       return { ok: false, code: 'INTERNAL', detail: 'metering' };

@@ -127,9 +127,9 @@ t.test('a device that pauses gets no new streams', async (t) => {
   const { plain } = await device();
   plain.echo();
   plain.status({ paused: true });
-  await until(async () => (await connect()).reply === 3, 'NO_PEER while paused');
+  t.ok(await until(async () => (await connect()).reply === 3, 'NO_PEER while paused'));
   plain.status({ paused: false });
-  await until(async () => (await connect()).reply === 0, 'served again');
+  t.ok(await until(async () => (await connect()).reply === 0, 'served again'));
   await gone(plain);
 });
 

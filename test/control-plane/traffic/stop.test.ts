@@ -1,5 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import t from 'tap';
+import { StopKeeper } from '../../../control-plane/traffic/stop-keeper.js';
+import { publishCommand } from '../../../gateway/live/commands.js';
+import { silentLog } from '../../../gateway/runtime/logging.js';
 import { signedIn, startWorld, type TestWorld, withDevice } from '../../helpers/control-plane.js';
 
 const start = (world: TestWorld, token: string, deviceId: string) =>
@@ -146,4 +149,22 @@ t.test('what the device counted', async (t) => {
     sessionId,
   ]);
   t.equal(await view(), false, '1 % is not');
+});
+
+t.test('a stop whose command was lost is announced again until the session is completed', async (t) => {
+  const world = await startWorld(t, { env: { TS_STOP_WAIT_MS: '0' } });
+  const { user, sessionId } = await sharing(world);
+  await world.call('POST', '/api/traffic/stop', { token: user.token, body: { session_id: sessionId } });
+  const keeper = new StopKeeper({
+    pool: world.pool,
+    log: silentLog,
+    live: { command: async (command) => void (await publishCommand(world.redis, command)) },
+  });
+  await world.redis.del('ts:commands');
+  t.equal(await keeper.runOnce(), 0, 'not while the first word is fresh');
+  await world.pool.query("UPDATE traffic_sessions SET stopped_at = now() - interval '4 seconds'");
+  t.equal(await keeper.runOnce(), 1);
+  t.match(await commands(world), [{ kind: 'stop_session', sessionId, reason: 'stopped' }]);
+  await world.pool.query("UPDATE traffic_sessions SET status = 'completed'");
+  t.equal(await keeper.runOnce(), 0, 'a completed session is left alone');
 });
