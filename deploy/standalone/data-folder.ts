@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { startedAt } from './services/server-process.js';
 
 /** What the demo must remember between starts, since the database keeps only hashes. */
 export interface DemoSecrets {
@@ -28,12 +29,14 @@ export class DataFolder {
     mkdirSync(this.path, { recursive: true });
     chmodSync(this.path, 0o755); // an embedded Postgres started by root runs as another user and must get in
     this.#lock = join(this.path, 'standalone.pid');
-    const pid = existsSync(this.#lock) ? Number(readFileSync(this.#lock, 'utf8')) : 0;
-    if (pid > 0 && pid !== process.pid && isAlive(pid))
+    const holder = existsSync(this.#lock) ? readFileSync(this.#lock, 'utf8') : '';
+    const pid = Number(holder.split(' ')[0]);
+    // The pid alone may be another process's by now: what began at the same time is the same.
+    if (pid > 0 && pid !== process.pid && holder === lockOf(pid))
       throw new Error(
         `already running in ${this.path} (process ${pid}): stop it, or set TS_DATA_DIR to another folder`,
       );
-    writeFileSync(this.#lock, String(process.pid));
+    writeFileSync(this.#lock, lockOf(process.pid));
     this.removeReadyFile();
   }
 
@@ -82,11 +85,7 @@ export class DataFolder {
   }
 }
 
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
+/** Names a running process so that no later one is taken for it. */
+export function lockOf(pid: number): string {
+  return `${pid} ${startedAt(pid) ?? 'gone'}`;
 }

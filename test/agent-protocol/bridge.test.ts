@@ -208,6 +208,41 @@ t.test('a stalled reader is bounded by its window and holds nobody up', async (t
   t.ok(late <= (counter?.bytesIn as number));
 });
 
+t.test('a FIN waits behind what a slow reader has not taken yet', async (t) => {
+  const block = randomBytes(64 * 1024);
+  let written = 0;
+  let heldBack = false;
+  const relay = await startRelay(
+    t,
+    (socket) => {
+      const more = (): void => {
+        const counted = relay.counters[0]?.bytesIn ?? 0;
+        if (written - counted > 300 * 1024) {
+          heldBack = true;
+          socket.end();
+          return;
+        }
+        written += block.length;
+        socket.write(block, () => setTimeout(more, 1));
+      };
+      socket.once('data', more);
+    },
+    // Up to half of it may be taken but not yet given back, and the rest must hold what the test holds back.
+    { limits: { streamWindowBytes: 4 * 1024 * 1024 } },
+  );
+  const client = await relay.connect();
+  client.pause();
+  client.write('go');
+  while (relay.streams[0]?.state !== 'finReceived') await new Promise((resolve) => setTimeout(resolve, 5));
+  t.ok(heldBack, `${written} bytes written, ${relay.counters[0]?.bytesIn} taken`);
+  const received = await readAll(client);
+  client.end();
+  t.equal(received.length, written);
+  t.equal(await relay.counters[0]?.ended, 'finished');
+  t.equal(relay.counters[0]?.bytesIn, written);
+  t.ok(relay.counters[0]?.pieceBytesMax as number);
+});
+
 t.test('bytes counted are bytes delivered, whatever the pace', async (t) => {
   const relay = await startRelay(t, (socket) => socket.pipe(socket));
   for (const pauseMs of [0, 1, 5]) {

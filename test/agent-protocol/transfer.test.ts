@@ -2,6 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
 import t from 'tap';
 import { readAll, startRelay } from './helpers/relay.js';
+import { startThrottle, type Throttle } from './helpers/throttle.js';
 
 const MEBIBYTE = 1024 * 1024;
 const blocks = Array.from({ length: 7 }, () => randomBytes(MEBIBYTE));
@@ -93,3 +94,48 @@ t.test('a small exchange beside bulk streams waits for few chunks only', async (
   // A chunk a stream (256 KiB, and what the frame at hand adds) above the high-water mark.
   t.ok(peakBytes <= 256 * 1024 + 5 * 2 * 257 * 1024, `${peakBytes} bytes of backlog`);
 });
+
+t.test(
+  'a tunnel that stands still now and then: what piles up at its ends is bounded and stays whole',
+  async (t) => {
+    for (const frameBytesMax of [256 * 1024, 16 * 1024]) {
+      let throttle: Throttle | undefined;
+      const sentDown: string[] = [];
+      const gotUp: Array<Promise<string>> = [];
+      const relay = await startRelay(
+        t,
+        (socket) => {
+          gotUp.push(hashOf(socket));
+          sentDown.push(send(socket, 12));
+        },
+        {
+          limits: { frameBytesMax },
+          via: async (port) => {
+            throttle = await startThrottle(t, port);
+            return throttle.port;
+          },
+        },
+      );
+      const clients = await Promise.all(Array.from({ length: 8 }, () => relay.connect()));
+      const gotDown = clients.map(hashOf);
+      const sentUp = clients.map((client) => send(client, 12));
+      let peakBytes = 0;
+      let stalls = 0;
+      const beat = setInterval(() => {
+        peakBytes = Math.max(peakBytes, relay.agent.backlogBytes, relay.gateway.backlogBytes);
+        if (stalls++ % 2 === 0) throttle?.stall();
+        else throttle?.flow();
+      }, 5);
+      t.teardown(() => clearInterval(beat));
+      t.same(new Set(await Promise.all(gotDown)), new Set(sentDown), 'down');
+      t.same(new Set(await Promise.all(gotUp)), new Set(sentUp), 'up');
+      clearInterval(beat);
+      t.ok(stalls > 4, `${stalls} stalls`);
+      t.ok(peakBytes > 256 * 1024, `${peakBytes} bytes of backlog at the worst moment`);
+      t.ok(
+        peakBytes < 256 * 1024 + 8 * 257 * 1024,
+        'no more than a chunk a stream above the high-water mark',
+      );
+    }
+  },
+);

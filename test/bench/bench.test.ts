@@ -23,13 +23,13 @@ t.test('options', async (t) => {
 
 t.test('the table: medians with spread, ratios above 1 where we are better', async (t) => {
   const ours = system('traffic-share', [
-    { down_gb_per_s: 1, down_cpu_s_per_gb: 0.2 },
-    { down_gb_per_s: 4, down_cpu_s_per_gb: 0.4 },
-    { down_gb_per_s: 3, down_cpu_s_per_gb: 0.3 },
+    { down_8_gb_per_s: 1, down_8_cpu_s_per_gb: 0.2 },
+    { down_8_gb_per_s: 4, down_8_cpu_s_per_gb: 0.4 },
+    { down_8_gb_per_s: 3, down_8_cpu_s_per_gb: 0.3 },
   ]);
   const peer = system('peer', [
-    { down_gb_per_s: 1, down_cpu_s_per_gb: 0.6 },
-    { down_gb_per_s: 2, down_cpu_s_per_gb: 0.6 },
+    { down_8_gb_per_s: 1, down_8_cpu_s_per_gb: 0.6 },
+    { down_8_gb_per_s: 2, down_8_cpu_s_per_gb: 0.6 },
   ]);
   const absent: SystemResult = { id: 'absent', label: 'absent', figures: {}, problems: ['not installed'] };
   const text = markdown({

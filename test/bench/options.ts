@@ -9,7 +9,8 @@ export interface Options {
   /** Ids of systems; empty: all. */
   systems: readonly string[];
   repeats: number;
-  streams: number;
+  /** Streams of the bulk phase: one measurement for each. */
+  streams: readonly number[];
   /** Time for windows and buffers to grow before a bulk window, and the window itself. */
   bulkWarmMs: number;
   bulkMs: number;
@@ -68,7 +69,7 @@ export function readOptions(args: string[]): Options | 'help' {
     only: only.length > 0 ? only : PHASES,
     systems: words(values.systems),
     repeats,
-    streams: 8,
+    streams: quick ? [8] : [1, 8, 64],
     bulkWarmMs: quick ? 300 : 700,
     bulkMs: quick ? 800 : 2_000,
     concurrency: 64,

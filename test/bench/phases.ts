@@ -22,12 +22,17 @@ const SETTLE_MS = 200;
 /** More requests than a window can hold. */
 const WITHOUT_LIMIT = Number.MAX_SAFE_INTEGER;
 
-/** GB/s of payload with several streams at once, and CPU seconds of gateway and agent for each GB. */
-export async function bulk(stage: Stage, system: RunningSystem, direction: 'down' | 'up'): Promise<Figures> {
+/** GB/s of payload with this many streams at once, and CPU seconds of gateway and agent for each GB. */
+export async function bulk(
+  stage: Stage,
+  system: RunningSystem,
+  direction: 'down' | 'up',
+  streams: number,
+): Promise<Figures> {
   const { client, origin, originAt, options } = stage;
   const count = (): Promise<Count> => (direction === 'down' ? client.call.bulkCount() : origin.call.count());
   try {
-    await client.call.bulkStart(system.route, originAt, direction, options.streams);
+    await client.call.bulkStart(system.route, originAt, direction, streams);
     await delay(options.bulkWarmMs);
     const before = { count: await count(), ...cpuOf(system) };
     await delay(options.bulkMs);
@@ -38,9 +43,9 @@ export async function bulk(stage: Stage, system: RunningSystem, direction: 'down
     const perGigabyte = (from: number | null, to: number | null) =>
       from === null || to === null ? null : (to - from) / gigabytes;
     return {
-      [`${direction}_gb_per_s`]: gigabytes / seconds,
-      [`${direction}_cpu_s_per_gb`]: perGigabyte(before.gateway, after.gateway),
-      [`${direction}_agent_cpu_s_per_gb`]: perGigabyte(before.agent, after.agent),
+      [`${direction}_${streams}_gb_per_s`]: gigabytes / seconds,
+      [`${direction}_${streams}_cpu_s_per_gb`]: perGigabyte(before.gateway, after.gateway),
+      [`${direction}_${streams}_agent_cpu_s_per_gb`]: perGigabyte(before.agent, after.agent),
     };
   } finally {
     await client.call.bulkStop();

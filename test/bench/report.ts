@@ -73,11 +73,15 @@ interface Column {
   more: boolean;
 }
 
-const COLUMNS: readonly Column[] = [
-  { title: 'down, GB/s', figure: 'down_gb_per_s', digits: 2, more: true },
-  { title: 'CPU s/GB', figure: 'down_cpu_s_per_gb', digits: 2, more: false },
-  { title: 'up, GB/s', figure: 'up_gb_per_s', digits: 2, more: true },
-  { title: 'CPU s/GB', figure: 'up_cpu_s_per_gb', digits: 2, more: false },
+/** Bulk, one direction: throughput and CPU for each number of streams. */
+function bulkColumns(direction: 'down' | 'up', streams: readonly number[]): Column[] {
+  return streams.flatMap((n) => [
+    { title: `${n} × ${direction}, GB/s`, figure: `${direction}_${n}_gb_per_s`, digits: 2, more: true },
+    { title: 'CPU s/GB', figure: `${direction}_${n}_cpu_s_per_gb`, digits: 2, more: false },
+  ]);
+}
+
+const CONNECTIONS: readonly Column[] = [
   { title: 'new/s at 64', figure: 'connections_per_s', digits: 0, more: true },
   { title: 'CPU s/1 000', figure: 'cpu_s_per_1000', digits: 3, more: false },
   { title: 'one at a time, p50 ms', figure: 'p50_ms', digits: 3, more: false },
@@ -97,12 +101,14 @@ export function markdown(results: Results): string {
   const { repeats, streams, bulkMs, connectMs, latencyMs, concurrency } = results.options;
   lines.push(
     '',
-    `Median of ${repeats} windows (lowest–highest), systems in turn. Bulk: ${streams} streams, windows of ${bulkMs / 1000} s. ` +
+    `Median of ${repeats} windows (lowest–highest), systems in turn. Bulk: ${streams.join(', ')} streams, windows of ${bulkMs / 1000} s. ` +
       `New connections: a small request on each, ${concurrency} at a time, ${connectMs / 1000} s; one at a time: ${latencyMs / 1000} s. ` +
       'CPU: user + system seconds of the processes at the gateway’s place; client, origin and agent share the same cores.',
     '',
   );
-  table(lines, 'system', COLUMNS, results.systems, (system, column) => cell(system, column));
+  const tables = [bulkColumns('down', streams), bulkColumns('up', streams), CONNECTIONS];
+  for (const columns of tables)
+    table(lines, 'system', columns, results.systems, (system, column) => cell(system, column));
   const ours = results.systems.find(({ id }) => id === 'traffic-share');
   const others = results.systems.filter(
     (system) => system !== ours && Object.keys(system.figures).length > 0,
@@ -113,7 +119,8 @@ export function markdown(results: Results): string {
       'Traffic Share against each, as a ratio; above 1 is better for Traffic Share in every column.',
       '',
     );
-    table(lines, 'against', COLUMNS, others, (system, column) => ratio(ours, system, column));
+    for (const columns of tables)
+      table(lines, 'against', columns, others, (system, column) => ratio(ours, system, column));
   }
   const measured = results.systems.filter(({ figures }) => MEMORY.some(({ figure }) => figure in figures));
   if (measured.length > 0) {
@@ -138,6 +145,7 @@ function table(
   lines.push(`|${'---|'.repeat(used.length + 1)}`);
   for (const system of systems.filter(({ figures }) => Object.keys(figures).length > 0))
     lines.push(`| ${[system.label, ...used.map((column) => value(system, column))].join(' | ')} |`);
+  lines.push('');
 }
 
 function cell(system: SystemResult, { figure, digits }: Column): string {

@@ -59,7 +59,7 @@ async function startSystems(
 
 /** One window of a phase on each system in turn; the order turns with each repeat. */
 async function interleaved(
-  phase: Phase | 'warm-up',
+  phase: string,
   running: readonly Measured[],
   repeats: number,
   measure: (system: RunningSystem) => Promise<Figures>,
@@ -94,7 +94,10 @@ async function measure(options: Options): Promise<Results> {
     });
     if (wanted.has('bulk'))
       for (const direction of ['down', 'up'] as const)
-        await interleaved('bulk', running, options.repeats, (system) => bulk(stage, system, direction));
+        for (const streams of options.streams)
+          await interleaved(`bulk ${direction} ${streams}`, running, options.repeats, (system) =>
+            bulk(stage, system, direction, streams),
+          );
     if (wanted.has('connect'))
       await interleaved('connect', running, options.repeats, (system) => connectRate(stage, system));
     if (wanted.has('latency'))

@@ -9,18 +9,27 @@ import pg from 'pg';
 import { SocksProxyAgent } from 'socks-proxy-agent';
 import t from 'tap';
 import { ProxyAgent, request as undiciRequest } from 'undici';
-import { type Destination, startHttpDestination, startTcpDestination } from '../helpers/destination.js';
+import {
+  type Destination,
+  startHttpDestination,
+  startHttpsDestination,
+  startTcpDestination,
+} from '../helpers/destination.js';
 import { assertLedger } from '../helpers/ledger.js';
 import { freePort, startPostgres } from '../helpers/services.js';
+import { type SilentListener, startSilentListener } from '../helpers/silent-listener.js';
 import { socksConnect } from '../helpers/socks-client.js';
 import { removeData, type Standalone, startStandalone } from '../helpers/standalone.js';
+import { testCertificate } from '../helpers/test-certificate.js';
 
 const MiB = 2 ** 20;
 /** Ports of this test's destinations: the development exemption names host and port, so they are chosen before. */
-const FIXED = { http: 0, tcp: 0, refused: 0, silent: 0 };
+const FIXED = { http: 0, https: 0, tcp: 0, refused: 0, silent: 0 };
 
 let http: Destination;
+let https: Destination;
 let tcp: Destination;
+let silent: SilentListener;
 let system: Standalone;
 let pool: pg.Pool;
 
@@ -68,7 +77,13 @@ t.before(async () => {
     });
     request.on('end', () => response.end(`${request.method} ${request.url} ${bytes}`));
   });
+  https = await startHttpsDestination((request, response) =>
+    response.end(`${request.method} ${request.url}`),
+  );
   tcp = await startTcpDestination(speak);
+  silent = await startSilentListener();
+  FIXED.silent = silent.port;
+  FIXED.https = https.port;
   FIXED.http = http.port;
   FIXED.tcp = tcp.port;
   FIXED.refused = await freePort();
@@ -79,8 +94,10 @@ t.before(async () => {
   system = await startStandalone({
     env: {
       TS_DATABASE_URL: database.url,
-      TS_DEV_ALLOW: [FIXED.http, FIXED.tcp, FIXED.refused].map((port) => `127.0.0.1:${port}`).join(','),
-      TS_DIAL_TIMEOUT_MS: '3000',
+      TS_DEV_ALLOW: Object.values(FIXED)
+        .map((port) => `127.0.0.1:${port}`)
+        .join(','),
+      TS_DIAL_TIMEOUT_MS: '1500',
     },
   });
 });
@@ -89,7 +106,9 @@ t.teardown(async () => {
   await system?.stop();
   if (system) await removeData(system.dataDir);
   await http?.stop();
+  await https?.stop();
   await tcp?.stop();
+  silent?.stop();
 });
 
 function socks(port: number, overrides: Partial<Parameters<typeof socksConnect>[0]> = {}) {
@@ -140,8 +159,8 @@ t.test('every kind of client; usage and money to the byte', async (t) => {
     usage: await usage(),
     provider: await system.api('/api/balance', system.file.provider.access_token),
     buyer: await system.api('/api/buyer/me/balance', system.file.buyer.token),
-    up: http.bytesIn(),
-    down: http.bytesOut(),
+    up: http.bytesIn() + https.bytesIn(),
+    down: http.bytesOut() + https.bytesOut(),
   };
   const { username, password } = system.file.buyer;
   const port = system.file.proxy_port;
@@ -182,9 +201,18 @@ t.test('every kind of client; usage and money to the byte', async (t) => {
   t.equal(await two.body.text(), 'GET /hello 0', 'undici by plain HTTP');
   await forwarded.close();
 
-  while (http.connections.size > 0) await delay(10);
-  const up = http.bytesIn() - before.up;
-  const down = http.bytesOut() - before.down;
+  const secure = new ProxyAgent({
+    uri: `http://127.0.0.1:${port}`,
+    token: basic(username, password),
+    requestTls: { ca: testCertificate.cert },
+  });
+  const three = await undiciRequest(`https://127.0.0.1:${FIXED.https}/secret`, { dispatcher: secure });
+  t.equal(await three.body.text(), 'GET /secret', 'https, its certificate verified end to end');
+  await secure.close();
+
+  while (http.connections.size + https.connections.size > 0) await delay(10);
+  const up = http.bytesIn() + https.bytesIn() - before.up;
+  const down = http.bytesOut() + https.bytesOut() - before.down;
   const after = await untilBooked(before.usage.total.bytes_up + up, before.usage.total.bytes_down + down);
   t.equal(after.total.bytes_up - before.usage.total.bytes_up, up, 'bytes up are what the destination got');
   t.equal(after.total.bytes_down - before.usage.total.bytes_down, down, 'bytes down are what it sent');
@@ -295,6 +323,7 @@ t.test('each failure has its code, in HTTP and in SOCKS5', async (t) => {
       http: '502 DNS_FAIL',
       socks: { reply: 4 },
     },
+    { name: 'no answer', port: FIXED.silent, http: '504 CONNECT_TIMEOUT', socks: { reply: 4 } },
     { name: 'refused', port: FIXED.refused, http: '502 REFUSED', socks: { reply: 5 } },
   ];
   const bytesBefore = await system.status();

@@ -1,6 +1,8 @@
 import { once } from 'node:events';
 import { createServer as createHttpServer, type RequestListener } from 'node:http';
+import { createServer as createHttpsServer } from 'node:https';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
+import { testCertificate } from './test-certificate.js';
 
 /** A destination that knows exactly how many payload bytes it got and sent, whatever the protocol on top. */
 export interface Destination {
@@ -22,6 +24,11 @@ export async function startTcpDestination(onConnection: (socket: Socket) => void
 /** An HTTP destination on loopback. */
 export async function startHttpDestination(listener: RequestListener): Promise<Destination> {
   return watch(createHttpServer(listener), () => {});
+}
+
+/** An HTTPS destination on loopback; counts TCP payload, so TLS records. */
+export async function startHttpsDestination(listener: RequestListener): Promise<Destination> {
+  return watch(createHttpsServer(testCertificate, listener), () => {});
 }
 
 async function watch(

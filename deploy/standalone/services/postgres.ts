@@ -14,7 +14,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { projectPath } from '../../../gateway/runtime/project-path.js';
 import { freePort } from './free-port.js';
-import { type ServerProcess, signalProcess, startServerProcess } from './server-process.js';
+import { type ServerProcess, signalProcess, startedAt, startServerProcess } from './server-process.js';
 
 export interface PostgresOptions {
   /** Folder of this cluster alone; made when absent, with its parents. */
@@ -212,18 +212,6 @@ async function readOwner(dataDir: string): Promise<Owner> {
   if (text === null)
     throw new PostgresUnavailable(`${dataDir} holds a PostgreSQL that was not set up by Traffic Share.`);
   return JSON.parse(text) as Owner;
-}
-
-/** When a process began, in whatever unit the system has; null when there is none or it does not say. */
-function startedAt(pid: number): string | null {
-  try {
-    if (process.platform !== 'linux')
-      return execFileSync('ps', ['-o', 'lstart=', '-p', String(pid)], { encoding: 'utf8' }).trim();
-    const line = readFileSync(`/proc/${pid}/stat`, 'utf8'); // proc(5): field 22, counted behind the name in brackets
-    return line.slice(line.lastIndexOf(')') + 2).split(' ')[19] ?? null;
-  } catch {
-    return null;
-  }
 }
 
 /** Paths of the server's programs, their libraries linked. Throws PostgresUnavailable when not installed. */

@@ -1,4 +1,5 @@
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 
 /** How long a server may take to end before it is killed. */
@@ -98,5 +99,17 @@ export function signalProcess(pid: number, signal: NodeJS.Signals | 0): boolean 
     return true;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+/** When a process began, in whatever unit the system has; null when there is none or it does not say. */
+export function startedAt(pid: number): string | null {
+  try {
+    if (process.platform !== 'linux')
+      return execFileSync('ps', ['-o', 'lstart=', '-p', String(pid)], { encoding: 'utf8' }).trim();
+    const line = readFileSync(`/proc/${pid}/stat`, 'utf8'); // proc(5): field 22, counted behind the name in brackets
+    return line.slice(line.lastIndexOf(')') + 2).split(' ')[19] ?? null;
+  } catch {
+    return null;
   }
 }

@@ -150,7 +150,7 @@ t.test('waits between attempts', async (t) => {
       fc.double({ min: 0, max: 0.999, noNaN: true }),
       (n, random) => {
         const ms = backoffMs(n, random);
-        const ceiling = Math.min(30_000, 500 * 2 ** Math.min(n, 30));
+        const ceiling = Math.min(30_000, 250 * 2 ** Math.min(n, 30));
         return ms >= ceiling / 2 && ms <= ceiling;
       },
     ),

@@ -78,12 +78,14 @@ export async function startRelay(
     head?: Buffer;
     tunnel?: TunnelOptions;
     limitBytes?: number;
+    via?: (port: number) => Promise<number>;
   } = {},
 ): Promise<Relay> {
   const port = await listen(t, createServer({ allowHalfOpen: true }, destination));
   const tunnel = await openTunnel(t, {
     ...(options.limits ? { limits: options.limits } : {}),
     ...(options.tunnel ? { tunnel: options.tunnel } : {}),
+    ...(options.via ? { via: options.via } : {}),
     agent: {
       onOpen: (_session, stream, open) => {
         const raw = dialSocket({ host: open.host, port: open.port });

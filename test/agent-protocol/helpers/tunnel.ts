@@ -89,13 +89,16 @@ export async function openTunnel(
     limits?: Partial<SessionLimits>;
     pings?: Partial<Welcome>;
     tunnel?: TunnelOptions;
+    /** Something between agent and gateway: gets the gateway's port, gives the port to connect to. */
+    via?: (port: number) => Promise<number>;
   } = {},
 ): Promise<Tunnel> {
   const gatewayHandler = new Watched({
     ...options.gateway,
     onHello: (session) => session.welcome(welcome(options.limits, options.pings)),
   });
-  const { url, sessions } = await serveTunnels(t, () => gatewayHandler, options.tunnel);
+  const { port, sessions } = await serveTunnels(t, () => gatewayHandler, options.tunnel);
+  const url = `ws://127.0.0.1:${options.via ? await options.via(port) : port}/tunnel`;
   let welcomed!: () => void;
   const open = new Promise<void>((resolve) => {
     welcomed = resolve;

@@ -1,0 +1,54 @@
+import { once } from 'node:events';
+import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
+import { type AddressInfo, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t from 'tap';
+import { readStandaloneConfig } from '../../deploy/standalone/config.js';
+import { DataFolder, lockOf } from '../../deploy/standalone/data-folder.js';
+import { startDemoDestination } from '../../deploy/standalone/demo-destination.js';
+import { choosePorts } from '../../deploy/standalone/ports.js';
+
+t.test('a port that is taken is named with the setting to change', async (t) => {
+  const server = createServer().listen(0, '127.0.0.1');
+  t.teardown(() => server.close());
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  const free = { TS_PROXY_PORT: '0', TS_TUNNEL_PORT: '0', TS_METRICS_PORT: '0', TS_DEMO_PORT: '0' };
+  await t.rejects(choosePorts(readStandaloneConfig({ ...free, TS_API_PORT: String(port) })), {
+    message: `port ${port} is taken: set TS_API_PORT to another one (0 = any free)`,
+  });
+  const ports = await choosePorts(readStandaloneConfig({ ...free, TS_API_PORT: '0' }));
+  t.equal(new Set(Object.values(ports)).size, 5, 'five different free ports');
+});
+
+t.test('production is refused', async (t) => {
+  t.throws(() => readStandaloneConfig({ NODE_ENV: 'production' }), { code: 'BAD_ENVIRONMENT' });
+});
+
+t.test('one system a data folder', async (t) => {
+  const path = await mkdtemp(join(tmpdir(), 'ts-folder-'));
+  t.teardown(() => rm(path, { recursive: true }));
+  await writeFile(join(path, 'standalone.pid'), lockOf(process.ppid));
+  t.throws(() => new DataFolder(path), /already running in .* stop it, or set TS_DATA_DIR/);
+  await writeFile(join(path, 'standalone.pid'), `${process.ppid} 1`);
+  const folder = new DataFolder(path); // that pid belongs to another process now
+  const secrets = folder.secrets();
+  t.same(folder.secrets(), secrets, 'drawn once');
+  t.equal((await stat(join(path, 'secrets.json'))).mode & 0o777, 0o600);
+  folder.release();
+  t.ok(new DataFolder(path), 'free again after release');
+});
+
+t.test('the demo destination tells what it got', async (t) => {
+  const demo = await startDemoDestination(0);
+  t.teardown(() => demo.stop());
+  t.match(await (await fetch(demo.url, { headers: { 'x-probe': '<b>' } })).text(), '&#60;b&#62;');
+  t.equal((await (await fetch(`${demo.url}bytes/1000000`)).arrayBuffer()).byteLength, 1_000_000);
+  const answer = await fetch(`${demo.url}upload`, { method: 'POST', body: 'abc' });
+  t.same(await answer.json(), {
+    bytes: 3,
+    sha256: 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad',
+  });
+  t.equal((await fetch(`${demo.url}nowhere`)).status, 404);
+});
