@@ -235,6 +235,7 @@ t.test('a FIN waits behind what a slow reader has not taken yet', async (t) => {
   client.write('go');
   while (relay.streams[0]?.state !== 'finReceived') await new Promise((resolve) => setTimeout(resolve, 5));
   t.ok(heldBack, `${written} bytes written, ${relay.counters[0]?.bytesIn} taken`);
+  client.resume();
   const received = await readAll(client);
   client.end();
   t.equal(received.length, written);
