@@ -40,7 +40,8 @@ export interface Gateway {
   metricsPort: number;
   /**
    * Takes no more connections, asks devices to move, lets live streams finish within `drainMs`, delivers the journal
-   * and waits for Postgres to commit it as long as that takes a moment, then closes everything.
+   * and waits for Postgres to commit it as long as that takes a moment, then closes everything. A second call waits
+   * for the first.
    */
   stop(drainMs: number): Promise<void>;
 }
@@ -338,5 +339,14 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     origins.close();
     redis.disconnect();
   }
-  return { proxyPort, tunnelPort, metricsPort: privateServer.port, stop };
+  let stopping: Promise<void> | null = null;
+  return {
+    proxyPort,
+    tunnelPort,
+    metricsPort: privateServer.port,
+    stop: (drainMs) => {
+      stopping ??= stop(drainMs);
+      return stopping;
+    },
+  };
 }

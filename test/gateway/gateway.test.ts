@@ -250,6 +250,28 @@ t.test('each dial code is the error that buyers see', async (t) => {
   await gone(plain);
 });
 
+t.test('drain: devices are told, a live stream finishes, then the gateway ends', async (t) => {
+  const { plain, record } = await device();
+  plain.echo();
+  const { socket } = await connect();
+  socket.write('before');
+  await once(socket, 'data');
+  const stopped = rig.gateway.stop(10_000);
+  const drain = await plain.next((frame) => frame.type === 13);
+  t.match(unpack(drain.payload), { deadline_ms: 10_000 });
+  socket.write('during');
+  t.equal(String((await once(socket, 'data'))[0]), 'during', 'the live stream goes on');
+  await t.rejects(connect(), { code: 'ECONNREFUSED' }, 'no new connections');
+  const endedMs = performance.now();
+  socket.end();
+  await readAll(socket);
+  await stopped;
+  t.ok(performance.now() - endedMs < 8_000, 'it does not wait for the deadline');
+  const meter = (await rig.meters()).find((m) => m.sessionId === record.sessionId);
+  t.match(meter, { bytesUp: 12, bytesDown: 12, final: true }, 'the last counts were delivered');
+  await rig.restart();
+});
+
 t.test('counts survive a restart of the gateway and are delivered as FINAL', async (t) => {
   const { plain, record } = await device();
   plain.echo();

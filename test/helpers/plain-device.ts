@@ -55,10 +55,14 @@ export class PlainDevice {
   }
 
   /** Connects and waits for the handshake; rejects with the HTTP status of a refusal. */
-  static async connect(tunnelPort: number, ticket: string | null): Promise<PlainDevice> {
+  static async connect(
+    tunnelPort: number,
+    ticket: string | null,
+    headers: Record<string, string> = {},
+  ): Promise<PlainDevice> {
     const socket = new WebSocket(`ws://127.0.0.1:${tunnelPort}/tunnel`, ['traffic-share.v1'], {
       perMessageDeflate: false,
-      headers: ticket === null ? {} : { authorization: `Bearer ${ticket}` },
+      headers: { ...headers, ...(ticket === null ? {} : { authorization: `Bearer ${ticket}` }) },
     });
     const device = new PlainDevice(socket);
     const refused = once(socket, 'unexpected-response').then(([, response]) => {

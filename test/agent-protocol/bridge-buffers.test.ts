@@ -1,0 +1,161 @@
+/** Who may touch which bytes when: the bridge between a fake socket and a fake stream, step by step. */
+import t from 'tap';
+import { bridgeSocket } from '../../agent-protocol/bridge.js';
+import { FRAME_HEADROOM } from '../../agent-protocol/frame.js';
+import type { RawSink, RawSocket } from '../../agent-protocol/raw-socket.js';
+import type { MuxStream } from '../../agent-protocol/stream.js';
+
+interface Sent {
+  text: string;
+  headroomBytes: number;
+}
+
+function scene() {
+  const sent: Sent[] = [];
+  const socket = {
+    sink: null as unknown as RawSink,
+    paused: true,
+    backlogBytes: 0,
+    written: [] as Buffer[],
+    setSink(sink: RawSink) {
+      this.sink = sink;
+    },
+    pause() {
+      this.paused = true;
+    },
+    resume() {
+      this.paused = false;
+    },
+    write(bytes: Buffer) {
+      this.written.push(bytes);
+      return this.backlogBytes === 0;
+    },
+  };
+  const session = {
+    backlogBytes: 0,
+    mayKeepReadBuffer: false,
+    kept: 0,
+    keepReadBuffer: () => session.kept++,
+  };
+  const stream = {
+    state: 'open',
+    session,
+    sendWindowBytes: 1_000,
+    handler: null as unknown as MuxStream['handler'],
+    consumedBytes: 0,
+    fins: 0,
+    send(buffer: Buffer, start: number, end: number, headroomBytes: number) {
+      if (end - start > this.sendWindowBytes) throw new RangeError('beyond the window');
+      this.sendWindowBytes -= end - start;
+      sent.push({ text: buffer.toString('latin1', start, end), headroomBytes });
+      if (headroomBytes >= FRAME_HEADROOM) buffer.fill(0x23, start - FRAME_HEADROOM, start);
+      return this.sendWindowBytes > 0;
+    },
+    consumed(bytes: number) {
+      this.consumedBytes += bytes;
+    },
+    fin() {
+      this.fins++;
+    },
+    reset() {},
+  };
+  bridgeSocket(socket as unknown as RawSocket, stream as unknown as MuxStream);
+  const writable = () => stream.handler.onWritable(stream as unknown as MuxStream);
+  const arrive = (text: string) => {
+    const buffer = Buffer.from(text);
+    stream.handler.onData(stream as unknown as MuxStream, buffer, 0, buffer.length);
+    return buffer;
+  };
+  return { sent, socket, session, stream, writable, arrive };
+}
+
+/** Bytes in a read buffer of the socket's own. */
+function read(text: string): [Buffer, number, number, number] {
+  const buffer = Buffer.concat([Buffer.alloc(FRAME_HEADROOM), Buffer.from(text)]);
+  return [buffer, FRAME_HEADROOM, buffer.length, FRAME_HEADROOM];
+}
+
+t.test('out: the socket hears whether the tunnel still holds its buffer', async (t) => {
+  const { sent, socket, session } = scene();
+  t.notOk(socket.paused);
+  t.equal(socket.sink.onBytes(...read('one')), false, 'all of it has gone');
+  session.backlogBytes = 30;
+  t.equal(socket.sink.onBytes(...read('two')), true, 'some of it has not');
+  t.same(sent, [
+    { text: 'one', headroomBytes: FRAME_HEADROOM },
+    { text: 'two', headroomBytes: FRAME_HEADROOM },
+  ]);
+  t.notOk(socket.paused);
+});
+
+t.test('out: what the window does not allow is kept where it lies, until it is sent', async (t) => {
+  const { sent, socket, session, stream, writable } = scene();
+  stream.sendWindowBytes = 4;
+  t.equal(socket.sink.onBytes(...read('abcdefghij')), true, 'the rest lies in the buffer');
+  t.ok(socket.paused);
+  socket.sink.onEnd();
+  t.equal(stream.fins, 0, 'the FIN waits behind it');
+
+  stream.sendWindowBytes = 3;
+  session.backlogBytes = 30;
+  writable();
+  stream.sendWindowBytes = 2;
+  session.backlogBytes = 0;
+  writable();
+  stream.sendWindowBytes = 100;
+  writable();
+  t.same(sent, [
+    { text: 'abcd', headroomBytes: FRAME_HEADROOM },
+    // In front of it lies `abcd`, which is still being sent.
+    { text: 'efg', headroomBytes: 0 },
+    { text: 'hi', headroomBytes: FRAME_HEADROOM },
+    { text: 'j', headroomBytes: FRAME_HEADROOM },
+  ]);
+  t.equal(stream.fins, 1);
+});
+
+t.test('out: bytes of a shared buffer, and bytes that come while paused, are copied', async (t) => {
+  const { sent, socket, stream, writable } = scene();
+  stream.sendWindowBytes = 2;
+  const shared = Buffer.from('abcd');
+  t.equal(socket.sink.onBytes(shared, 0, 4, 0), false);
+  shared.fill('X');
+  t.equal(socket.sink.onBytes(...read('efgh')), false);
+  stream.sendWindowBytes = 100;
+  writable();
+  t.same(
+    sent.map(({ text }) => text),
+    ['ab', 'cdefgh'],
+  );
+  t.notOk(socket.paused);
+});
+
+t.test(
+  'in: a buffer that may be kept is kept while the socket still writes it; others are copied',
+  async (t) => {
+    const { socket, session, stream, arrive } = scene();
+    session.mayKeepReadBuffer = true;
+    arrive('gone at once');
+    t.equal(session.kept, 0);
+    t.equal(stream.consumedBytes, 12);
+
+    socket.backlogBytes = 4;
+    arrive('pending');
+    t.equal(session.kept, 1);
+    t.equal(stream.consumedBytes, 12, 'no credit for what the socket has not taken');
+    arrive('queued').fill('X');
+    t.equal(session.kept, 1, 'what is queued is a copy');
+    t.equal(socket.written.length, 2);
+
+    socket.backlogBytes = 0;
+    socket.sink.onDrain();
+    t.equal(stream.consumedBytes, 12 + 7 + 6);
+    t.equal(Buffer.concat(socket.written).toString(), 'gone at oncependingqueued');
+
+    session.mayKeepReadBuffer = false;
+    socket.backlogBytes = 4;
+    arrive('shared').fill('X');
+    t.equal(session.kept, 1);
+    t.equal(socket.written.at(-1)?.toString(), 'shared');
+  },
+);
