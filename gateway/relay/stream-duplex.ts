@@ -43,9 +43,11 @@ export class StreamDuplex extends Duplex implements StreamHandler {
       }
       this.#rest = bytes === rest.length ? null : rest.subarray(bytes);
       // A headroom of 0: the bytes are copied, so the caller's buffer is free at once.
-      if (!this.#stream.send(rest, 0, bytes, 0) && this.#stream.state !== 'closed') break;
+      if (this.#stream.send(rest, 0, bytes, 0)) continue;
+      if (this.#stream.state === 'closed') this.#fail('the stream was reset', 'reset');
+      return; // onWritable goes on
     }
-    if (this.#rest === null) this.#finishWrite();
+    this.#finishWrite();
   }
 
   #finishWrite(): void {

@@ -196,9 +196,10 @@ export class TunnelServer {
   }
 
   #status(tunnel: Tunnel, status: Status): void {
+    const before = `${tunnel.networkType} ${tunnel.status}`;
     if (status.network) tunnel.networkType = status.network;
     const usable = status.paused !== true && status.cap_bytes_left !== 0;
     if (tunnel.status !== 'draining') tunnel.status = usable ? 'sharing' : 'paused';
-    this.deps.registry.changed(tunnel);
+    if (before !== `${tunnel.networkType} ${tunnel.status}`) this.deps.registry.changed(tunnel);
   }
 }

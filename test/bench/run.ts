@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { measureMemory } from './memory.js';
-import { type Options, type Phase, readOptions, USAGE } from './options.js';
+import { type Options, readOptions, USAGE } from './options.js';
 import { bulk, connectRate, type Figures, latency, type Stage, warmUp } from './phases.js';
 import type { ClientCalls, OriginCalls } from './protocol.js';
 import { addFigures, describeMachine, markdown, type Results, type SystemResult } from './report.js';
