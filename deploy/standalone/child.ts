@@ -10,6 +10,8 @@ export interface ChildSpec {
   env: Record<string, string>;
   /** File descriptor that its log (standard error) goes to. */
   logFd: number;
+  /** Told of each process that is started. */
+  onPid: (pid: number) => void;
   /** Time it gets to say that it is ready; then starting fails. */
   readyTimeoutMs: number;
   /** Time it gets to stop by itself; then it is killed. */
@@ -45,6 +47,7 @@ export class Child {
       execArgv: ['--no-warnings', '--enable-source-maps'],
     });
     this.#process = child;
+    if (child.pid !== undefined) this.spec.onPid(child.pid);
     const giveUp = new AbortController();
     const timer = setTimeout(() => giveUp.abort(), this.spec.readyTimeoutMs);
     const ended = once(child, 'exit', { signal: giveUp.signal }).then(([code, signal]) => {

@@ -1,7 +1,22 @@
 import { randomBytes } from 'node:crypto';
-import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join, resolve } from 'node:path';
-import { startedAt } from './services/server-process.js';
+import { setTimeout as delay } from 'node:timers/promises';
+import { signalProcess, startedAt } from './services/server-process.js';
+
+/** Pids of this run's parts. */
+const PROCESSES = 'processes';
+/** Time that parts of a killed run get to end by themselves. */
+const EARLIER_RUN_GRACE_MS = 20_000;
 
 /** What the demo must remember between starts, since the database keeps only hashes. */
 export interface DemoSecrets {
@@ -71,9 +86,33 @@ export class DataFolder {
     rmSync(this.file('standalone.json'), { force: true });
   }
 
+  /** Notes a process of this run, so that the next start can wait for it should this process be killed. */
+  noteProcess(pid: number): void {
+    appendFileSync(this.file(PROCESSES), `${lockOf(pid)}\n`);
+  }
+
+  /**
+   * Waits for processes that a killed run left behind: they notice and end by themselves within seconds, and hold
+   * ports and the meter journal until then. One that does not is killed. `onWait` is called once when there are any.
+   */
+  async untilEarlierRunEnded(onWait: () => void): Promise<void> {
+    const file = this.file(PROCESSES);
+    const noted = existsSync(file) ? readFileSync(file, 'utf8').split('\n').filter(Boolean) : [];
+    const living = () =>
+      noted.map((line) => Number(line.split(' ')[0])).filter((pid) => noted.includes(lockOf(pid)));
+    if (living().length > 0) onWait();
+    const giveUpMs = performance.now() + EARLIER_RUN_GRACE_MS;
+    while (living().length > 0) {
+      if (performance.now() > giveUpMs) for (const pid of living()) signalProcess(pid, 'SIGKILL');
+      await delay(50);
+    }
+    rmSync(file, { force: true });
+  }
+
   /** Gives the folder free for the next start. */
   release(): void {
     this.removeReadyFile();
+    rmSync(this.file(PROCESSES), { force: true });
     rmSync(this.#lock, { force: true });
   }
 

@@ -69,6 +69,7 @@ interface StartContext {
 
 async function startSystem(context: StartContext) {
   const { config, folder, say, stops } = context;
+  await folder.untilEarlierRunEnded(() => say('waiting for the last run to end …'));
   const secrets = folder.secrets();
   const ports = await choosePorts(config);
 
@@ -162,7 +163,7 @@ function childEnvironment(
 }
 
 async function startChild(
-  { log, logFd, stops }: StartContext,
+  { folder, log, logFd, stops }: StartContext,
   name: string,
   entry: string,
   env: Record<string, string>,
@@ -173,6 +174,7 @@ async function startChild(
       entry: fileURLToPath(new URL(`../../${entry}`, import.meta.url)),
       env,
       logFd,
+      onPid: (pid) => folder.noteProcess(pid),
       readyTimeoutMs: READY_TIMEOUT_MS,
       stopTimeoutMs: STOP_TIMEOUT_MS,
     },

@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
@@ -38,6 +39,25 @@ t.test('one system a data folder', async (t) => {
   t.equal((await stat(join(path, 'secrets.json'))).mode & 0o777, 0o600);
   folder.release();
   t.ok(new DataFolder(path), 'free again after release');
+});
+
+t.test('what a killed run left behind is waited for', async (t) => {
+  const path = await mkdtemp(join(tmpdir(), 'ts-folder-'));
+  t.teardown(() => rm(path, { recursive: true }));
+  const folder = new DataFolder(path);
+  const child = spawn(process.execPath, ['-e', 'setTimeout(() => {}, 500)'], { stdio: 'ignore' });
+  await once(child, 'spawn');
+  folder.noteProcess(child.pid as number);
+  let waited = false;
+  await folder.untilEarlierRunEnded(() => {
+    waited = true;
+  });
+  t.ok(waited && child.exitCode === 0, 'until it has ended by itself');
+  waited = false;
+  await folder.untilEarlierRunEnded(() => {
+    waited = true;
+  });
+  t.notOk(waited, 'nothing is left');
 });
 
 t.test('the demo destination tells what it got', async (t) => {
