@@ -113,9 +113,9 @@ export class PlainDevice {
 
   /**
    * Accepts every OPEN and sends back whatever comes, with its FIN. It keeps to the window that the gateway grants,
-   * and returns credit for what it could send on.
+   * and returns credit for what it could send on. `greeting` goes out first on each stream.
    */
-  echo(): void {
+  echo(greeting: Buffer = Buffer.alloc(0)): void {
     const streams = new Map<number, { windowBytes: number; queue: Buffer[]; finished: boolean }>();
     const pump = (streamId: number) => {
       const stream = streams.get(streamId);
@@ -138,8 +138,10 @@ export class PlainDevice {
     this.onFrame = ({ type, streamId, payload }) => {
       const stream = streams.get(streamId);
       if (type === TYPES.OPEN) {
-        streams.set(streamId, { windowBytes: this.#windowBytes, queue: [], finished: false });
+        const windowBytes = this.#windowBytes - greeting.length;
+        streams.set(streamId, { windowBytes, queue: [], finished: false });
         this.send(TYPES.OPENED, streamId, Buffer.from([0]));
+        if (greeting.length > 0) this.send(TYPES.DATA, streamId, greeting);
       } else if (type === TYPES.RESET) streams.delete(streamId);
       else if (stream && type === TYPES.DATA) stream.queue.push(payload);
       else if (stream && type === TYPES.CREDIT) stream.windowBytes += payload.readUInt32BE();
