@@ -46,7 +46,7 @@ export interface Standalone {
   childPids: (entry: string) => number[];
 }
 
-const START_TIMEOUT_MS = 120_000;
+const START_TIMEOUT_MS = 60_000;
 
 /**
  * Starts `npm start`'s program on free ports. `dataDir`: of an earlier run, to go on with its data; else a fresh
