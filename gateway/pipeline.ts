@@ -139,6 +139,7 @@ export class GatewayPipeline implements ProxyPipeline {
               buyerId: auth.buyer.buyerId,
               account: auth.buyer.account,
               packageId: allocation.packageId,
+              subUserId: auth.buyer.subUser?.id ?? null,
               destinationHost: host,
               allowance: allocation,
               providerPriceMicrosPerGb,

@@ -47,6 +47,7 @@ export async function readSnapshots(
     return {
       account: r.account,
       buyerId: r.id,
+      subUser: null,
       status: r.status,
       kycStatus: r.kyc_status,
       aupAccepted: r.aup_accepted_at !== null,

@@ -12,6 +12,8 @@ export interface MeterClaim {
   buyerPrice: bigint;
   buyerId: string;
   packageId: string | null;
+  /** null: the buyer's own account. */
+  subUserId: string | null;
   bytesUp: bigint;
   bytesDown: bigint;
   openedAtMs: number;
@@ -61,8 +63,18 @@ export function readReport(
     return { ok: false, reason: 'unreadable' };
   }
   if (typeof value !== 'object' || value === null) return { ok: false, reason: 'unreadable' };
-  const { sessionId, allocationId, epoch, buyerId, packageId, bytesUp, bytesDown, openedAtMs, activeAtMs } =
-    value;
+  const {
+    sessionId,
+    allocationId,
+    epoch,
+    buyerId,
+    packageId,
+    subUserId,
+    bytesUp,
+    bytesDown,
+    openedAtMs,
+    activeAtMs,
+  } = value;
   const providerPrice = price(value.providerPriceMicrosPerGb);
   const buyerPrice = price(value.buyerPriceMicrosPerGb);
   if (
@@ -70,6 +82,7 @@ export function readReport(
     !isUuid(allocationId) ||
     !isUuid(buyerId) ||
     !(packageId === null || isUuid(packageId)) ||
+    !(subUserId === null || isUuid(subUserId)) ||
     typeof epoch !== 'string' ||
     !EPOCH.test(epoch) ||
     providerPrice === null ||
@@ -96,6 +109,7 @@ export function readReport(
       buyerPrice,
       buyerId,
       packageId,
+      subUserId,
       bytesUp: BigInt(bytesUp),
       bytesDown: BigInt(bytesDown),
       openedAtMs: openedAtMs > latestMs ? nowMs : openedAtMs,

@@ -55,6 +55,7 @@ export async function authenticate(
     buyer: {
       account: snapshot.account,
       buyerId: snapshot.buyerId,
+      subUser: snapshot.subUser,
       priceMicrosPerGb: entry.priceMicrosPerGb,
       limits: snapshot.limits,
       balanceMicros: entry.balanceMicros,

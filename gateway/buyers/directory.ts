@@ -26,6 +26,7 @@ export interface BuyerAccess {
   readonly account: string;
   readonly buyerId: string;
   readonly priceMicrosPerGb: bigint;
+  readonly subUser: AccountSnapshot['subUser'];
   readonly limits: AccountSnapshot['limits'];
   /** As of authentication, above zero. `BuyerDirectory.cached(account)` gives the newest. */
   readonly balanceMicros: bigint;

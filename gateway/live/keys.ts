@@ -78,6 +78,25 @@ export const liveKeys = {
    */
   settled: (gatewayId: string) => `${PREFIX}meters-settled:{gw:${gatewayId}}`,
 
+  /**
+   * HASH `walletField` → `WalletRecord`: what Postgres has set aside for runs of that gateway. Owner: control plane
+   * (`wallets/`), after each commit and at each rebuild; removed once the hold is closed. No expiry. Readers: that
+   * gateway.
+   */
+  wallets: (gatewayId: string) => `${PREFIX}wallets:{gw:${gatewayId}}`,
+
+  /**
+   * HASH `walletField` → `WalletAsk`. Owner: that gateway (script `askWallets`, nothing in it ever falls); the control
+   * plane deletes a field once its hold is closed. No expiry. Readers: control plane.
+   */
+  walletAsks: (gatewayId: string) => `${PREFIX}wallet-asks:{gw:${gatewayId}}`,
+
+  /**
+   * STREAM of `{g: gatewayId, w: walletField}`: rings when an ask wants an answer now. Owner: gateways. Trimmed to about
+   * WALLET_BELL_KEPT entries. Readers: control planes, with a blocking XREAD; what is missed is found by their sweep.
+   */
+  walletBell: () => `${PREFIX}wallet-bell`,
+
   /** STRING `ProviderPrice` in force now. Owner: control plane (`pricing`), at each change and rebuild. No expiry. */
   providerPrice: () => `${PREFIX}price:provider`,
 
@@ -100,6 +119,8 @@ export const liveKeys = {
   apiRateLimit: () => `${PREFIX}rl:`,
 } as const;
 
+/** About how many rings the wallet bell keeps. */
+export const WALLET_BELL_KEPT = 10_000;
 /** How long a device or gateway counts as present without a sign of life. */
 export const PRESENCE_TTL_MS = 15_000;
 /** About how many commands the stream keeps: a gateway away for longer re-reads all snapshots instead. */

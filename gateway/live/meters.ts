@@ -12,6 +12,7 @@ const isReport = isRecordOf<MeterReport>({
   buyerPriceMicrosPerGb: isMicros,
   buyerId: isString,
   packageId: isNullOr(isString),
+  subUserId: isNullOr(isString),
   bytesUp: isCount,
   bytesDown: isCount,
   openedAtMs: isCount,

@@ -3,10 +3,12 @@
  * of micro-dollars; byte counts are integers below 2^53; times are ms since the Unix epoch; ids are UUIDs.
  */
 
-/** What a gateway must know of one proxy account (a buyer, or later a sub-user of one). */
+/** What a gateway must know of one proxy account: a buyer, or a sub-user of one. */
 export interface AccountSnapshot {
   account: string;
   buyerId: string;
+  /** null: the buyer itself. `limited`: its bytes are bounded by a wallet of kind `sub_user`. */
+  subUser: { id: string; limited: boolean } | null;
   status: 'active' | 'suspended' | 'closed';
   kycStatus: 'pending' | 'approved' | 'rejected';
   aupAccepted: boolean;
@@ -127,13 +129,15 @@ export interface StickyRecord {
 export interface MeterReport {
   sessionId: string;
   allocationId: string;
-  /** 32 hex digits drawn at gateway start. */
+  /** 32 hex digits; the first 24 name the run of the gateway (`runOf`). */
   epoch: string;
   providerPriceMicrosPerGb: string;
   buyerPriceMicrosPerGb: string;
   buyerId: string;
   /** null unless the buyer pulled a package. */
   packageId: string | null;
+  /** null: the buyer's own account. */
+  subUserId: string | null;
   bytesUp: number;
   bytesDown: number;
   openedAtMs: number;
@@ -186,4 +190,56 @@ export function meterKey(m: {
   buyerPriceMicrosPerGb: string;
 }): string {
   return `${m.sessionId}.${m.allocationId}.${m.epoch}.${m.providerPriceMicrosPerGb}.${m.buyerPriceMicrosPerGb}`;
+}
+
+/**
+ * One run of a gateway, from start to end: the first 96 bits of all its epochs. Wallets belong to a run; what a run
+ * may spend ends with it.
+ */
+export function runOf(epoch: string): string {
+  return epoch.slice(0, 24);
+}
+
+/**
+ * What a wallet bounds: a buyer's money (micro-dollars), the bytes of a pulled package (`ownerId` is the allocation)
+ * or the bytes of a sub-user with a limit.
+ */
+export type WalletKind = 'buyer' | 'package' | 'sub_user';
+
+/** Whose wallet it is. One owner has one wallet for each run of each gateway that serves it. */
+export interface WalletOwner {
+  kind: WalletKind;
+  ownerId: string;
+}
+
+/**
+ * What Postgres has set aside for a run and owner: the run may spend `granted − renounced` in all, since its start.
+ * `granted` only grows, so a report that is late, repeated or lost does no harm, nor does a Redis that is emptied or
+ * rolled back.
+ */
+export interface WalletRecord {
+  /** Micro-dollars or bytes, decimal. */
+  granted: string;
+  /** The `wantGranted` this answers. */
+  answered: string;
+  /**
+   * `open`: ask for more when needed. `wait`: nothing is left now, but another run holds some that may come back.
+   * `exhausted`: nothing is left and nobody holds any.
+   */
+  state: 'open' | 'wait' | 'exhausted';
+}
+
+/** What a run asks for and gives back. All of it only grows. */
+export interface WalletAsk {
+  /** What `granted` should be for the run to go on comfortably. */
+  wantGranted: string;
+  /** What it will never spend of the granted. */
+  renounced: string;
+  /** The run is over and each of its meters is committed: the hold can be given back. */
+  finished: boolean;
+}
+
+/** The field of a wallet in its gateway's hashes. */
+export function walletField(run: string, owner: WalletOwner): string {
+  return `${run}.${owner.kind}.${owner.ownerId}`;
 }

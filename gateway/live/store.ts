@@ -35,6 +35,9 @@ import {
 const isNetworkType = isOneOf('wifi', 'mobile', 'ethernet', 'unknown');
 
 const isAccount = isRecordOf<AccountSnapshot>({
+  subUser: isNullOr(
+    isRecordOf<NonNullable<AccountSnapshot['subUser']>>({ id: isString, limited: isBoolean }),
+  ),
   account: isString,
   buyerId: isString,
   status: isOneOf('active', 'suspended', 'closed'),

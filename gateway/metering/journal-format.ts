@@ -1,5 +1,5 @@
 /**
- * The bytes of the meter journal, version 1. All integers little-endian and unsigned.
+ * The bytes of the meter journal, version 2. All integers little-endian and unsigned.
  *
  * File: header block (4 096 bytes), then extents. An extent of N slots is N copies "0", then N copies "1": the two
  * copies of a slot never share a disk block, so one bad block cannot take both.
@@ -9,7 +9,7 @@
  * | offset | bytes | field |
  * |---|---|---|
  * | 0   | 8   | magic `TSMETERS` |
- * | 8   | 4   | format version (1) |
+ * | 8   | 4   | format version (2) |
  * | 12  | 4   | bytes from one copy to the next (256) |
  * | 16  | 4   | slots of one extent |
  * | 20  | 4   | extents |
@@ -19,7 +19,7 @@
  * | 42  | 200 | gateway id, UTF-8 |
  * | 252 | 4   | CRC-32 of bytes 0…251 |
  *
- * Slot copy (160 of 256 bytes used; a record never crosses a memory page, so a killed process leaves it whole):
+ * Slot copy (176 of 256 bytes used; a record never crosses a memory page, so a killed process leaves it whole):
  *
  * | offset | bytes | field |
  * |---|---|---|
@@ -33,25 +33,26 @@
  * | 88  | 8  | provider price, micro-dollars per 10^9 bytes |
  * | 96  | 8  | buyer price, micro-dollars per 10^9 bytes |
  * | 104 | 8  | opened, ms since the Unix epoch |
- * | 112 | 8  | sequence: grows by one with each write of the slot, over all its tenants; its parity is the copy |
- * | 120 | 8  | bytesUp |
- * | 128 | 8  | bytesDown |
- * | 136 | 8  | last counted, ms since the Unix epoch |
- * | 144 | 4  | flags: 1 USED (always), 2 FINAL, 4 ALLOCATION_ENDED, 8 FREE. FINAL without ALLOCATION_ENDED: only the price changed or the device left |
- * | 148 | 4  | zero |
- * | 152 | 4  | CRC-32 of bytes 0…151 |
- * | 156 | 4  | zero |
+ * | 112 | 16 | sub-user uuid, zero: none |
+ * | 128 | 8  | sequence: grows by one with each write of the slot, over all its tenants; its parity is the copy |
+ * | 136 | 8  | bytesUp |
+ * | 144 | 8  | bytesDown |
+ * | 152 | 8  | last counted, ms since the Unix epoch |
+ * | 160 | 4  | flags: 1 USED (always), 2 FINAL, 4 ALLOCATION_ENDED, 8 FREE. FINAL without ALLOCATION_ENDED: only the price changed or the device left |
+ * | 164 | 4  | zero |
+ * | 168 | 4  | CRC-32 of bytes 0…167 |
+ * | 172 | 4  | zero |
  *
  * A slot never used is all zeros. The first write of a slot (sequence 1) opens a meter with zero counts.
  */
 import { crc32 } from 'node:zlib';
 
-export const FORMAT_VERSION = 1;
+export const FORMAT_VERSION = 2;
 export const HEADER_BYTES = 4_096;
 export const HEADER_COPY_STRIDE = 2_048;
 export const HEADER_COPY_BYTES = 256;
 export const COPY_STRIDE = 256;
-export const RECORD_BYTES = 160;
+export const RECORD_BYTES = 176;
 export const GATEWAY_ID_BYTES_MAX = 200;
 
 const MAGIC = Buffer.from('TSMETERS', 'latin1');
@@ -62,8 +63,14 @@ export const FLAG_ALLOCATION_ENDED = 4;
 export const FLAG_FREE = 8;
 
 /** Where the part of a record that changes with each write begins; the CRC of what is before it is kept. */
-export const TAIL_START = 112;
-export const CRC_AT = 152;
+export const TAIL_START = 128;
+export const CRC_AT = 168;
+/** Fields of the part that changes. */
+export const SEQUENCE_AT = 128;
+export const BYTES_UP_AT = 136;
+export const BYTES_DOWN_AT = 144;
+export const ACTIVE_AT = 152;
+export const FLAGS_AT = 160;
 const TWO_32 = 4_294_967_296;
 
 /** What identifies a meter in its slot; fixed while the slot has this tenant. */
@@ -72,6 +79,7 @@ export interface SlotIdentity {
   allocationId: string;
   buyerId: string;
   packageId: string | null;
+  subUserId: string | null;
   /** 32 hex digits. */
   epoch: string;
   providerPriceMicrosPerGb: string;
@@ -137,6 +145,7 @@ export function encodeIdentity(into: Buffer, slot: number, identity: SlotIdentit
   putPrice(into, 88, identity.providerPriceMicrosPerGb);
   putPrice(into, 96, identity.buyerPriceMicrosPerGb);
   into.writeBigUInt64LE(BigInt(Math.max(0, Math.trunc(identity.openedAtMs))), 104);
+  if (identity.subUserId !== null) putUuid(into, 112, identity.subUserId);
 }
 
 function putUuid(into: Buffer, at: number, uuid: string): void {
@@ -164,16 +173,17 @@ export function decodeCopy(buffer: Buffer, at: number, slot: number, copy: numbe
     sessionId: uuidAt(bytes, 8),
     allocationId: uuidAt(bytes, 24),
     buyerId: uuidAt(bytes, 40),
-    packageId: bytes.subarray(56, 72).every((b) => b === 0) ? null : uuidAt(bytes, 56),
+    packageId: optionalUuidAt(bytes, 56),
+    subUserId: optionalUuidAt(bytes, 112),
     epoch: bytes.toString('hex', 72, 88),
     providerPriceMicrosPerGb: bytes.readBigUInt64LE(88).toString(),
     buyerPriceMicrosPerGb: bytes.readBigUInt64LE(96).toString(),
     openedAtMs: getU64(bytes, 104),
-    sequence: getU64(bytes, 112),
-    bytesUp: getU64(bytes, 120),
-    bytesDown: getU64(bytes, 128),
-    activeAtMs: getU64(bytes, 136),
-    flags: bytes.readUInt32LE(144),
+    sequence: getU64(bytes, SEQUENCE_AT),
+    bytesUp: getU64(bytes, BYTES_UP_AT),
+    bytesDown: getU64(bytes, BYTES_DOWN_AT),
+    activeAtMs: getU64(bytes, ACTIVE_AT),
+    flags: bytes.readUInt32LE(FLAGS_AT),
   };
   const sound =
     bytes.readUInt32LE(0) === slot &&
@@ -182,6 +192,10 @@ export function decodeCopy(buffer: Buffer, at: number, slot: number, copy: numbe
     (record.flags & FLAG_USED) !== 0 &&
     Number.isSafeInteger(record.bytesUp + record.bytesDown);
   return sound ? { kind: 'record', record } : { kind: 'bad' };
+}
+
+function optionalUuidAt(bytes: Buffer, at: number): string | null {
+  return bytes.subarray(at, at + 16).every((b) => b === 0) ? null : uuidAt(bytes, at);
 }
 
 function uuidAt(bytes: Buffer, at: number): string {

@@ -11,11 +11,15 @@ import {
   openJournalFile,
 } from './journal-file.js';
 import {
+  ACTIVE_AT,
+  BYTES_DOWN_AT,
+  BYTES_UP_AT,
   CRC_AT,
   encodeHeader,
   extentBytes,
   FLAG_FREE,
   FLAG_USED,
+  FLAGS_AT,
   FORMAT_VERSION,
   HEADER_BYTES,
   HEADER_COPY_BYTES,
@@ -23,6 +27,7 @@ import {
   type JournalHeader,
   putU64,
   RECORD_BYTES,
+  SEQUENCE_AT,
   type SlotIdentity,
 } from './journal-format.js';
 import { acquireLock, type JournalLock } from './journal-lock.js';
@@ -236,11 +241,11 @@ export class Journal {
     if (this.#state !== 'open') return false;
     const sequence = slot.sequence + 1;
     const view = slot.view;
-    putU64(view, 112, sequence);
-    putU64(view, 120, bytesUp);
-    putU64(view, 128, bytesDown);
-    putU64(view, 136, Math.max(activeAtMs, 0));
-    view.setUint32(144, FLAG_USED | flags, true);
+    putU64(view, SEQUENCE_AT, sequence);
+    putU64(view, BYTES_UP_AT, bytesUp);
+    putU64(view, BYTES_DOWN_AT, bytesDown);
+    putU64(view, ACTIVE_AT, Math.max(activeAtMs, 0));
+    view.setUint32(FLAGS_AT, FLAG_USED | flags, true);
     view.setUint32(CRC_AT, crc32(slot.tail, slot.identityCrc), true);
     try {
       this.#file.write(slot.record, RECORD_BYTES, sequence % 2 === 0 ? slot.offset0 : slot.offset1);

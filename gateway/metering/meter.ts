@@ -1,3 +1,4 @@
+import { Verdict } from '../../agent-protocol/verdict.js';
 import type { MeterReport } from '../live/records.js';
 import type { Clock } from '../runtime/clock.js';
 import type { Journal } from './journal.js';
@@ -122,6 +123,7 @@ export class Meter {
       buyerPriceMicrosPerGb: identity.buyerPriceMicrosPerGb,
       buyerId: identity.buyerId,
       packageId: identity.packageId,
+      subUserId: identity.subUserId,
       bytesUp: this.#bytesUp,
       bytesDown: this.#bytesDown,
       openedAtMs: identity.openedAtMs,
@@ -172,25 +174,25 @@ export class MeterBinding {
     return this.#closed;
   }
 
-  /** Counts bytes about to go up; false: they must not go on (`refusal` says why). */
-  countUp(bytes: number): boolean {
+  /** Counts bytes about to go up; unless GO they must not go on (`refusal` says why). */
+  countUp(bytes: number): Verdict {
     if (this.#countedBytes + bytes > this.limitBytes) return this.#refuse('LIMIT');
     if (!this.#meter.countUp(bytes)) return this.#refuse(this.#closed ? 'CLOSED' : 'JOURNAL_FAILED');
     this.#countedBytes += bytes;
-    return true;
+    return Verdict.GO;
   }
 
-  /** Counts bytes about to go down; false: they must not go on. */
-  countDown(bytes: number): boolean {
+  /** The same for bytes about to go down. */
+  countDown(bytes: number): Verdict {
     if (this.#countedBytes + bytes > this.limitBytes) return this.#refuse('LIMIT');
     if (!this.#meter.countDown(bytes)) return this.#refuse(this.#closed ? 'CLOSED' : 'JOURNAL_FAILED');
     this.#countedBytes += bytes;
-    return true;
+    return Verdict.GO;
   }
 
-  #refuse(why: CountRefusal): false {
+  #refuse(why: CountRefusal): Verdict {
     this.#refusal = why;
-    return false;
+    return Verdict.REFUSE;
   }
 
   /** @internal */

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { type MeterReport, meterKey, type SettledMark } from '../live/records.js';
+import { type MeterReport, meterKey, runOf, type SettledMark } from '../live/records.js';
 import type { Clock } from '../runtime/clock.js';
 import type { Journal } from './journal.js';
 import { FLAG_ALLOCATION_ENDED, FLAG_FINAL, type SlotIdentity } from './journal-format.js';
@@ -18,6 +18,8 @@ export interface MeterSubject extends MeterPrices {
   allocationId: string;
   buyerId: string;
   packageId: string | null;
+  /** null: the buyer's own account. */
+  subUserId: string | null;
 }
 
 /**
@@ -30,6 +32,14 @@ export type MeterOpened =
 /** 128 random bits as 32 hex digits: what tells counters that began at zero apart from all others. */
 export function drawEpoch(): string {
   return randomBytes(16).toString('hex');
+}
+
+/** A further epoch of the same run: its last 32 bits are drawn anew, the run's 96 stay. */
+function nextEpoch(epoch: string): string {
+  for (;;) {
+    const next = runOf(epoch) + randomBytes(4).toString('hex');
+    if (next !== epoch) return next;
+  }
 }
 
 /**
@@ -136,12 +146,13 @@ export class MeterRegistry {
     )
       return this.#journal.state === 'open' ? { ok: true, binding } : this.#noSlot();
     if (binding.closed) throw new Error('a closed binding has no prices');
-    const { sessionId, allocationId, buyerId, packageId } = old.identity;
+    const { sessionId, allocationId, buyerId, packageId, subUserId } = old.identity;
     const meter = this.#openMeter({
       sessionId,
       allocationId,
       buyerId,
       packageId,
+      subUserId,
       providerPriceMicrosPerGb: prices.providerPriceMicrosPerGb,
       buyerPriceMicrosPerGb: prices.buyerPriceMicrosPerGb,
     });
@@ -237,7 +248,7 @@ export class MeterRegistry {
   #openMeter(subject: MeterSubject): Meter | null {
     let key = meterKey({ ...subject, epoch: this.#epoch });
     if (this.#finalKeys.has(key) || this.#finalKeys.size >= this.#finalKeysMax) {
-      this.#epoch = drawEpoch();
+      this.#epoch = nextEpoch(this.#epoch);
       this.#finalKeys.clear();
       key = meterKey({ ...subject, epoch: this.#epoch });
     }
@@ -246,6 +257,7 @@ export class MeterRegistry {
       allocationId: subject.allocationId,
       buyerId: subject.buyerId,
       packageId: subject.packageId,
+      subUserId: subject.subUserId,
       epoch: this.#epoch,
       providerPriceMicrosPerGb: subject.providerPriceMicrosPerGb,
       buyerPriceMicrosPerGb: subject.buyerPriceMicrosPerGb,

@@ -21,6 +21,8 @@ export interface RelaySubject extends MeterPrices {
   buyerId: string;
   account: string;
   packageId: string | null;
+  /** null: the buyer's own account. */
+  subUserId: string | null;
   destinationHost: string;
   allowance: Allowance;
 }
@@ -62,12 +64,13 @@ export class Relay implements SpliceOwner {
    * caller resets the stream.
    */
   open({ stream, held }: DialledStream, subject: RelaySubject, onEnd: () => void): RelayOpened {
-    const { sessionId, buyerId, packageId, allowance } = subject;
+    const { sessionId, buyerId, packageId, subUserId, allowance } = subject;
     const opened = this.#meters.open({
       sessionId,
       allocationId: allowance.allocationId,
       buyerId,
       packageId,
+      subUserId,
       providerPriceMicrosPerGb: subject.providerPriceMicrosPerGb,
       buyerPriceMicrosPerGb: subject.buyerPriceMicrosPerGb,
     });

@@ -1,5 +1,6 @@
 import type { BridgeObserver } from '../../agent-protocol/bridge.js';
 import type { MuxStream } from '../../agent-protocol/stream.js';
+import { Verdict } from '../../agent-protocol/verdict.js';
 import type { MeterBinding } from '../metering/meter.js';
 
 /** Bytes an allocation may use; `bytesUsed` grows as they flow. */
@@ -71,7 +72,8 @@ export class Splice implements BridgeObserver {
 
   onBytesOut(bytes: number): boolean {
     const allowance = this.#allowance;
-    if (allowance.bytesUsed + bytes > allowance.sizeBytes || !this.#binding.countUp(bytes)) return false;
+    if (allowance.bytesUsed + bytes > allowance.sizeBytes || this.#binding.countUp(bytes) !== Verdict.GO)
+      return false;
     allowance.bytesUsed += bytes;
     this.#totals.bytesUp += bytes;
     return true;
@@ -79,7 +81,8 @@ export class Splice implements BridgeObserver {
 
   onBytesIn(bytes: number): boolean {
     const allowance = this.#allowance;
-    if (allowance.bytesUsed + bytes > allowance.sizeBytes || !this.#binding.countDown(bytes)) return false;
+    if (allowance.bytesUsed + bytes > allowance.sizeBytes || this.#binding.countDown(bytes) !== Verdict.GO)
+      return false;
     allowance.bytesUsed += bytes;
     this.#totals.bytesDown += bytes;
     return true;

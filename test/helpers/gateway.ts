@@ -46,6 +46,7 @@ export async function startGatewayRig(env: Record<string, string> = {}): Promise
   const account: AccountSnapshot = {
     account: 'acme',
     buyerId: randomUUID(),
+    subUser: null,
     status: 'active',
     kycStatus: 'approved',
     aupAccepted: true,

@@ -104,6 +104,7 @@ export class TestMeter {
     readonly allocationId: string = randomUUID(),
     readonly prices = { provider: '500000', buyer: '2000000' },
     readonly packageId: string | null = null,
+    readonly subUserId: string | null = null,
   ) {}
   count(bytesUp: number, bytesDown: number): this {
     this.bytesUp += bytesUp;
@@ -120,6 +121,7 @@ export class TestMeter {
       buyerPriceMicrosPerGb: this.prices.buyer,
       buyerId: this.buyerId,
       packageId: this.packageId,
+      subUserId: this.subUserId,
       bytesUp: this.bytesUp,
       bytesDown: this.bytesDown,
       openedAtMs: this.openedAtMs,

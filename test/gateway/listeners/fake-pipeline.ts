@@ -54,6 +54,7 @@ export class FakePipeline implements ProxyPipeline {
     const buyer: BuyerAccess = {
       account: ACCOUNT,
       buyerId: '00000000-0000-4000-8000-000000000001',
+      subUser: null,
       priceMicrosPerGb: 0n,
       limits: { streamsMax: 1, connectionsPerSecondMax: 1, extraPorts: [], grantedPorts: [] },
       balanceMicros: 1n,

@@ -62,6 +62,7 @@ export function meterReport(more: Partial<MeterReport> = {}): MeterReport {
     buyerPriceMicrosPerGb: '3000000',
     buyerId: 'b0000000-0000-4000-8000-000000000001',
     packageId: null,
+    subUserId: null,
     bytesUp: 0,
     bytesDown: 0,
     openedAtMs: 1_700_000_000_000,
@@ -76,6 +77,7 @@ export function accountSnapshot(more: Partial<AccountSnapshot> = {}): AccountSna
   return {
     account: 'acme',
     buyerId: 'b0000000-0000-4000-8000-000000000001',
+    subUser: null,
     status: 'active',
     kycStatus: 'approved',
     aupAccepted: true,

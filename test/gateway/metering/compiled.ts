@@ -7,7 +7,13 @@ import ts from 'typescript';
 import { projectPath } from '../../../gateway/runtime/project-path.js';
 import { folder } from './harness.js';
 
-const FOLDERS = ['gateway/live', 'gateway/metering', 'gateway/runtime', 'test/gateway/metering'];
+const FOLDERS = [
+  'agent-protocol',
+  'gateway/live',
+  'gateway/metering',
+  'gateway/runtime',
+  'test/gateway/metering',
+];
 
 /** Compiles what a child may import, without type checks, into a folder of the test's own; returns the folder. */
 export function compiled(t: Test): string {

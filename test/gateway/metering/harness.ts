@@ -82,6 +82,7 @@ export function subject(more: Partial<MeterSubject> = {}): MeterSubject {
     allocationId: randomUUID(),
     buyerId: randomUUID(),
     packageId: null,
+    subUserId: null,
     providerPriceMicrosPerGb: '400000',
     buyerPriceMicrosPerGb: '2000000',
     ...more,

@@ -90,7 +90,7 @@ t.test('what was counted comes back as FINAL under its old epoch', async (t) => 
   });
   t.match(reports.get(b.meter.key), { bytesUp: 0, bytesDown: 7, final: true, allocationEnded: true });
   t.match(reports.get(c.meter.key), { final: true, allocationEnded: false }, 'as it was closed');
-  for (const meter of second.registry.meters()) t.equal(meter.countUp(1), false, 'never grows again');
+  for (const meter of second.registry.meters()) t.notOk(meter.countUp(1), 'never grows again');
 
   // The next start says the same: replaying changes nothing.
   const third = await startMetering(t, crash(second));
@@ -184,8 +184,8 @@ t.test('the header is kept twice and checked', async (t) => {
   await t.rejects(startMetering(t, other), { code: 'JOURNAL_DAMAGED' });
 
   const newer = crash(first);
-  for (const at of [0, HEADER_COPY_STRIDE]) scribble(newer, at + 8, Buffer.from([2]));
-  await t.rejects(startMetering(t, newer), { code: 'JOURNAL_VERSION', message: /format 2/ });
+  for (const at of [0, HEADER_COPY_STRIDE]) scribble(newer, at + 8, Buffer.from([3]));
+  await t.rejects(startMetering(t, newer), { code: 'JOURNAL_VERSION', message: /format 3/ });
 
   const foreign = crash(first);
   await t.rejects(startMetering(t, foreign, { gatewayId: 'another' }), {
@@ -368,10 +368,10 @@ t.test('a write that fails fails the journal: nothing more is counted', async (t
     const b = mustOpen(registry);
     t.ok(a.countUp(10));
     (file as unknown as FaultyFile).writeError = ioError(code);
-    t.equal(a.countUp(5), false);
+    t.notOk(a.countUp(5));
     t.equal(failures.length, 0, 'not from inside the count');
     (file as unknown as FaultyFile).writeError = null;
-    t.equal(b.countDown(5), false, 'also when writing would work again');
+    t.notOk(b.countDown(5), 'also when writing would work again');
     await Promise.resolve();
     t.strictSame(failures, [journal.failure]);
     t.equal(journal.state, 'failed');
@@ -408,7 +408,7 @@ t.test('a disk that does not keep what it took fails the journal', async (t) => 
   await journal.sync();
   t.equal(journal.state, 'failed');
   t.match(journal.failure, { code: 'JOURNAL_SYNC', cause: { code: 'EIO' } });
-  t.equal(binding.countUp(1), false);
+  t.notOk(binding.countUp(1));
 });
 
 t.test('syncs by itself once a second', async (t) => {

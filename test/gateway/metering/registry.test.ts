@@ -37,7 +37,7 @@ t.test('a price change starts a new key; a price that comes back starts another'
   const old = binding.meter;
   t.ok(registry.roll(binding, dear).ok);
   t.match(old, { final: true, allocationEnded: false, bytesUp: 10 });
-  t.equal(old.countUp(1), false, 'FINAL refuses');
+  t.notOk(old.countUp(1), 'FINAL refuses');
   t.ok(binding.countUp(1), 'streams notice nothing');
   t.match(binding.meter, { bytesUp: 1 });
   t.equal(binding.meter.identity.epoch, old.identity.epoch);
@@ -68,7 +68,7 @@ t.test('closed is closed; the same allocation opened again is a new key', async 
   registry.close(binding, { allocationEnded: false });
   registry.close(binding, { allocationEnded: true });
   t.match(binding.meter, { final: true, allocationEnded: false }, 'closing twice changes nothing');
-  t.equal(binding.countDown(1), false);
+  t.notOk(binding.countDown(1));
   t.equal(binding.refusal, 'CLOSED');
   t.throws(() => registry.roll(binding, { providerPriceMicrosPerGb: '9', buyerPriceMicrosPerGb: '9' }));
   const again = mustOpen(registry, who);
@@ -99,7 +99,7 @@ t.test('a limit refuses the whole count', async (t) => {
   const binding = mustOpen(registry);
   binding.limitBytes = 100;
   t.ok(binding.countUp(60));
-  t.equal(binding.countDown(41), false);
+  t.notOk(binding.countDown(41));
   t.equal(binding.refusal, 'LIMIT');
   t.match(binding.meter, { bytesUp: 60, bytesDown: 0 });
   t.ok(binding.countDown(40), 'exactly the limit is within it');
