@@ -1,16 +1,24 @@
 import { ByteQueue } from './byte-queue.js';
 import { FRAME_HEADROOM, ResetCode } from './frame.js';
-import { SLOW_WRITE_BYTES_MAX } from './limits.js';
+import { COUNT_BYTES_MAX, READ_BUFFER_BYTES_MAX } from './limits.js';
 import type { RawSink, RawSocket } from './raw-socket.js';
 import type { MuxStream, StreamHandler } from './stream.js';
+import { Verdict } from './verdict.js';
 
 /**
- * Sees every byte before it goes on. `out` is socket to tunnel, `in` tunnel to socket; at a gateway bytesUp and
- * bytesDown. A refusal (false) resets both sides and the bytes do not go on.
+ * Sees every byte before it goes on, in pieces of at most COUNT_BYTES_MAX. `out` is socket to tunnel, `in` tunnel to
+ * socket; at a gateway bytesUp and bytesDown. A piece is offered only when those before it in its direction are with
+ * the operating system. After GO it goes on at once; after WAIT the bytes stay here until `Bridge.retry`, which
+ * offers them again; after REFUSE both sides are reset and the bytes do not go on.
  */
 export interface BridgeObserver {
-  onBytesOut(bytes: number): boolean;
-  onBytesIn(bytes: number): boolean;
+  /**
+   * Larger than COUNT_BYTES_MAX where nobody pays by these counts: a device sends whole reads, which spares both ends
+   * frames. COUNT_BYTES_MAX when left out.
+   */
+  readonly pieceBytesMax?: number;
+  onBytesOut(bytes: number): Verdict;
+  onBytesIn(bytes: number): Verdict;
   /**
    * Exactly once, after which nothing is counted. `finished`: both directions were closed in order and every byte
    * counted was delivered; `reset`: cut by either side or with the tunnel; `refused`: by this observer.
@@ -18,12 +26,19 @@ export interface BridgeObserver {
   onEnd(how: 'finished' | 'reset' | 'refused'): void;
 }
 
-const unobserved: BridgeObserver = { onBytesOut: () => true, onBytesIn: () => true, onEnd: () => {} };
+const unobserved: BridgeObserver = {
+  pieceBytesMax: READ_BUFFER_BYTES_MAX,
+  onBytesOut: () => Verdict.GO,
+  onBytesIn: () => Verdict.GO,
+  onEnd: () => {},
+};
 
 /** A stream and a socket, bound together. */
 export interface Bridge {
   /** Cuts both sides: RESET to the tunnel, RST to the socket. */
   reset(code: ResetCode): void;
+  /** Offers what waits to the observer again, both ways. Not to be called from within the observer. */
+  retry(): void;
 }
 
 /**
@@ -45,10 +60,11 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
   readonly #socket: RawSocket;
   readonly #stream: MuxStream;
   readonly #observer: BridgeObserver;
+  readonly #pieceBytesMax: number;
 
   /**
-   * `[#tailStart, #tailEnd)` of it was read from the socket, but the stream's window did not allow it yet; the socket is
-   * paused meanwhile. In front lie at least FRAME_HEADROOM bytes that were sent before.
+   * `[#tailStart, #tailEnd)` of it was read from the socket, but may not go on yet: the stream said stop, or the
+   * observer WAIT. The socket is paused meanwhile. In front lie at least FRAME_HEADROOM bytes of the same buffer.
    */
   #tail: Buffer | null = null;
   #tailStart = 0;
@@ -57,7 +73,10 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
   #outBlocked = false;
   #outEnded = false;
 
-  /** Bytes from the stream that the socket has not been given yet, because it still writes. Bounded by the window. */
+  /**
+   * Bytes from the stream that the socket has not been given yet, because it still writes or the observer said WAIT;
+   * null when there are none. Bounded by the window.
+   */
   #queue: ByteQueue | null = null;
   /** Bytes given to the socket, credit for which is owed once it has taken them. */
   #writingBytes = 0;
@@ -69,6 +88,7 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
     this.#socket = socket;
     this.#stream = stream;
     this.#observer = observer;
+    this.#pieceBytesMax = observer.pieceBytesMax ?? COUNT_BYTES_MAX;
   }
 
   start(head: Buffer | undefined): void {
@@ -86,41 +106,55 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
     this.#cutBoth(code, 'reset');
   }
 
+  retry(): void {
+    if (this.#queue !== null && this.#writingBytes === 0) this.#writeQueue(this.#queue);
+    if (this.#tail !== null && !this.#outBlocked) this.#goOn();
+  }
+
   // ---- out: socket to tunnel --------------------------------------------------------------------------------------
 
   onBytes(buffer: Buffer, start: number, end: number, headroomBytes: number): boolean {
     if (this.#over) return false;
-    const stream = this.#stream;
-    if (this.#tail !== null || end - start > stream.sendWindowBytes)
-      return this.#sendSome(buffer, start, end, headroomBytes);
-    if (!this.#observer.onBytesOut(end - start)) {
-      this.#cutBoth(ResetCode.REFUSED, 'refused');
+    if (this.#tail !== null || this.#outBlocked) {
+      this.#copyToTail(buffer, start, end);
       return false;
     }
-    if (!stream.send(buffer, start, end, headroomBytes)) this.#block();
-    return stream.session.backlogBytes > 0;
+    const middle = this.#send(buffer, start, end, headroomBytes);
+    if (this.#over) return false;
+    if (middle < end) {
+      this.#socket.pause();
+      if (headroomBytes >= FRAME_HEADROOM) {
+        this.#tail = buffer;
+        this.#tailStart = middle;
+        this.#tailEnd = end;
+        return true;
+      }
+      this.#copyToTail(buffer, middle, end);
+    } else if (this.#outBlocked) this.#socket.pause();
+    return this.#stream.session.backlogBytes > 0;
   }
 
-  /** Sends what the window allows and keeps the rest. */
-  #sendSome(buffer: Buffer, start: number, end: number, headroomBytes: number): boolean {
+  /**
+   * Counts and sends piece by piece, as long as the pieces leave and the observer lets them; returns where it
+   * stopped. The headers of a piece overwrite the end of the one before, which has left by then.
+   */
+  #send(buffer: Buffer, start: number, end: number, headroomBytes: number): number {
     const stream = this.#stream;
-    const middle = this.#tail === null ? start + stream.sendWindowBytes : start;
-    if (middle > start) {
-      if (!this.#observer.onBytesOut(middle - start)) {
-        this.#cutBoth(ResetCode.REFUSED, 'refused');
-        return false;
+    let from = start;
+    while (from < end) {
+      const to = Math.min(end, from + this.#pieceBytesMax, from + stream.sendWindowBytes);
+      const verdict = this.#observer.onBytesOut(to - from);
+      if (verdict !== Verdict.GO) {
+        if (verdict === Verdict.REFUSE) this.#cutBoth(ResetCode.REFUSED, 'refused');
+        return from;
       }
-      stream.send(buffer, start, middle, headroomBytes);
+      const more = stream.send(buffer, from, to, headroomBytes);
+      from = to;
+      if (more) continue;
+      this.#outBlocked = true;
+      return from;
     }
-    this.#block();
-    if (this.#tail === null && headroomBytes >= FRAME_HEADROOM) {
-      this.#tail = buffer;
-      this.#tailStart = middle;
-      this.#tailEnd = end;
-      return true;
-    }
-    this.#copyToTail(buffer, middle, end);
-    return stream.session.backlogBytes > 0;
+    return from;
   }
 
   #copyToTail(buffer: Buffer, start: number, end: number): void {
@@ -133,36 +167,26 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
     this.#tailEnd = tail.length;
   }
 
-  #block(): void {
-    this.#outBlocked = true;
-    this.#socket.pause();
-  }
-
-  onWritable(stream: MuxStream): void {
+  onWritable(): void {
     if (this.#over) return;
     this.#outBlocked = false;
-    if (this.#tail !== null && !this.#sendTail(this.#tail)) return;
-    if (this.#outEnded) {
-      stream.fin();
-      this.#finishIfClosed();
-    } else if (!this.#outBlocked) this.#socket.resume();
+    this.#goOn();
   }
 
-  /** Sends the tail as far as the window goes; true when all of it has gone. */
-  #sendTail(tail: Buffer): boolean {
-    const start = this.#tailStart;
-    const end = Math.min(this.#tailEnd, start + this.#stream.sendWindowBytes);
-    if (!this.#observer.onBytesOut(end - start)) {
-      this.#cutBoth(ResetCode.REFUSED, 'refused');
-      return false;
+  /** Sends the tail; with nothing left of it, the socket's end follows or its next bytes. */
+  #goOn(): void {
+    if (this.#tail !== null) {
+      // What was sent before from this buffer has left: only then does the stream say that it is writable.
+      const middle = this.#send(this.#tail, this.#tailStart, this.#tailEnd, FRAME_HEADROOM);
+      if (this.#over) return;
+      this.#tailStart = middle;
+      if (middle < this.#tailEnd) return;
+      this.#tail = null;
     }
-    // What lies in front may be overwritten once it is no longer on its way.
-    const headroomBytes = this.#stream.session.backlogBytes === 0 ? FRAME_HEADROOM : 0;
-    if (!this.#stream.send(tail, start, end, headroomBytes)) this.#outBlocked = true;
-    this.#tailStart = end;
-    if (end < this.#tailEnd) return false;
-    this.#tail = null;
-    return true;
+    if (this.#outEnded) {
+      this.#stream.fin();
+      this.#finishIfClosed();
+    } else if (!this.#outBlocked) this.#socket.resume();
   }
 
   onEnd(): void {
@@ -175,29 +199,38 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
 
   onData(stream: MuxStream, buffer: Buffer, start: number, end: number): void {
     if (this.#over) return;
-    if (this.#writingBytes > 0) {
+    if (this.#queue !== null || this.#writingBytes > 0) {
       this.#queue ??= new ByteQueue();
       this.#queue.push(buffer, start, end);
       return;
     }
     const session = stream.session;
     const mayKeep = session.mayKeepReadBuffer;
-    const view = buffer.subarray(start, end);
-    const taken = this.#write(mayKeep ? view : Buffer.from(view));
-    if (taken === null) return;
-    if (taken) stream.consumed(end - start);
-    else if (mayKeep) session.keepReadBuffer();
-  }
-
-  /** Counts and writes; null when the observer refused. */
-  #write(bytes: Buffer): boolean | null {
-    if (!this.#observer.onBytesIn(bytes.length)) {
-      this.#cutBoth(ResetCode.REFUSED, 'refused');
-      return null;
+    let from = start;
+    while (from < end) {
+      const to = Math.min(end, from + this.#pieceBytesMax);
+      const verdict = this.#observer.onBytesIn(to - from);
+      if (verdict === Verdict.REFUSE) {
+        this.#cutBoth(ResetCode.REFUSED, 'refused');
+        return;
+      }
+      if (verdict === Verdict.WAIT) break;
+      const view = buffer.subarray(from, to);
+      const taken = this.#socket.write(mayKeep ? view : Buffer.from(view));
+      from = to;
+      if (taken) continue;
+      this.#writingBytes = view.length;
+      if (mayKeep) session.keepReadBuffer();
+      break;
     }
-    if (this.#socket.write(bytes)) return true;
-    this.#writingBytes = bytes.length;
-    return false;
+    if (from < end) {
+      this.#queue = new ByteQueue();
+      // A buffer is kept for what is being written anyway, not for what may be little and wait for long.
+      if (mayKeep && this.#writingBytes > 0) this.#queue.adopt(buffer.subarray(from, end));
+      else this.#queue.push(buffer, from, end);
+    }
+    const takenBytes = from - start - this.#writingBytes;
+    if (takenBytes > 0) stream.consumed(takenBytes);
   }
 
   onDrain(): void {
@@ -205,14 +238,23 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
     const writtenBytes = this.#writingBytes;
     this.#writingBytes = 0;
     this.#stream.consumed(writtenBytes);
-    const queue = this.#queue;
-    if (queue === null) return;
+    if (this.#queue !== null) this.#writeQueue(this.#queue);
+  }
+
+  /** Counts and writes what is queued, as long as the socket takes it and the observer lets it. */
+  #writeQueue(queue: ByteQueue): void {
     while (queue.bytes > 0) {
-      const slice = queue.shift(SLOW_WRITE_BYTES_MAX);
-      const taken = this.#write(slice);
-      if (taken !== true) return;
-      this.#stream.consumed(slice.length);
+      const bytes = queue.nextBytes(this.#pieceBytesMax);
+      const verdict = this.#observer.onBytesIn(bytes);
+      if (verdict === Verdict.REFUSE) this.#cutBoth(ResetCode.REFUSED, 'refused');
+      if (verdict !== Verdict.GO) return;
+      if (!this.#socket.write(queue.shift(bytes))) {
+        this.#writingBytes = bytes;
+        break;
+      }
+      this.#stream.consumed(bytes);
     }
+    if (queue.bytes > 0) return;
     this.#queue = null;
     if (this.#inEnded) this.#socket.end();
   }
@@ -232,7 +274,7 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
   /** The socket is gone: in order when both directions had ended, else the tunnel is told. */
   onClose(error: Error | null): void {
     if (this.#over) return;
-    if (error !== null || !this.#outEnded || !this.#inEnded) {
+    if (error !== null || !this.#outEnded || !this.#inEnded || this.#queue !== null) {
       this.#cutBoth(ResetCode.CONNECTION_RESET, 'reset');
       return;
     }

@@ -32,12 +32,29 @@ export class ByteQueue {
     }
   }
 
+  /** Takes over bytes behind the others without a copy; they must stay as they are. */
+  adopt(bytes: Buffer): void {
+    const last = this.#blocks.length - 1;
+    const block = this.#blocks[last];
+    if (block !== undefined) this.#blocks[last] = block.subarray(0, this.#end);
+    this.#blocks.push(bytes);
+    this.#end = bytes.length;
+    this.bytes += bytes.length;
+  }
+
+  /** How many bytes `shift(bytesMax)` would take. */
+  nextBytes(bytesMax: number): number {
+    const block = this.#blocks[0];
+    if (block === undefined) return 0;
+    const blockEnd = this.#blocks.length === 1 ? this.#end : block.length;
+    return Math.min(blockEnd - this.#start, bytesMax);
+  }
+
   /** Takes the next bytes, at most `bytesMax`, without a copy; they stay as they are. Empty when there are none. */
   shift(bytesMax: number): Buffer {
     const block = this.#blocks[0];
     if (block === undefined) return Buffer.alloc(0);
-    const blockEnd = this.#blocks.length === 1 ? this.#end : block.length;
-    const end = Math.min(blockEnd, this.#start + bytesMax);
+    const end = this.#start + this.nextBytes(bytesMax);
     const slice = block.subarray(this.#start, end);
     this.bytes -= slice.length;
     this.#start = end;

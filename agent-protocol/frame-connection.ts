@@ -68,8 +68,8 @@ export class FrameConnection implements RawSink, MessageSink, FrameSink {
   }
 
   /** See FrameWriter.data. */
-  writeData(streamId: number, buffer: Buffer, start: number, end: number, headroomBytes: number): void {
-    this.#writer.data(streamId, buffer, start, end, headroomBytes);
+  writeData(streamId: number, buffer: Buffer, start: number, end: number, headroomBytes: number): boolean {
+    return this.#writer.data(streamId, buffer, start, end, headroomBytes);
   }
 
   writeFrame(type: FrameType, streamId: number, payload: Uint8Array | null): void {

@@ -22,18 +22,21 @@ export class FrameWriter {
 
   /**
    * DATA of `buffer[start, end)` in frames of at most `frameBytesMax`. With `headroomBytes` of FRAME_HEADROOM or more
-   * the headers of the first one are written in front of `start`; else the bytes are copied.
+   * the headers of the first one are written in front of `start`; else the bytes are copied. Returns whether the
+   * operating system has taken all that was ever written.
    */
-  data(streamId: number, buffer: Buffer, start: number, end: number, headroomBytes: number): void {
+  data(streamId: number, buffer: Buffer, start: number, end: number, headroomBytes: number): boolean {
+    let taken = true;
     let from = start;
     while (from < end) {
       const to = Math.min(end, from + this.frameBytesMax);
       // In front of a later frame lie bytes of the one before, which may still be on their way.
       if (from === start && headroomBytes >= FRAME_HEADROOM)
-        this.#inPlace(FrameType.DATA, streamId, buffer, from, to);
-      else this.#copied(FrameType.DATA, streamId, buffer.subarray(from, to));
+        taken = this.#inPlace(FrameType.DATA, streamId, buffer, from, to);
+      else taken = this.#copied(FrameType.DATA, streamId, buffer.subarray(from, to));
       from = to;
     }
+    return taken;
   }
 
   /** Any other frame. */
@@ -49,21 +52,23 @@ export class FrameWriter {
     this.#write(encodeClose(code, reason, this.#masked));
   }
 
-  #copied(type: FrameType, streamId: number, payload: Uint8Array): void {
+  #copied(type: FrameType, streamId: number, payload: Uint8Array): boolean {
     const buffer = Buffer.allocUnsafe(FRAME_HEADROOM + payload.length);
     buffer.set(payload, FRAME_HEADROOM);
-    this.#inPlace(type, streamId, buffer, FRAME_HEADROOM, buffer.length);
+    return this.#inPlace(type, streamId, buffer, FRAME_HEADROOM, buffer.length);
   }
 
-  #inPlace(type: FrameType, streamId: number, buffer: Buffer, start: number, end: number): void {
+  #inPlace(type: FrameType, streamId: number, buffer: Buffer, start: number, end: number): boolean {
     const frameStart = writeFrameHeader(buffer, start, type, streamId);
     const frameBytes = FRAME_HEADER_BYTES + end - start;
-    this.#write(buffer.subarray(writeMessageHeader(buffer, frameStart, frameBytes, this.#masked), end));
+    return this.#write(
+      buffer.subarray(writeMessageHeader(buffer, frameStart, frameBytes, this.#masked), end),
+    );
   }
 
-  #write(bytes: Buffer): void {
-    if (!this.#raw.writable) return;
+  #write(bytes: Buffer): boolean {
+    if (!this.#raw.writable) return false;
     this.bytesOut += bytes.length;
-    this.#raw.write(bytes);
+    return this.#raw.write(bytes);
   }
 }

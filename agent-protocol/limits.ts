@@ -80,14 +80,19 @@ export const RESETS_PER_BEAT_MAX = 20_000;
 export const SESSION_FRAMES_PER_BEAT_MAX = 200;
 
 /**
- * Bytes waiting in the tunnel's socket above which streams pause after the chunk at hand. They go on in turn when
- * the socket has drained, so that the backlog stays below this plus about one chunk a stream.
+ * Most bytes of one direction of a stream that are counted and not yet with the operating system: bytes are offered
+ * to the observer in pieces of at most this many, and a piece only when those before it have left. So this is what a
+ * killed gateway may have counted too much.
+ */
+export const COUNT_BYTES_MAX = 64 * 1024;
+
+/**
+ * Bytes waiting in the tunnel's socket above which streams that stopped are not woken. A stream whose own bytes are
+ * among them has stopped anyway, so the backlog stays below this plus about one piece a stream.
  */
 export const BACKLOG_HIGH_WATER_BYTES = 256 * 1024;
 /** Streams woken at a time after a drain; more follow in the next turn of the event loop while there is room. */
 export const WAKE_STREAMS_MAX = 4;
-/** Bytes waiting for a slow socket are written in pieces of at most this many. */
-export const SLOW_WRITE_BYTES_MAX = 64 * 1024;
 
 /** First read buffer of a socket, shared by all sockets of the process that have little to read. */
 export const READ_BUFFER_BYTES = 8 * 1024;

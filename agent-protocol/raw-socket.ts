@@ -143,12 +143,13 @@ export class RawSocket {
 
   /**
    * Writes without a copy: `bytes` must stay as they are until the backlog is 0. Returns true when the operating
-   * system took all of it at once; else the sink's onDrain tells when it has.
+   * system took all of it at once; else the sink's onDrain tells when it has, or onClose that it never will.
    */
   write(bytes: Uint8Array): boolean {
     const socket = this.socket;
     socket.write(bytes);
-    if (socket.writableLength === 0) return true;
+    // A write that failed at once leaves nothing behind either, but the system has not taken it.
+    if (socket.writableLength === 0) return socket.writable;
     // Below its high-water mark node:stream promises no 'drain'; an empty write behind the others tells instead.
     if (!socket.writableNeedDrain) socket.write(nothing, this.#onEmptyWritten);
     return false;

@@ -376,8 +376,8 @@ export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
   }
 
   /** @internal */
-  writeData(streamId: number, buffer: Buffer, start: number, end: number, headroomBytes: number): void {
-    this.#connection.writeData(streamId, buffer, start, end, headroomBytes);
+  writeData(streamId: number, buffer: Buffer, start: number, end: number, headroomBytes: number): boolean {
+    return this.#connection.writeData(streamId, buffer, start, end, headroomBytes);
   }
 
   /** @internal */

@@ -30,11 +30,11 @@ export interface StreamCarrier {
   readonly mayKeepReadBuffer: boolean;
   /** To be called within `onData` when something still refers to its bytes: the tunnel takes another buffer. */
   keepReadBuffer(): void;
-  /** @internal */
-  writeData(streamId: number, buffer: Buffer, start: number, end: number, headroomBytes: number): void;
+  /** @internal returns whether the operating system has taken all of it */
+  writeData(streamId: number, buffer: Buffer, start: number, end: number, headroomBytes: number): boolean;
   /** @internal */
   writeFrame(type: FrameType, streamId: number, payload: Uint8Array | null): void;
-  /** @internal calls `stream.wake()` in its turn, once the backlog has drained */
+  /** @internal calls `stream.wake()` in its turn, once all that is in the backlog now has left it */
   awaitDrain(stream: MuxStream): void;
   /** @internal asks for a larger receive window; false when the tunnel has no more to give */
   growWindow(bytes: number): boolean;
@@ -79,7 +79,7 @@ export class MuxStream {
   #state: StreamState = 'opening';
   /** Said false to `send` and owes an onWritable. */
   #blocked = false;
-  /** Waits in the session's queue for a drain. */
+  /** Waits in the session's queue for a drain: its own bytes may be in the backlog. */
   #queued = false;
 
   /** Size of the window granted to the peer. */
@@ -126,8 +126,9 @@ export class MuxStream {
    * write without a copy; then the buffer must stay untouched until `session.backlogBytes` is 0. With less, the bytes
    * are copied and the buffer is free at once.
    *
-   * Returns false when the caller must stop until onWritable. On a stream that is closed or finished nothing is sent
-   * and false returned.
+   * Returns false when the caller must stop until onWritable: without window, and as long as what was sent is not with
+   * the operating system. So a stream has at most one call's bytes in the tunnel's backlog. On a stream that is closed
+   * or finished nothing is sent and false returned.
    */
   send(buffer: Buffer, start: number, end: number, headroomBytes: number): boolean {
     const bytes = end - start;
@@ -135,18 +136,11 @@ export class MuxStream {
     if (this.#state !== 'open' && this.#state !== 'finReceived') return false;
     if (bytes > 0) {
       this.sendWindowBytes -= bytes;
-      this.session.writeData(this.id, buffer, start, end, headroomBytes);
-    }
-    if (this.sendWindowBytes === 0) {
-      this.#blocked = true;
-      return false;
-    }
-    if (this.session.backlogBytes > BACKLOG_HIGH_WATER_BYTES) {
-      this.#blocked = true;
-      this.#queue();
-      return false;
-    }
-    return true;
+      if (!this.session.writeData(this.id, buffer, start, end, headroomBytes)) this.#queue();
+      else if (this.sendWindowBytes > 0) return true;
+    } else if (this.sendWindowBytes > 0) return true;
+    this.#blocked = true;
+    return false;
   }
 
   /**

@@ -11,6 +11,7 @@ import { AddressSet } from '../gateway/runtime/addresses.js';
 import { type Clock, systemClock } from '../gateway/runtime/clock.js';
 import type { Log } from '../gateway/runtime/logging.js';
 import { OriginCheck } from '../gateway/runtime/origin/origin-check.js';
+import { startPrivateServer } from '../gateway/runtime/private-server.js';
 import { projectPath } from '../gateway/runtime/project-path.js';
 import { adminAuthPlugin } from './auth/admin-plugin.js';
 import { createAuthenticate } from './auth/authenticate.js';
@@ -21,7 +22,7 @@ import { type LoginCodeSender, loggedCodeSender, telegramCodeSender } from './bo
 import { TelegramQueue } from './bot/telegram-queue.js';
 import { buyersPlugin } from './buyers/plugin.js';
 import { buyerSelfPlugin } from './buyers/self-plugin.js';
-import { readSnapshots } from './buyers/snapshots.js';
+import { readGoneAccounts, readSnapshots } from './buyers/snapshots.js';
 import { verifyBuyerToken } from './buyers/tokens.js';
 import type { ControlPlaneConfig } from './config.js';
 import { migrate } from './db/migrate.js';
@@ -32,22 +33,33 @@ import { forgetOldIdempotencyKeys } from './http/idempotency.js';
 import { type ApiServer, createServer } from './http/server.js';
 import { readBalances } from './ledger/ledger.js';
 import { LiveState } from './live-state/live-state.js';
+import { ControlPlaneMetrics } from './metrics.js';
 import { ingestPlugin } from './packages/ingest-plugin.js';
 import { PackageKeeper } from './packages/keeper.js';
 import { packagesPlugin } from './packages/plugin.js';
 import { republishRoutes } from './packages/routes.js';
+import { payoutsPlugin } from './payouts/plugin.js';
 import { policyPlugin } from './policy/plugin.js';
 import { pricingPlugin } from './pricing/plugin.js';
 import { liveProviderPrice } from './pricing/prices.js';
 import { type BalanceOf, providersPlugin } from './providers/plugin.js';
+import { MoneyWatch } from './reconciliation/figures.js';
+import { reconciliationPlugin } from './reconciliation/plugin.js';
+import { Reconciler } from './reconciliation/reconciler.js';
 import { settingsPlugin } from './settings/plugin.js';
 import { readLiveSettings, SettingsStore } from './settings/settings.js';
+import { directMetersPlugin } from './settlement/direct-plugin.js';
+import { settlementPlugin } from './settlement/plugin.js';
 import { SETTLEMENT_DEFAULTS } from './settlement/settings.js';
-import { SettlementWorker } from './settlement/worker.js';
+import { createSettlement } from './settlement/settlement.js';
+import type { SettlementWorker } from './settlement/worker.js';
+import { subUsersPlugin } from './sub-users/plugin.js';
 import { systemPlugin } from './system/plugin.js';
 import { trafficPlugin } from './traffic/plugin.js';
 import type { OriginCheck as StartOriginCheck } from './traffic/start.js';
 import { StopKeeper } from './traffic/stop-keeper.js';
+import { rebuildWallets, WalletKeeper } from './wallets/keeper.js';
+import { walletsPlugin } from './wallets/plugin.js';
 
 /** What everything works with; a test hands in its own. */
 export interface Collaborators {
@@ -69,6 +81,8 @@ export interface Services {
   settlement: SettlementWorker;
   packages: PackageKeeper;
   stops: StopKeeper;
+  wallets: WalletKeeper;
+  reconciler: Reconciler;
 }
 
 /** How often the settings that `SettingsStore.current` gives are read again. */
@@ -83,17 +97,24 @@ export function createServices({ config, log, clock, pool, redis }: Collaborator
     buyerPriceMicrosPerGb: BigInt(config.buyerPriceMicrosPerGb),
     holdTimeS: config.holdTimeS,
     referralPercent: config.referralPercent,
+    withdrawMicrosMin: BigInt(config.withdrawMicrosMin),
+    withdrawDayMicrosMax: BigInt(config.withdrawDayMicrosMax),
+    withdrawNetworks: config.withdrawNetworks,
+    subUsersMax: config.subUsersMax,
+    reconciliationPercent: config.reconciliationPercent,
+    reconciliationBytesMin: config.reconciliationBytesMin,
   });
   const live = new LiveState({
     pool,
     redis,
     log,
     snapshots: (selection) => readSnapshots(pool, selection, settings.current().buyerPriceMicrosPerGb),
+    goneAccounts: (selection) => readGoneAccounts(pool, selection),
     providerPrice: () => liveProviderPrice(pool, clock.nowMs(), BigInt(config.providerPriceMicrosPerGb)),
     liveSettings: () => readLiveSettings(pool, settings),
-    rebuilders: [() => republishRoutes(pool, redis, clock)],
+    rebuilders: [() => republishRoutes(pool, redis, clock), () => rebuildWallets(pool, redis)],
   });
-  const settlement = new SettlementWorker({
+  const settlement = createSettlement({
     pool,
     redis,
     clock,
@@ -112,7 +133,23 @@ export function createServices({ config, log, clock, pool, redis }: Collaborator
   });
   const packages = new PackageKeeper({ pool, redis, clock, log, live, pullTtlMs: config.pullTtlS * 1000 });
   const stops = new StopKeeper({ pool, log, live });
-  return { settings, live, settlement, packages, stops };
+  const wallets = new WalletKeeper({
+    pool,
+    redis,
+    openBell: () =>
+      connectLive({ url: config.redisUrl, log, connectionName: 'traffic-share-control-plane-wallets' }),
+    log,
+    defaultBuyerPriceMicrosPerGb: () => settings.current().buyerPriceMicrosPerGb,
+  });
+  const reconciler = new Reconciler({
+    pool,
+    log,
+    tolerance: () => {
+      const { reconciliationPercent: percent, reconciliationBytesMin: bytesMin } = settings.current();
+      return { percent, bytesMin };
+    },
+  });
+  return { settings, live, settlement, packages, stops, wallets, reconciler };
 }
 
 /** The API with every domain, not listening yet. `close()` it; what was handed in stays the caller's. */
@@ -190,6 +227,12 @@ export async function buildApp(
   const defaultBuyerPrice = () => settings.current().buyerPriceMicrosPerGb;
   await app.register(buyersPlugin, { pool, clock, live, proxy });
   await app.register(buyerSelfPlugin, { pool, clock, live, defaultBuyerPrice });
+  await app.register(subUsersPlugin, {
+    pool,
+    live,
+    proxy,
+    countMax: async () => (await settings.read()).subUsersMax,
+  });
   await app.register(ingestPlugin, { pool });
   await app.register(packagesPlugin, {
     pool,
@@ -201,6 +244,21 @@ export async function buildApp(
     offerBytes: () => settings.current().offerBytes,
   });
   await app.register(balancePlugin, { pool, log, live, settlement });
+  await app.register(walletsPlugin, { pool });
+  await app.register(settlementPlugin, { pool, redis });
+  await app.register(directMetersPlugin, { settlement });
+  await app.register(payoutsPlugin, {
+    pool,
+    rules: async () => {
+      const s = await settings.read();
+      return {
+        amountMicrosMin: s.withdrawMicrosMin,
+        dayMicrosMax: s.withdrawDayMicrosMax,
+        networks: s.withdrawNetworks,
+      };
+    },
+  });
+  await app.register(reconciliationPlugin, { pool });
   await app.ready();
   return app;
 }
@@ -209,6 +267,8 @@ export interface ControlPlane {
   /** Where the API listens, `http://host:port`. */
   url: string;
   port: number;
+  /** Of `/metrics`, `/health` and `/status`. */
+  metricsPort: number;
   stop(): Promise<void>;
 }
 
@@ -245,8 +305,12 @@ export async function startControlPlane(
     services.settlement.start();
     stops.push(() => services.packages.stop());
     services.packages.start();
+    stops.push(() => services.wallets.stop());
+    services.wallets.start();
     stops.push(() => services.stops.stop());
     services.stops.start();
+    stops.push(() => services.reconciler.stop());
+    services.reconciler.start();
 
     const app = await buildApp(collaborators, services);
     stops.push(() => app.close());
@@ -258,11 +322,22 @@ export async function startControlPlane(
     housekeeping.unref();
     stops.push(() => clearInterval(housekeeping));
 
+    const money = new MoneyWatch({ pool, clock, log });
+    const metrics = new ControlPlaneMetrics({ clock, pool, money, ...services });
+    const privateServer = await startPrivateServer({
+      host: config.metricsHost,
+      port: config.metricsPort,
+      metrics: metrics.registry,
+      status: () => metrics.status(),
+      ailments: () => metrics.ailments(),
+    });
+    stops.push(() => privateServer.stop());
+
     await app.listen({ host: config.apiHost, port: config.apiPort });
     const { port, address } = app.server.address() as AddressInfo;
     const host = address.includes(':') ? `[${address}]` : address;
     log.info({ host: address, port }, 'listening');
-    return { url: `http://${host}:${port}`, port, stop };
+    return { url: `http://${host}:${port}`, port, metricsPort: privateServer.port, stop };
   } catch (error) {
     await stop();
     throw error;

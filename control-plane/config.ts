@@ -8,12 +8,22 @@ import {
   text,
   type Values,
 } from '../gateway/runtime/environment.js';
+import { PAYOUT_NETWORKS } from './payouts/addresses.js';
 
 /** Every setting of the control plane. `traffic-share control-plane --help` prints this table. */
 export const controlPlaneSettings = {
   // Where it listens and what it needs
   apiHost: text('TS_API_HOST', 'address the API listens on', '0.0.0.0'),
   apiPort: integer('TS_API_PORT', 'port of the API, 0 = any free', { default: 3000, max: 65_535 }),
+  metricsHost: text(
+    'TS_CONTROL_METRICS_HOST',
+    'address of the private port: /metrics /health /status',
+    '127.0.0.1',
+  ),
+  metricsPort: integer('TS_CONTROL_METRICS_PORT', 'private port, 0 = any free', {
+    default: 9_465,
+    max: 65_535,
+  }),
   databaseUrl: text('TS_DATABASE_URL', 'the record, postgres://user:password@host:port/database'),
   databaseConnectionsMax: integer(
     'TS_DATABASE_CONNECTIONS_MAX',
@@ -194,6 +204,34 @@ export const controlPlaneSettings = {
     "the inviter's part of an invited provider's earnings, percent, from the platform's share",
     { default: 10, max: 50 },
   ),
+  withdrawMicrosMin: integer('TS_WITHDRAW_MICROS_MIN', 'smallest payout, micro-dollars; below it 422', {
+    default: 5_000_000,
+    max: 10_000_000_000_000,
+  }),
+  withdrawDayMicrosMax: integer(
+    'TS_WITHDRAW_DAY_MICROS_MAX',
+    'what one provider may withdraw in a UTC day, micro-dollars; above it 422',
+    { default: 1_000_000_000, max: 10_000_000_000_000 },
+  ),
+  withdrawNetworks: list(
+    'TS_WITHDRAW_NETWORKS',
+    `networks payouts may go over, of ${PAYOUT_NETWORKS.join(', ')}; others 422`,
+    ['TRON'],
+  ),
+  subUsersMax: integer('TS_SUB_USERS_MAX', 'sub-users of one buyer, closed ones not counted; above it 409', {
+    default: 100,
+    max: 100_000,
+  }),
+  reconciliationPercent: integer(
+    'TS_RECONCILIATION_PERCENT',
+    'difference between what is reported and what is metered above which a session is flagged, percent',
+    { default: 2, max: 100 },
+  ),
+  reconciliationBytesMin: integer(
+    'TS_RECONCILIATION_BYTES_MIN',
+    'differences of fewer bytes are never flagged: counts are taken at different moments',
+    { default: 100_000, max: 1_000_000_000_000 },
+  ),
   settlementIntervalMs: integer('TS_SETTLEMENT_INTERVAL_MS', 'how often meters are booked', {
     default: 200,
     min: 20,
@@ -228,6 +266,8 @@ function problemsOf(c: ControlPlaneConfig): string[] {
     ['TS_APP_LATEST', c.appLatest],
   ] as const)
     if (!VERSION.test(version)) problems.push(`${name} must be x.y.z`);
+  if (!c.withdrawNetworks.every((name) => (PAYOUT_NETWORKS as readonly string[]).includes(name)))
+    problems.push(`TS_WITHDRAW_NETWORKS must be of ${PAYOUT_NETWORKS.join(', ')}`);
   if (!/^wss?:\/\//.test(c.tunnelUrl)) problems.push('TS_TUNNEL_URL must be ws:// or wss://');
   if (c.refreshTokenTtlS < c.accessTokenTtlS)
     problems.push('TS_REFRESH_TOKEN_TTL_S must not be shorter than TS_ACCESS_TOKEN_TTL_S');

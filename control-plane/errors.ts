@@ -51,11 +51,20 @@ export const problems = {
   no_balance: { status: 402, title: 'The prepaid balance is used up' },
   illegal_move: { status: 409, title: 'The package can not move from its status to this one' },
   package_in_use: { status: 409, title: 'Another package of this provider and address is in use' },
+  too_many_sub_users: { status: 409, title: 'This buyer has as many sub-users as they may have' },
   csv_malformed: { status: 400, title: 'The CSV could not be read' },
 
   // Money
+  held_by_traffic: { status: 422, title: 'Less would be left than is set aside for running traffic' },
   below_zero: { status: 422, title: 'The balance would fall below zero' },
   ledger_conflict: { status: 409, title: 'This was booked before with other content' },
+  below_minimum: { status: 422, title: 'The amount is below the smallest payout' },
+  over_available: { status: 422, title: 'The amount is above the available balance' },
+  over_daily_limit: { status: 422, title: 'The amount is above what may be withdrawn today' },
+  network_not_allowed: { status: 422, title: 'Payouts do not go over this network' },
+  bad_address: { status: 422, title: 'This is not an address of the network, or its checksum is wrong' },
+  payout_not_pending: { status: 409, title: 'The payout is on its way already' },
+  gateway_run_alive: { status: 409, title: 'This run of the gateway is alive and will report by itself' },
 
   // The server
   internal: { status: 500, title: 'Something went wrong here' },

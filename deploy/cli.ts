@@ -42,6 +42,29 @@ export function buildCli(): Command {
     .command('migrate')
     .description('bring the database of TS_DATABASE_URL to this version')
     .action(async () => (await import('../control-plane/db/main.js')).runMigrations());
+
+  cli
+    .command('ledger')
+    .description('the books')
+    .command('verify')
+    .description(
+      'prove the ledger and the books of TS_DATABASE_URL; ends with 1 when something does not add up',
+    )
+    .option('--json', 'the result as JSON', false)
+    .action(async (options: { json: boolean }) => {
+      process.exitCode = await (await import('./commands/ledger-verify.js')).runLedgerVerify(options);
+    });
+
+  cli
+    .command('journal')
+    .description("a gateway's meter journal")
+    .command('inspect')
+    .description('show what a journal file holds, without changing it; ends with 1 when it is damaged')
+    .argument('<path>', 'the journal file, meters.journal in TS_GATEWAY_DATA_DIR')
+    .option('--json', 'the content as JSON', false)
+    .action(async (path: string, options: { json: boolean }) => {
+      process.exitCode = (await import('./commands/journal-inspect.js')).runJournalInspect(path, options);
+    });
   return cli;
 }
 

@@ -12,6 +12,21 @@ export const gatewaySettings = {
       .slice(0, 64) || 'gateway',
   ),
   redisUrl: text('TS_REDIS_URL', 'the live state, redis://host:port', 'redis://127.0.0.1:6379'),
+  controlPlaneUrl: text(
+    'TS_CONTROL_PLANE_URL',
+    'API of the control plane, http(s)://host:port: meters go straight there while Redis is away; unset: they wait',
+    null,
+  ),
+  internalSecret: text(
+    'TS_INTERNAL_SECRET',
+    'shared with the control plane; needed for TS_CONTROL_PLANE_URL',
+    null,
+  ),
+  directAfterMs: integer(
+    'TS_DIRECT_AFTER_MS',
+    'time Redis must have been away before meters go straight to the control plane',
+    { default: 3_000, min: 100 },
+  ),
   dataDir: text('TS_GATEWAY_DATA_DIR', 'folder of the meter journal; must survive restarts', '.data/gateway'),
 
   proxyHost: text('TS_PROXY_HOST', 'address the proxy port listens on', '0.0.0.0'),
@@ -82,6 +97,16 @@ export const gatewaySettings = {
     default: 4_096,
     min: 16,
   }),
+  journalExtentSlots: integer(
+    'TS_JOURNAL_EXTENT_SLOTS',
+    'slots the journal grows by, 512 bytes each; fixed when the journal is made',
+    { default: 4_096, min: 16, max: 65_536 },
+  ),
+  journalReserveSlots: integer(
+    'TS_JOURNAL_RESERVE_SLOTS',
+    'free slots kept for price changes: below it, when the journal cannot grow, no new connections',
+    { default: 1_024 },
+  ),
   deliveryIntervalMs: integer('TS_DELIVERY_INTERVAL_MS', 'how often meters go to Redis', {
     default: 250,
     min: 10,
@@ -91,6 +116,26 @@ export const gatewaySettings = {
     'TS_ALLOCATION_IDLE_MS',
     'time an allocation without a session name is kept after its last stream',
     { default: 60_000, min: 100 },
+  ),
+  walletWaitMs: integer(
+    'TS_WALLET_WAIT_MS',
+    'time a stream waits for more of its balance or quota to be set aside; then it is cut',
+    { default: 10_000, min: 100 },
+  ),
+  walletIdleMs: integer(
+    'TS_WALLET_IDLE_MS',
+    'time after which what was set aside and is not used goes back; keep it well below TS_WALLET_WAIT_MS',
+    { default: 5_000, min: 500 },
+  ),
+  walletAdmitMs: integer(
+    'TS_WALLET_ADMIT_MS',
+    'time a new connection waits to learn whether there is any balance left; then INTERNAL',
+    { default: 3_000, min: 100 },
+  ),
+  walletTermMs: integer(
+    'TS_WALLET_TERM_MS',
+    'time a gateway goes on spending what was set aside while Redis does not confirm it; then streams wait',
+    { default: 120_000, min: 1_000 },
   ),
   logLevel: oneOf(
     'TS_LOG_LEVEL',
@@ -118,6 +163,10 @@ export function readGatewayConfig(
     if (production && c.devLoopbackCountry) problems.push('TS_DEV_LOOPBACK_COUNTRY is refused in production');
     if (Boolean(c.tunnelTlsCert) !== Boolean(c.tunnelTlsKey))
       problems.push('TS_TUNNEL_TLS_CERT and TS_TUNNEL_TLS_KEY go together');
+    if (c.controlPlaneUrl !== null && !/^https?:\/\//.test(c.controlPlaneUrl))
+      problems.push('TS_CONTROL_PLANE_URL must be http:// or https://');
+    if (c.controlPlaneUrl !== null && c.internalSecret === null)
+      problems.push('TS_CONTROL_PLANE_URL needs TS_INTERNAL_SECRET');
     if (!c.trustedProxies.every(isCidr)) problems.push('TS_TRUSTED_PROXIES must be addresses or CIDRs');
     if (!/^[A-Za-z0-9.-]{1,64}$/.test(c.gatewayId))
       problems.push('TS_GATEWAY_ID must be 1 to 64 letters, digits, dots or dashes');

@@ -14,10 +14,14 @@ import { connectLive } from './live/connection.js';
 import type { GatewayCommand } from './live/records.js';
 import { LiveSettingsCache } from './live-settings.js';
 import { MeterDelivery } from './metering/delivery.js';
+import { directMeterSink, failoverMeterSink } from './metering/direct-sink.js';
 import { Journal } from './metering/journal.js';
 import { meteringSettings } from './metering/limits.js';
+import type { MeterSink } from './metering/meter-sink.js';
 import { redisMeterSink } from './metering/redis-sink.js';
 import { drawEpoch, type MeterPrices, MeterRegistry } from './metering/registry.js';
+import { WalletBook, WalletLoop } from './metering/wallet-book.js';
+import { redisWalletChannel } from './metering/wallet-channel.js';
 import { GatewayMetrics } from './metrics.js';
 import { GatewayPipeline } from './pipeline.js';
 import { startPrivateServer } from './private-server.js';
@@ -79,6 +83,8 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
   mkdirSync(config.dataDir, { recursive: true });
   const settings = meteringSettings({
     journalSlots: config.journalSlots,
+    journalExtentSlots: config.journalExtentSlots,
+    journalReserveSlots: config.journalReserveSlots,
     deliveryIntervalMs: config.deliveryIntervalMs,
   });
   const journal = await Journal.open({
@@ -97,12 +103,26 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
   const delivery = new MeterDelivery({
     gatewayId: config.gatewayId,
     registry: meters,
-    sink: redisMeterSink(redis),
+    sink: meterSink(),
     clock,
     log,
     settings,
   });
   const relay = new Relay(meters);
+  const wallets = new WalletBook({
+    epoch,
+    channel: redisWalletChannel(redis, config.gatewayId),
+    clock,
+    log,
+    unsettledRuns: () => meters.runs(),
+    settings: {
+      walletWaitMs: config.walletWaitMs,
+      walletIdleMs: config.walletIdleMs,
+      walletAdmitMs: config.walletAdmitMs,
+      walletTermMs: config.walletTermMs,
+    },
+  });
+  const walletLoop = new WalletLoop(wallets);
 
   const index = new CandidateIndex<Tunnel>();
   const allocator = new Allocator<Tunnel>(
@@ -183,9 +203,20 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     metersUnsettled: () => delivery.unsettledMeters,
     journalSlotsUsed: () => journal.slotsUsed,
     journalSlots: () => journal.slotCount,
+    journalSlotsMax: () => settings.journalSlotsMax,
+    journalFailed: () => (journal.state === 'failed' ? 1 : 0),
+    journalAdmits: () => (journal.canAdmit ? 1 : 0),
+    marksShort: () => delivery.marksShort,
+    tunnelWireBytes: () => registry.wireBytes,
     deliveryLagSeconds: () => delivery.deliveryLagMs / 1_000,
     deliveryFailures: () => delivery.failures,
     connectionsDropped: () => listener.droppedTotal,
+    walletMicrosLeft: () => wallets.left('buyer'),
+    walletBytesLeft: () => wallets.left('package') + wallets.left('sub_user'),
+    walletAsksPending: () => wallets.pendingCount,
+    walletStreamsWaiting: () => wallets.waiterCount,
+    walletStreamsCut: () => wallets.cutCount,
+    walletFailures: () => wallets.failures,
   });
   const pipeline = new GatewayPipeline({
     directory,
@@ -193,6 +224,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     policy: () => live.policy,
     allocator,
     meters,
+    wallets,
     relay,
     clock,
     providerPriceMicrosPerGb: () => live.providerPriceMicrosPerGb,
@@ -215,6 +247,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     onResync: () => {
       directory.resync();
       delivery.resendAll();
+      wallets.resync();
       void allocator.renew();
       void presence.refresh();
       void live.refresh().then(reprice);
@@ -225,6 +258,26 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
   function endAllocation(allocation: LiveAllocation, reason: AllocationEnd): void {
     const movesOn = allocation.packageId !== null && reason === 'shutdown';
     relay.closeAllocation(allocation.allocationId, { allocationEnded: !movesOn });
+  }
+
+  /** Redis, and straight to settlement while it is away when that way is configured. */
+  function meterSink(): MeterSink {
+    const live = redisMeterSink(redis);
+    if (config.controlPlaneUrl === null || config.internalSecret === null) return live;
+    const direct = directMeterSink({
+      controlPlaneUrl: config.controlPlaneUrl,
+      secret: config.internalSecret,
+      timeoutMs: settings.deliveryTimeoutMs,
+    });
+    const atOnce = journal.replayed.length > 0;
+    return failoverMeterSink({
+      redis: live,
+      direct,
+      directAfterMs: config.directAfterMs,
+      atOnce,
+      clock,
+      log,
+    });
   }
 
   function reprice(): void {
@@ -244,8 +297,13 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     switch (command.kind) {
       case 'account_changed': {
         directory.accountChanged(command.account);
-        if (!relay.serves(command.account)) return;
+        if (!relay.serves(command.account) && !wallets.anyShort) return;
         const entry = await directory.lookup(command.account);
+        if (entry !== null && entry !== 'unavailable') {
+          const { buyerId, subUser } = entry.snapshot;
+          wallets.askAgain({ kind: 'buyer', ownerId: buyerId });
+          if (subUser) wallets.askAgain({ kind: 'sub_user', ownerId: subUser.id });
+        }
         const barred =
           entry === null ||
           (entry !== 'unavailable' &&
@@ -283,6 +341,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
   await live.refresh();
   await commands.start();
   delivery.start();
+  walletLoop.start();
   allocator.start();
   const repricing = setInterval(() => void live.refresh().then(reprice), REPRICE_INTERVAL_MS);
   const tunnelPort = await tunnelServer.listen();
@@ -330,6 +389,8 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     await allocator.stop();
     await delivery.stop();
     const { unsettledMeters } = await delivery.flush(FLUSH_TIMEOUT_MS);
+    await walletLoop.stop();
+    await wallets.finish();
     if (unsettledMeters > 0) log.warn({ unsettledMeters }, 'meters_left_for_the_next_start');
     for (const tunnel of [...registry.all()])
       tunnel.mux.close({ code: 'shutting_down', reason: 'this gateway stopped' });

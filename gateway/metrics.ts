@@ -12,9 +12,20 @@ export interface GaugeReadings {
   metersUnsettled: () => number;
   journalSlotsUsed: () => number;
   journalSlots: () => number;
+  journalSlotsMax: () => number;
+  journalFailed: () => number;
+  journalAdmits: () => number;
+  marksShort: () => number;
+  tunnelWireBytes: () => number;
   deliveryLagSeconds: () => number;
   deliveryFailures: () => number;
   connectionsDropped: () => number;
+  walletMicrosLeft: () => number;
+  walletBytesLeft: () => number;
+  walletAsksPending: () => number;
+  walletStreamsWaiting: () => number;
+  walletStreamsCut: () => number;
+  walletFailures: () => number;
 }
 
 const GAUGES: ReadonlyArray<[keyof GaugeReadings, string, string]> = [
@@ -25,12 +36,43 @@ const GAUGES: ReadonlyArray<[keyof GaugeReadings, string, string]> = [
   ['metersUnsettled', 'ts_meters_unsettled', 'Meters that Postgres has not committed as final'],
   ['journalSlotsUsed', 'ts_journal_slots_used', 'Slots of the meter journal in use'],
   ['journalSlots', 'ts_journal_slots', 'Slots of the meter journal'],
+  ['journalSlotsMax', 'ts_journal_slots_max', 'Slots the meter journal may grow to'],
+  ['journalFailed', 'ts_journal_failed', '1: the meter journal cannot be written, and no byte is relayed'],
+  ['journalAdmits', 'ts_journal_admits', '1: the meter journal takes meters of new streams'],
+  ['walletMicrosLeft', 'ts_wallet_left_micros', "Micro-dollars of buyers' wallets that nobody has taken yet"],
+  [
+    'walletBytesLeft',
+    'ts_wallet_left_bytes',
+    'Bytes of package and sub-user wallets that nobody has taken yet',
+  ],
+  ['walletAsksPending', 'ts_wallet_asks_pending', 'Wallets that wait for the control plane to answer'],
+  ['walletStreamsWaiting', 'ts_wallet_streams_waiting', 'Streams that wait for their wallet to be filled'],
   ['deliveryLagSeconds', 'ts_meter_delivery_lag_seconds', 'Age of the oldest count not delivered to Redis'],
 ];
 
 const COUNTERS: ReadonlyArray<[keyof GaugeReadings, string, string]> = [
   ['bytesUp', 'ts_bytes_up_total', 'Payload bytes relayed from buyers to destinations'],
   ['bytesDown', 'ts_bytes_down_total', 'Payload bytes relayed from destinations to buyers'],
+  [
+    'walletStreamsCut',
+    'ts_wallet_streams_cut_total',
+    'Streams cut because their wallet was not filled in time',
+  ],
+  [
+    'walletFailures',
+    'ts_wallet_failures_total',
+    'Attempts to ask for or read wallets that Redis did not take',
+  ],
+  [
+    'tunnelWireBytes',
+    'ts_tunnel_wire_bytes_total',
+    'Bytes in and out of all tunnels on the wire, counted apart from the meters',
+  ],
+  [
+    'marksShort',
+    'ts_meter_marks_short_total',
+    'Times Postgres had committed a meter as final with less than was counted here',
+  ],
   ['deliveryFailures', 'ts_meter_delivery_failures_total', 'Deliveries of meters to Redis that failed'],
   [
     'connectionsDropped',

@@ -9,6 +9,8 @@ import { parseUsername } from './buyers/username.js';
 import { type ProxyErrorCode, type ProxyFailure, proxyErrors } from './errors.js';
 import type { Authenticated, Connected, ProxyPipeline } from './listeners/connect-pipeline.js';
 import type { MeterRegistry } from './metering/registry.js';
+import type { Wallet } from './metering/wallet.js';
+import type { WalletBook } from './metering/wallet-book.js';
 import type { Relay } from './relay/relay.js';
 import type { Clock } from './runtime/clock.js';
 import type { DialOutcome, Tunnel } from './tunnels/tunnel.js';
@@ -38,6 +40,7 @@ export interface PipelineDeps {
   policy: () => DestinationPolicy;
   allocator: Allocator<Tunnel>;
   meters: MeterRegistry;
+  wallets: WalletBook;
   relay: Relay;
   clock: Clock;
   /** The provider's price in force; null until the live state told it. */
@@ -66,7 +69,9 @@ export class GatewayPipeline implements ProxyPipeline {
       parsed.params,
       this.deps.clock.nowMs(),
     );
-    return known.ok ? { ok: true, buyer: known.buyer, params: parsed.params } : known;
+    if (!known.ok) return known;
+    const auth: Authenticated = { ok: true, buyer: known.buyer, params: parsed.params };
+    return (await this.#pay(auth)) ?? auth;
   }
 
   async connect(
@@ -90,9 +95,37 @@ export class GatewayPipeline implements ProxyPipeline {
     if (!deps.meters.canAdmit) return { ok: false, code: 'INTERNAL', detail: 'metering' };
     const admission = deps.limits.acquire(auth.buyer);
     if (!admission.ok) return admission;
+    const paid = await this.#pay(auth);
+    if (paid !== null) {
+      admission.release();
+      return paid;
+    }
     const connected = await this.#dial(auth, allowed.host, destination.port, admission.release);
     if (!connected.ok) admission.release();
     return connected;
+  }
+
+  /** Everything that bounds the buyer's bytes, the money first. */
+  #wallets({ buyer }: Authenticated): Wallet[] {
+    const { wallets } = this.deps;
+    const all = [wallets.wallet({ kind: 'buyer', ownerId: buyer.buyerId })];
+    const { packageRoute, subUser } = buyer;
+    if (packageRoute) all.push(wallets.wallet({ kind: 'package', ownerId: packageRoute.allocationId }));
+    if (subUser?.limited) all.push(wallets.wallet({ kind: 'sub_user', ownerId: subUser.id }));
+    return all;
+  }
+
+  /** Why nothing can be paid for, or null. Known wallets cost no round trip. */
+  async #pay(auth: Authenticated): Promise<ProxyFailure | null> {
+    for (const wallet of this.#wallets(auth)) {
+      const price = wallet.owner.kind === 'buyer' ? auth.buyer.priceMicrosPerGb : null;
+      const asked = wallet.admit(price);
+      const admission = typeof asked === 'string' ? asked : await asked;
+      if (admission === 'exhausted') return { ok: false, code: wallet.refusal };
+      if (admission === 'unavailable')
+        return { ok: false, code: 'INTERNAL', detail: 'live state unavailable' };
+    }
+    return null;
   }
 
   /** Tries devices until one has dialled, or the destination itself said no. */
@@ -142,6 +175,7 @@ export class GatewayPipeline implements ProxyPipeline {
               subUserId: auth.buyer.subUser?.id ?? null,
               destinationHost: host,
               allowance: allocation,
+              wallets: this.#wallets(auth),
               providerPriceMicrosPerGb,
               buyerPriceMicrosPerGb: auth.buyer.priceMicrosPerGb.toString(),
             },

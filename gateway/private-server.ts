@@ -1,7 +1,8 @@
-import { once } from 'node:events';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import type { Registry } from 'prom-client';
+import {
+  type PrivateServer,
+  type PrivateServerOptions,
+  startPrivateServer as startServer,
+} from './runtime/private-server.js';
 
 /** What `/status` answers: for people and scripts on the same machine. */
 export interface GatewayStatus {
@@ -19,55 +20,9 @@ export interface GatewayStatus {
   journalOk: boolean;
 }
 
-export interface PrivateServer {
-  port: number;
-  stop(): Promise<void>;
-}
-
-/**
- * The private port: `/metrics` (Prometheus), `/health` (200, or 503 with what is wrong), `/status` (JSON). It has no
- * authentication: bind it to an address that only operators reach.
- */
-export async function startPrivateServer(options: {
-  host: string;
-  port: number;
-  metrics: Registry;
-  status: () => GatewayStatus;
-  /** Names of what is wrong; empty when healthy. */
-  ailments: () => string[];
-}): Promise<PrivateServer> {
-  const server = createServer((request, response) => {
-    const json = (status: number, body: object) =>
-      response
-        .writeHead(status, { 'content-type': 'application/json', 'cache-control': 'no-store' })
-        .end(`${JSON.stringify(body)}\n`);
-    switch (request.url) {
-      case '/metrics':
-        options.metrics.metrics().then(
-          (text) => response.writeHead(200, { 'content-type': options.metrics.contentType }).end(text),
-          () => json(500, { error: 'metrics failed' }),
-        );
-        return;
-      case '/health': {
-        const ailments = options.ailments();
-        json(ailments.length === 0 ? 200 : 503, { ok: ailments.length === 0, ailments });
-        return;
-      }
-      case '/status':
-        json(200, options.status());
-        return;
-      default:
-        json(404, { error: 'not here: /metrics /health /status' });
-    }
-  });
-  server.listen(options.port, options.host);
-  await once(server, 'listening');
-  return {
-    port: (server.address() as AddressInfo).port,
-    stop: async () => {
-      server.closeAllConnections();
-      server.close();
-      await once(server, 'close');
-    },
-  };
+/** The gateway's private port. */
+export function startPrivateServer(
+  options: Omit<PrivateServerOptions, 'status'> & { status: () => GatewayStatus },
+): Promise<PrivateServer> {
+  return startServer(options);
 }

@@ -1,8 +1,10 @@
 import { type Bridge, type BridgeObserver, bridgeSocket } from '../bridge.js';
 import type { Open } from '../control.js';
 import { DialCode, ResetCode } from '../frame.js';
+import { READ_BUFFER_BYTES_MAX } from '../limits.js';
 import { dialSocket, type RawSocket } from '../raw-socket.js';
 import type { MuxStream, StreamHandler } from '../stream.js';
+import { Verdict } from '../verdict.js';
 import { type Attempt, type Dial, type DialSettings, dial } from './dial.js';
 import type { OwnerRules } from './owner-rules.js';
 
@@ -37,6 +39,7 @@ export const attemptRawSocket: Attempt<RawSocket> = (address, port, onResult) =>
  * | over | nothing | |
  */
 export class DeviceStream implements StreamHandler, BridgeObserver {
+  readonly pieceBytesMax = READ_BUFFER_BYTES_MAX;
   readonly #stream: MuxStream;
   readonly #owner: DeviceStreamOwner;
   #dial: Dial | null = null;
@@ -96,25 +99,25 @@ export class DeviceStream implements StreamHandler, BridgeObserver {
   onWritable(): void {}
 
   /** Destination → tunnel: down. */
-  onBytesOut(bytes: number): boolean {
+  onBytesOut(bytes: number): Verdict {
     if (!this.#owner.rules.countDown(bytes)) return this.#refuse();
     this.#owner.bytesDown += bytes;
-    return true;
+    return Verdict.GO;
   }
 
   /** Tunnel → destination: up. */
-  onBytesIn(bytes: number): boolean {
+  onBytesIn(bytes: number): Verdict {
     if (!this.#owner.rules.countUp(bytes)) return this.#refuse();
     this.#owner.bytesUp += bytes;
-    return true;
+    return Verdict.GO;
   }
 
   onEnd(): void {
     this.#finish();
   }
 
-  #refuse(): false {
+  #refuse(): Verdict {
     this.#owner.onRefusedByRules();
-    return false;
+    return Verdict.REFUSE;
   }
 }

@@ -21,6 +21,7 @@ import {
 import { post, readBalances } from '../ledger/ledger.js';
 import { formatMicros, MONEY_PATTERN, parseMicros } from '../ledger/money.js';
 import type { LiveState } from '../live-state/live-state.js';
+import { isHeldByTraffic } from '../wallets/held.js';
 import { type ProviderBalance, readProviderBalance, readStatement } from './balance.js';
 
 export interface BalanceDeps {
@@ -255,6 +256,8 @@ export const balancePlugin: FastifyPluginAsyncTypebox<BalanceDeps> = async (app,
             after: { amount: formatMicros(amountMicros), reason, transaction_id: posted.id },
           });
         return posted.id as string;
+      }).catch((error) => {
+        throw isHeldByTraffic(error) ? new Problem('held_by_traffic') : error;
       });
       // Not only the balance: a gateway that holds the old one must not refuse a buyer who has just paid, and the
       // command that comes with the account makes it look again.

@@ -18,6 +18,8 @@ export interface Buyer {
   priceMicrosPerGb: bigint | null;
   limits: BuyerLimits;
   balanceMicros: bigint;
+  /** Set aside for running traffic, of the balance; what is left is free. */
+  heldMicros: bigint;
   /** Everything ever relayed and charged, as booked. */
   bytes: bigint;
   chargedMicros: bigint;
@@ -50,6 +52,7 @@ interface BuyerRow {
   price_micros_per_gb: bigint | null;
   limits: BuyerLimits;
   balance_micros: bigint;
+  held_micros: bigint;
   bytes: bigint;
   charged_micros: bigint;
   live_allocations: bigint;
@@ -64,6 +67,7 @@ const SELECT = `
          to_char(b.created_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS created_text,
          coalesce((SELECT balance_micros FROM ledger_accounts
                     WHERE kind = 'buyer_prepaid' AND owner_id = b.id), 0) AS balance_micros,
+         wallet_held('buyer', b.id)::bigint AS held_micros, -- in the same snapshot as the balance
          u.bytes, u.charged_micros,
          (SELECT count(*) FROM allocations a
            WHERE a.buyer_id = b.id AND a.status IN ('allocated', 'in_progress')) AS live_allocations
@@ -85,6 +89,7 @@ function buyerOf(r: BuyerRow): Buyer {
     priceMicrosPerGb: r.price_micros_per_gb,
     limits: r.limits,
     balanceMicros: r.balance_micros,
+    heldMicros: r.held_micros,
     bytes: r.bytes,
     chargedMicros: r.charged_micros,
     liveAllocations: Number(r.live_allocations),

@@ -1,4 +1,5 @@
 import { type Static, Type } from 'typebox';
+import { Problem } from '../errors.js';
 
 const Port = Type.Integer({ minimum: 1, maximum: 65_535 });
 /** An address or a range in CIDR notation; Postgres and the gateways check it further. */
@@ -41,3 +42,14 @@ export const BUYER_LIMIT_DEFAULTS: Required<BuyerLimits> = {
   granted_ports: [],
   passwordless_ips: [],
 };
+
+const INVALID_TEXT_REPRESENTATION = '22P02';
+
+/** A bad address in a list of CIDRs is the caller's mistake, found by Postgres; anything else stays what it is. */
+export function asCidrProblem(error: unknown): unknown {
+  return (error as { code?: unknown } | null)?.code === INVALID_TEXT_REPRESENTATION
+    ? new Problem('validation_failed', undefined, {
+        errors: [{ path: '/body/allowed_ips', message: 'must be networks such as 192.0.2.0/24' }],
+      })
+    : error;
+}

@@ -11,6 +11,7 @@ import { parsePrice } from '../pricing/plugin.js';
 import { buyerUsageJson, UsageFields, UsageQuery, usageDays } from '../usage/schemas.js';
 import { countAllocations, readBuyerUsage } from '../usage/usage.js';
 import { type BuyerFields, createBuyer, listBuyers, readBuyer, updateBuyer } from './buyers.js';
+import { asCidrProblem } from './limits.js';
 import {
   BuyerPatch,
   BuyerSchema,
@@ -39,16 +40,6 @@ const BuyerParams = Type.Object({ id: Uuid }, { additionalProperties: false });
 /** A price of the body: left out, null (the default) or micro-dollars per GB. */
 function priceOf(text: string | null | undefined): bigint | null | undefined {
   return typeof text === 'string' ? parsePrice(text, '/body/price_per_gb') : text;
-}
-
-/** A bad address in a list of CIDRs is the caller's mistake, found by Postgres. */
-function asValidation(error: unknown): unknown {
-  const INVALID_TEXT_REPRESENTATION = '22P02';
-  return (error as { code?: unknown }).code === INVALID_TEXT_REPRESENTATION
-    ? new Problem('validation_failed', undefined, {
-        errors: [{ path: '/body/allowed_ips', message: 'must be networks such as 192.0.2.0/24' }],
-      })
-    : error;
 }
 
 /** Buyers and their tokens, for admins. */
@@ -234,7 +225,7 @@ export const buyersPlugin: FastifyPluginAsyncTypebox<BuyersDeps> = async (
         });
         return created;
       }).catch((error) => {
-        throw asValidation(error);
+        throw asCidrProblem(error);
       });
       await live.accountsChanged([token.buyerId]);
       return reply.code(201).send({ ...tokenJson(token), token: secret });

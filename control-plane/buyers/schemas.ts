@@ -20,6 +20,8 @@ export const BuyerSchema = Type.Object({
   price_per_gb: Nullable(Money),
   limits: BuyerLimits,
   balance: Money,
+  held: Money,
+  available: Money,
   currency: Type.Literal('USD'),
   stats: Type.Object({ bytes: Bytes, charged: Money, live_allocations: Type.Integer() }),
   created_at: Timestamp,
@@ -39,6 +41,8 @@ export function buyerJson(b: Buyer) {
     price_per_gb: b.priceMicrosPerGb === null ? null : formatMicros(b.priceMicrosPerGb),
     limits: b.limits,
     balance: formatMicros(b.balanceMicros),
+    held: formatMicros(b.heldMicros),
+    available: formatMicros(b.balanceMicros - b.heldMicros),
     currency: 'USD' as const,
     stats: {
       bytes: jsonBytes(b.bytes),

@@ -98,16 +98,26 @@ export const buyerSelfPlugin: FastifyPluginAsyncTypebox<BuyerSelfDeps> = async (
       schema: {
         tags: ['Buyers and packages'],
         summary: 'My prepaid balance',
-        description: 'As booked; what is being relayed is charged within a second.',
+        description:
+          'As booked; what is being relayed is charged within a second. `held` is set aside for running traffic, ' +
+          '`available` is the rest.',
         response: {
-          200: Type.Object({ balance: Money, currency: Type.Literal('USD'), price_per_gb: Money }),
+          200: Type.Object({
+            balance: Money,
+            held: Money,
+            available: Money,
+            currency: Type.Literal('USD'),
+            price_per_gb: Money,
+          }),
           ...problemResponses(401, 403),
         },
       },
     },
     async (request) => {
-      const { balance, currency, price_per_gb } = selfJson(await self(actorOf(request, 'buyer').buyerId));
-      return { balance, currency, price_per_gb };
+      const { balance, held, available, currency, price_per_gb } = selfJson(
+        await self(actorOf(request, 'buyer').buyerId),
+      );
+      return { balance, held, available, currency, price_per_gb };
     },
   );
 

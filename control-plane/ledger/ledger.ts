@@ -1,4 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
+import { plainArray } from '../db/plain-array.js';
 import type { Queryable } from '../db/pool.js';
 
 /** The kinds of accounts, as in table `ledger_accounts`. */
@@ -46,7 +47,8 @@ export interface LedgerTransaction {
   entries: readonly Posting[];
   /**
    * Lets a provider's account fall below zero. Only for admin adjustments (the database allows it for that entry
-   * kind alone). Buyer and platform accounts have no floor: what bounds a buyer is admission and leases.
+   * kind alone). Platform accounts have no floor. What bounds a buyer's traffic are wallets; adjustments and refunds
+   * that would leave a buyer with less than is held are refused by the database (23514, `held_by_traffic`).
    */
   mayGoBelowZero?: boolean;
 }
@@ -62,6 +64,15 @@ export type PostResult =
   | { ok: true; fresh: boolean; id: string | null }
   | { ok: false; code: 'exists_with_other_content' | 'below_zero' };
 
+/** How `post` treats a key that exists. */
+export interface PostOptions {
+  /**
+   * The caller knows that none of the keys exists (it holds the lock under which they are made): they are not looked
+   * up. One that exists all the same makes `post` throw (SQLSTATE 23505), and so does `below_zero`.
+   */
+  mustBeFresh?: boolean;
+}
+
 interface Account {
   id: string;
   kind: AccountKind;
@@ -73,13 +84,13 @@ const accountKey = (a: AccountRef) => `${a.kind}|${a.ownerId ?? ''}`;
 const transactionKey = (t: { kind: string; sourceId: string }) => `${t.kind}|${t.sourceId}`;
 const byText = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);
 
-/** SHA-256 of the entries in an order of their own: equal content, equal hash. */
-function contentHash(entries: readonly Posting[]): Buffer {
+/** SHA-256 (hex) of the entries in an order of their own: equal content, equal hash. */
+function contentHash(entries: readonly Posting[]): string {
   const lines = entries
     .map((e) => `${accountKey(e.account)}|${e.entryKind}|${e.amountMicros}`)
     .sort(byText)
     .join('\n');
-  return createHash('sha256').update(lines).digest();
+  return createHash('sha256').update(lines).digest('hex');
 }
 
 /**
@@ -96,6 +107,7 @@ function contentHash(entries: readonly Posting[]): Buffer {
 export async function post(
   client: Queryable,
   transactions: readonly LedgerTransaction[],
+  options: PostOptions = {},
 ): Promise<PostResult[]> {
   const wanted = transactions.map((t) => {
     const entries = t.entries.filter((e) => e.amountMicros !== 0n);
@@ -111,19 +123,15 @@ export async function post(
   const accounts = await lockAccounts(client, refs);
 
   // Looked up after the accounts are locked: a concurrent booking of the same content has committed by now.
-  const booked = new Map<string, { hash: Buffer; id: string }>();
-  for (const row of (
-    await client.query<{ kind: string; source_id: string; content_hash: Buffer; id: string }>(
-      `SELECT t.kind, t.source_id, t.content_hash, t.id
-         FROM unnest($1::text[], $2::text[]) AS w (kind, source_id)
-         JOIN ledger_transactions t ON t.kind = w.kind AND t.source_id = w.source_id`,
-      [wanted.map((w) => w.transaction.kind), wanted.map((w) => w.transaction.sourceId)],
-    )
-  ).rows)
-    booked.set(`${row.kind}|${row.source_id}`, { hash: row.content_hash, id: row.id });
+  const booked = options.mustBeFresh
+    ? new Map<string, Booked>()
+    : await findBooked(
+        client,
+        wanted.map((w) => w.transaction),
+      );
 
   const results: PostResult[] = [];
-  const fresh: Array<{ id: string; transaction: LedgerTransaction; hash: Buffer }> = [];
+  const fresh: Array<{ id: string; transaction: LedgerTransaction; hash: string }> = [];
   const rows = new EntryColumns();
   for (const { transaction, entries, hash } of wanted) {
     if (entries.length === 0) {
@@ -134,13 +142,14 @@ export async function post(
     const before = booked.get(key);
     if (before) {
       results.push(
-        before.hash.equals(hash)
+        before.hash === hash
           ? { ok: true, fresh: false, id: before.id }
           : { ok: false, code: 'exists_with_other_content' },
       );
       continue;
     }
     if (!transaction.mayGoBelowZero && wouldFallBelowZero(entries, accounts)) {
+      if (options.mustBeFresh) throw new Error(`ledger transaction ${key} would take below zero`);
       results.push({ ok: false, code: 'below_zero' });
       continue;
     }
@@ -159,12 +168,14 @@ export async function post(
 
   await client.query(
     `INSERT INTO ledger_transactions (id, kind, source_id, content_hash, description)
-     SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[])`,
+     SELECT id, kind, source_id, decode(hash, 'hex'), description
+       FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[])
+            AS w (id, kind, source_id, hash, description)`,
     [
-      fresh.map((f) => f.id),
+      plainArray(fresh.map((f) => f.id)),
       fresh.map((f) => f.transaction.kind),
       fresh.map((f) => f.transaction.sourceId),
-      fresh.map((f) => f.hash),
+      plainArray(fresh.map((f) => f.hash)),
       fresh.map((f) => f.transaction.description ?? null),
     ],
   );
@@ -176,6 +187,25 @@ export async function post(
     rows.columns(),
   );
   return results;
+}
+
+interface Booked {
+  hash: string;
+  id: string;
+}
+
+/** Those of the transactions that exist, by key. */
+async function findBooked(
+  client: Queryable,
+  transactions: readonly LedgerTransaction[],
+): Promise<Map<string, Booked>> {
+  const { rows } = await client.query<{ kind: string; source_id: string; content_hash: string; id: string }>(
+    `SELECT t.kind, t.source_id, encode(t.content_hash, 'hex') AS content_hash, t.id
+       FROM unnest($1::text[], $2::text[]) AS w (kind, source_id)
+       JOIN ledger_transactions t ON t.kind = w.kind AND t.source_id = w.source_id`,
+    [transactions.map((t) => t.kind), transactions.map((t) => t.sourceId)],
+  );
+  return new Map(rows.map((r) => [`${r.kind}|${r.source_id}`, { hash: r.content_hash, id: r.id }]));
 }
 
 /** A provider's account must not end below zero; one that is below already may still be added to. */
@@ -195,25 +225,25 @@ class EntryColumns {
   #transactionIds: string[] = [];
   #accountIds: string[] = [];
   #kinds: string[] = [];
-  #amounts: string[] = [];
-  #versions: string[] = [];
-  #balances: string[] = [];
+  #amounts: bigint[] = [];
+  #versions: bigint[] = [];
+  #balances: bigint[] = [];
   push(transactionId: string, account: Account, entry: Posting): void {
     this.#transactionIds.push(transactionId);
     this.#accountIds.push(account.id);
     this.#kinds.push(entry.entryKind);
-    this.#amounts.push(entry.amountMicros.toString());
-    this.#versions.push(account.version.toString());
-    this.#balances.push(account.balance.toString());
+    this.#amounts.push(entry.amountMicros);
+    this.#versions.push(account.version);
+    this.#balances.push(account.balance);
   }
-  columns(): string[][] {
+  columns(): string[] {
     return [
-      this.#transactionIds,
-      this.#accountIds,
-      this.#kinds,
-      this.#amounts,
-      this.#versions,
-      this.#balances,
+      plainArray(this.#transactionIds),
+      plainArray(this.#accountIds),
+      plainArray(this.#kinds),
+      plainArray(this.#amounts),
+      plainArray(this.#versions),
+      plainArray(this.#balances),
     ];
   }
 }
@@ -223,41 +253,32 @@ async function lockAccounts(
   client: Queryable,
   refs: ReadonlyMap<string, AccountRef>,
 ): Promise<Map<string, Account>> {
-  const sorted = [...refs.entries()].sort(([a], [b]) => byText(a, b)).map(([, ref]) => ref);
-  const columns = [sorted.map((r) => r.kind), sorted.map((r) => r.ownerId)];
-  const lock = async () => {
-    // NO KEY: foreign key checks of other writers' entries need not wait. The platform's accounts have a null owner.
-    const { rows } = await client.query<{
-      id: unknown;
-      kind: AccountKind;
-      owner_id: string | null;
-      balance_micros: unknown;
-      version: unknown;
-    }>(
-      `SELECT id, kind, owner_id, balance_micros, version FROM ledger_accounts
-        WHERE (kind, owner_id) IN (SELECT * FROM unnest($1::text[], $2::uuid[]))
-           OR (owner_id IS NULL AND kind IN (SELECT k FROM unnest($1::text[], $2::uuid[]) AS w (k, o) WHERE o IS NULL))
-        ORDER BY id FOR NO KEY UPDATE`,
-      columns,
-    );
-    return rows;
-  };
-  const missing = await client.query(
-    `SELECT 1 FROM unnest($1::text[], $2::uuid[]) AS w (kind, owner_id)
-      WHERE NOT EXISTS (SELECT 1 FROM ledger_accounts a
-                         WHERE a.kind = w.kind AND a.owner_id IS NOT DISTINCT FROM w.owner_id) LIMIT 1`,
-    columns,
-  );
-  if (missing.rowCount)
+  let ids = await findAccounts(client, refs);
+  if (ids.size < refs.size) {
+    const missing = [...refs.entries()].filter(([key]) => !ids.has(key)).sort(([a], [b]) => byText(a, b));
     // Before any account is locked, and in one order: creators wait for each other in a line, never in a circle.
     await client.query(
       `INSERT INTO ledger_accounts (kind, owner_id)
        SELECT kind, owner_id FROM unnest($1::text[], $2::uuid[]) WITH ORDINALITY AS w (kind, owner_id, n)
         ORDER BY n ON CONFLICT DO NOTHING`,
-      columns,
+      [missing.map(([, ref]) => ref.kind), missing.map(([, ref]) => ref.ownerId)],
     );
+    ids = await findAccounts(client, refs);
+  }
+  // NO KEY: foreign key checks of other writers' rows need not wait.
+  const { rows } = await client.query<{
+    id: unknown;
+    kind: AccountKind;
+    owner_id: string | null;
+    balance_micros: unknown;
+    version: unknown;
+  }>(
+    `SELECT id, kind, owner_id, balance_micros, version FROM ledger_accounts
+      WHERE id = ANY ($1::bigint[]) ORDER BY id FOR NO KEY UPDATE`,
+    [[...ids.values()]],
+  );
   const accounts = new Map<string, Account>();
-  for (const row of await lock())
+  for (const row of rows)
     accounts.set(accountKey({ kind: row.kind, ownerId: row.owner_id }), {
       id: String(row.id),
       kind: row.kind,
@@ -266,6 +287,26 @@ async function lockAccounts(
     });
   for (const key of refs.keys()) if (!accounts.has(key)) throw new Error(`ledger account ${key} is missing`);
   return accounts;
+}
+
+/** The ids of the accounts that exist. Each kind by its own index range; the platform's have a null owner. */
+async function findAccounts(
+  client: Queryable,
+  refs: ReadonlyMap<string, AccountRef>,
+): Promise<Map<string, string>> {
+  const owned = [...refs.values()].filter((r) => r.ownerId !== null);
+  const { rows } = await client.query<{ id: unknown; kind: AccountKind; owner_id: string | null }>(
+    `SELECT a.id, a.kind, a.owner_id
+       FROM unnest($1::text[], $2::uuid[]) AS w (kind, owner_id)
+       JOIN ledger_accounts a ON a.kind = w.kind AND a.owner_id = w.owner_id
+     UNION ALL SELECT id, kind, owner_id FROM ledger_accounts WHERE owner_id IS NULL AND kind = ANY ($3::text[])`,
+    [
+      owned.map((r) => r.kind),
+      owned.map((r) => r.ownerId),
+      [...refs.values()].filter((r) => r.ownerId === null).map((r) => r.kind),
+    ],
+  );
+  return new Map(rows.map((r) => [accountKey({ kind: r.kind, ownerId: r.owner_id }), String(r.id)]));
 }
 
 /** The balance of each account asked for, micro-dollars; one without entries has zero. Reads what is committed. */

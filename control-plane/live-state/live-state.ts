@@ -8,6 +8,7 @@ import type {
   ProviderPrice,
 } from '../../gateway/live/records.js';
 import {
+  deleteAccount,
   markReady,
   readAccount,
   readProviderPrice,
@@ -29,6 +30,8 @@ export interface LiveStateDeps {
   log: Log;
   /** What gateways must know of these buyers, from Postgres, in the order of their ids. */
   snapshots: (selection: BuyerSelection) => Promise<AccountSnapshot[]>;
+  /** Accounts of these buyers that gateways must not know any more; those still in Redis are removed. */
+  goneAccounts?: (selection: BuyerSelection) => Promise<readonly string[]>;
   /** The provider price in force now, from Postgres. */
   providerPrice: () => Promise<ProviderPrice>;
   /** The data path's settings in force now, from Postgres. */
@@ -244,6 +247,7 @@ export class LiveState {
     for (let i = 0; i < buyerIds.length; i += BUYERS_PER_STEP) {
       const selection = { buyerIds: buyerIds.slice(i, i + BUYERS_PER_STEP) };
       await this.#writeSnapshots(await this.#deps.snapshots(selection), when);
+      await this.#removeGone(selection);
       await this.#writeBalances(selection.buyerIds);
     }
   }
@@ -265,15 +269,25 @@ export class LiveState {
     );
   }
 
+  async #removeGone(selection: BuyerSelection): Promise<void> {
+    const { redis } = this.#deps;
+    for (const account of (await this.#deps.goneAccounts?.(selection)) ?? []) {
+      if (!(await deleteAccount(redis, account))) continue;
+      await publishCommand(redis, { kind: 'account_changed', account });
+    }
+  }
+
   async #writeAllAccounts(): Promise<number> {
     let afterId = NIL_UUID;
     let count = 0;
     for (;;) {
-      const step = await this.#deps.snapshots({ afterId, limit: BUYERS_PER_STEP });
+      const selection = { afterId, limit: BUYERS_PER_STEP };
+      const step = await this.#deps.snapshots(selection);
       const last = step.at(-1);
       if (last === undefined) return count;
       await this.#writeSnapshots(step, 'when_different');
-      await this.#writeBalances(step.map((s) => s.buyerId));
+      await this.#removeGone(selection);
+      await this.#writeBalances([...new Set(step.map((s) => s.buyerId))]);
       count += step.length;
       afterId = last.buyerId;
     }

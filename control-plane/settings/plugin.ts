@@ -7,6 +7,7 @@ import { Problem } from '../errors.js';
 import { actorOf } from '../http/roles.js';
 import { Money, problemResponses } from '../http/schemas.js';
 import { MONEY_PATTERN, PRICE_MICROS_PER_GB_MAX } from '../ledger/money.js';
+import { PAYOUT_NETWORKS } from '../payouts/addresses.js';
 import { type SettingsStore, settingsFromJson, settingsJson } from './settings.js';
 
 export interface SettingsDeps {
@@ -17,6 +18,7 @@ export interface SettingsDeps {
 }
 
 const Version = Type.String({ pattern: '^\\d{1,5}\\.\\d{1,5}\\.\\d{1,5}$' });
+const Amount = Type.String({ pattern: '^(0|[1-9][0-9]{0,6})(\\.[0-9]{1,6})?$' });
 const fields = {
   terms_version: Type.String({ minLength: 1, maxLength: 40 }),
   min_client_version: Version,
@@ -25,8 +27,19 @@ const fields = {
   buyer_price_per_gb: Type.String({ pattern: MONEY_PATTERN }),
   hold_time_s: Type.Integer({ minimum: 0, maximum: 90 * 86_400 }),
   referral_percent: Type.Integer({ minimum: 0, maximum: 50 }),
+  withdraw_min: Amount,
+  withdraw_daily_max: Amount,
+  withdraw_networks: Type.Array(Type.Enum([...PAYOUT_NETWORKS]), { uniqueItems: true }),
+  sub_users_max: Type.Integer({ minimum: 0, maximum: 100_000 }),
+  reconciliation_percent: Type.Integer({ minimum: 0, maximum: 100 }),
+  reconciliation_bytes_min: Type.Integer({ minimum: 0, maximum: 1_000_000_000_000 }),
 };
-const SettingsSchema = Type.Object({ ...fields, buyer_price_per_gb: Money });
+const SettingsSchema = Type.Object({
+  ...fields,
+  buyer_price_per_gb: Money,
+  withdraw_min: Money,
+  withdraw_daily_max: Money,
+});
 
 /** Business settings: `/api/admin/settings`. */
 export const settingsPlugin: FastifyPluginAsyncTypebox<SettingsDeps> = async (

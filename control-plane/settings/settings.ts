@@ -19,6 +19,18 @@ export interface BusinessSettings {
   holdTimeS: number;
   /** The inviter's part of an invited provider's earnings, percent. */
   referralPercent: number;
+  /** Smallest payout, micro-dollars. */
+  withdrawMicrosMin: bigint;
+  /** What one provider may withdraw in a UTC day, micro-dollars. */
+  withdrawDayMicrosMax: bigint;
+  /** Networks payouts may go over. */
+  withdrawNetworks: readonly string[];
+  /** Sub-users one buyer may have, closed ones not counted; above it 409. */
+  subUsersMax: number;
+  /** Difference in percent above which reports and meters of a session are flagged. */
+  reconciliationPercent: number;
+  /** Differences of fewer bytes are never flagged: counts are taken at different moments. */
+  reconciliationBytesMin: number;
 }
 
 /** Destinations no buyer may reach, beside what is never allowed. */
@@ -45,12 +57,22 @@ const codecs: {
   offerBytes: { key: 'offer_bytes', toJson: (v) => v, fromJson: integerOf },
   holdTimeS: { key: 'hold_time_s', toJson: (v) => v, fromJson: integerOf },
   referralPercent: { key: 'referral_percent', toJson: (v) => v, fromJson: integerOf },
-  buyerPriceMicrosPerGb: {
-    key: 'buyer_price_per_gb',
-    toJson: (v) => formatMicros(v),
-    fromJson: (v) => (typeof v === 'string' ? (parseMicros(v) ?? undefined) : undefined),
-  },
+  buyerPriceMicrosPerGb: { key: 'buyer_price_per_gb', toJson: formatMicros, fromJson: microsOf },
+  withdrawMicrosMin: { key: 'withdraw_min', toJson: formatMicros, fromJson: microsOf },
+  withdrawDayMicrosMax: { key: 'withdraw_daily_max', toJson: formatMicros, fromJson: microsOf },
+  withdrawNetworks: { key: 'withdraw_networks', toJson: (v) => v, fromJson: textsOf },
+  subUsersMax: { key: 'sub_users_max', toJson: (v) => v, fromJson: integerOf },
+  reconciliationPercent: { key: 'reconciliation_percent', toJson: (v) => v, fromJson: integerOf },
+  reconciliationBytesMin: { key: 'reconciliation_bytes_min', toJson: (v) => v, fromJson: integerOf },
 };
+
+function microsOf(value: unknown): bigint | undefined {
+  return typeof value === 'string' ? (parseMicros(value) ?? undefined) : undefined;
+}
+
+function textsOf(value: unknown): readonly string[] | undefined {
+  return Array.isArray(value) && value.every((item) => typeof item === 'string') ? value : undefined;
+}
 
 function textOf(value: unknown): string | undefined {
   return typeof value === 'string' ? value : undefined;

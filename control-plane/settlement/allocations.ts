@@ -63,20 +63,34 @@ export async function followAllocations(
     .map((id) => allocations.get(id) as BookedAllocation);
   if (over.length > 0) await complete(over);
 
-  let waiting = fresh;
-  while (waiting.length > 0) {
-    // One a session and round; the next one of the session finds an offer only if this one ended.
-    const round = new Map<string, BookedAllocation>();
-    const later: BookedAllocation[] = [];
-    for (const a of waiting) {
-      const sessionId = sessionOf.get(a.id) as string;
-      if (round.has(sessionId)) later.push(a);
-      else round.set(sessionId, a);
+  // Each session's new allocations in their order; a session is dry when the one before took its offer, or found none,
+  // and goes on: only an allocation that ends brings a new offer.
+  const queues = new Map<string, BookedAllocation[]>();
+  for (const a of fresh) {
+    const sessionId = sessionOf.get(a.id) as string;
+    const queue = queues.get(sessionId);
+    if (queue) queue.push(a);
+    else queues.set(sessionId, [a]);
+  }
+  const dry = new Set<string>();
+  while (queues.size > 0) {
+    const takers = new Map<string, BookedAllocation>();
+    const round: BookedAllocation[] = [];
+    for (const [sessionId, queue] of queues) {
+      while (dry.has(sessionId) && queue[0] && !ended.has(queue[0].id)) queue.shift();
+      const next = queue.shift();
+      if (next === undefined) {
+        queues.delete(sessionId);
+        continue;
+      }
+      round.push(next);
+      if (!dry.has(sessionId)) takers.set(sessionId, next);
+      if (ended.has(next.id)) dry.delete(sessionId);
+      else dry.add(sessionId);
     }
-    await attachOffers(client, round);
-    const done = [...round.values()].filter((a) => ended.has(a.id));
+    if (takers.size > 0) await attachOffers(client, takers);
+    const done = round.filter((a) => ended.has(a.id));
     if (done.length > 0) await complete(done);
-    waiting = later;
   }
 }
 

@@ -1,41 +1,29 @@
-import type { SettledMark } from '../../gateway/live/records.js';
+import { plainArray } from '../db/plain-array.js';
 import type { Queryable } from '../db/pool.js';
-import { type LedgerTransaction, type Posting, post } from '../ledger/ledger.js';
-import { chargeMicros } from '../ledger/money.js';
+import { post } from '../ledger/ledger.js';
 import { followAllocations } from './allocations.js';
-import type { BookedAllocation, BookedSession, MeterGain } from './booked.js';
-import type { MeterClaim, SetAsideReason } from './reports.js';
+import type { BookedAllocation, BookedSession, MeterGain, MeterState } from './booked.js';
+import {
+  type BookingPlan,
+  type BookingState,
+  type BookOptions,
+  type MeterUpdate,
+  planBooking,
+} from './core.js';
+import { spendHolds, useSubUsers } from './holds.js';
+import type { MeterClaim } from './reports.js';
 import { bookUsage } from './usage-sums.js';
 
-export interface BookOptions {
-  referralPercent: number;
-  offerBytes: number;
-}
-
-export interface BookResult {
-  /** What Postgres will have committed of each meter: new marks, and old ones of reports that bring nothing new. */
-  marks: Array<{ key: string } & SettledMark>;
-  setAside: Array<{ key: string; reason: SetAsideReason }>;
-  gains: MeterGain[];
-  /** Buyers whose balance changed. */
-  buyerIds: Set<string>;
-}
-
-interface MeterRow {
-  id: bigint;
-  bytes_up: bigint;
-  bytes_down: bigint;
-  charged_micros: bigint;
-  earned_micros: bigint;
-  referral_micros: bigint;
-  final: boolean;
-}
+/** What one transaction booked. */
+export type BookResult = Pick<BookingPlan, 'marks' | 'setAside' | 'gains' | 'buyerIds'>;
 
 /**
- * Books what a gateway's meters gained since their marks: meters, ledger, sums and allocations, all in the caller's
- * transaction. Repeating it with the same or older reports books nothing. Rows are locked table by table in the
- * order sessions → allocations → meters → packages → ledger accounts → usage, each in the order of its key; other
- * domains that lock several of these keep that order.
+ * Books what a gateway's meters gained since their marks: meters, ledger, wallet holds, sums and allocations, all in
+ * the caller's transaction. Repeating it with the same or older reports books nothing.
+ *
+ * Rows are locked table by table in the order sessions → allocations → meters → packages → ledger accounts → wallet
+ * holds → sub-users → usage, each in the order of its key; other domains that lock several of these keep that order.
+ * A meter row is written only by who holds its session's lock, and has no lock of its own.
  */
 export async function bookMeters(
   client: Queryable,
@@ -43,124 +31,42 @@ export async function bookMeters(
   claims: readonly MeterClaim[],
   options: BookOptions,
 ): Promise<BookResult> {
-  const result: BookResult = { marks: [], setAside: [], gains: [], buyerIds: new Set() };
-  const aside = (claim: MeterClaim, reason: SetAsideReason) => {
-    result.setAside.push({ key: claim.key, reason });
-    return false;
-  };
-
-  const sessions = await lockSessions(client, claims);
-  const buyers = await knownBuyers(client, claims);
-  let bookable = claims.filter((c) => {
-    if (!sessions.has(c.sessionId)) return aside(c, 'unknown_session');
-    return buyers.has(c.buyerId) || aside(c, 'unknown_buyer');
-  });
-  const allocations = await lockAllocations(client, bookable);
-  bookable = bookable.filter(
-    (c) => allocations.get(c.allocationId)?.buyerId === c.buyerId || aside(c, 'allocation_of_another_buyer'),
-  );
-  if (bookable.length === 0) return result;
-
-  const meters = await lockMeters(client, gatewayId, bookable);
-  const updates: Array<{ row: MeterRow; final: boolean }> = [];
-  const transactions: LedgerTransaction[] = [];
-  const current: MeterClaim[] = [];
-  for (const claim of bookable) {
-    const row = meters.get(claim.key);
-    const session = sessions.get(claim.sessionId);
-    if (!row || !session) throw new Error(`meter ${claim.key} was not written`);
-    const up = larger(claim.bytesUp, row.bytes_up);
-    const down = larger(claim.bytesDown, row.bytes_down);
-    const grew = up > row.bytes_up || down > row.bytes_down;
-    if (grew && row.final) {
-      aside(claim, 'grew_after_final');
-      continue;
-    }
-    current.push(claim);
-    const final = row.final || claim.final;
-    result.marks.push({ key: claim.key, bytesUp: Number(up), bytesDown: Number(down), final });
-    if (!grew && final === row.final) continue;
-
-    const fromTotal = row.bytes_up + row.bytes_down;
-    const toTotal = up + down;
-    const earned = chargeMicros(toTotal, claim.providerPrice);
-    const gain: MeterGain = {
-      claim,
-      meterId: row.id,
-      bytesUp: up - row.bytes_up,
-      bytesDown: down - row.bytes_down,
-      chargedMicros: chargeMicros(toTotal, claim.buyerPrice) - row.charged_micros,
-      earnedMicros: earned - row.earned_micros,
-      // Of cumulative earnings as well, and nothing for what was earned before there was an inviter.
-      referralMicros:
-        session.inviterId === null
-          ? 0n
-          : referral(earned, options.referralPercent) - referral(row.earned_micros, options.referralPercent),
-    };
-    row.bytes_up = up;
-    row.bytes_down = down;
-    row.charged_micros += gain.chargedMicros;
-    row.earned_micros += gain.earnedMicros;
-    row.referral_micros += gain.referralMicros;
-    updates.push({ row, final });
-    if (!grew) continue;
-    result.gains.push(gain);
-    if (gain.chargedMicros === 0n && gain.earnedMicros === 0n) continue;
-    transactions.push({
-      kind: 'traffic',
-      sourceId: `meter:${row.id}:${fromTotal}:${toTotal}`,
-      entries: postings(gain, session),
-    });
-    if (gain.chargedMicros !== 0n) result.buyerIds.add(claim.buyerId);
-  }
-
-  if (updates.length > 0) await writeMarks(client, updates);
-  await followAllocations(client, current, sessions, allocations, options.offerBytes);
-  if (result.gains.length > 0) await addSums(client, result.gains);
-  // The range's mark was below it a moment ago, in this very transaction: a booked range here is a broken ledger.
-  for (const [i, posted] of (await post(client, transactions)).entries())
-    if (!posted.ok || !posted.fresh)
-      throw new Error(`ledger refused ${transactions[i]?.sourceId}: ${posted.ok ? 'exists' : posted.code}`);
-  await bookUsage(client, result.gains, sessions);
-  return result;
-}
-
-/** Math.max takes no bigint. */
-function larger(a: bigint, b: bigint): bigint {
-  if (a > b) return a;
-  return b;
-}
-
-const referral = (earnedMicros: bigint, percent: number) => (earnedMicros * BigInt(percent)) / 100n;
-
-function postings(gain: MeterGain, session: BookedSession): Posting[] {
-  const entries: Posting[] = [
-    {
-      account: { kind: 'buyer_prepaid', ownerId: gain.claim.buyerId },
-      entryKind: 'traffic_charge',
-      amountMicros: -gain.chargedMicros,
-    },
-    {
-      account: { kind: 'provider_pending', ownerId: session.userId },
-      entryKind: 'traffic_earning',
-      amountMicros: gain.earnedMicros,
-    },
-    {
-      account: { kind: 'platform_revenue', ownerId: null },
-      entryKind: 'platform_revenue',
-      amountMicros: gain.chargedMicros - gain.earnedMicros - gain.referralMicros,
-    },
-  ];
-  if (session.inviterId !== null)
-    entries.push({
-      account: { kind: 'provider_pending', ownerId: session.inviterId },
-      entryKind: 'referral_bonus',
-      amountMicros: gain.referralMicros,
-    });
-  return entries;
+  const state = await loadState(client, gatewayId, claims);
+  const plan = planBooking(gatewayId, claims, state, options);
+  await writePlan(client, gatewayId, plan, state, options);
+  return plan;
 }
 
 const distinct = (values: Iterable<string>) => [...new Set(values)].sort();
+const present = (values: Iterable<string | null>) => {
+  const found = new Set<string>();
+  for (const value of values) if (value !== null) found.add(value);
+  return [...found];
+};
+
+/** Locks and reads what the claims are about. */
+async function loadState(
+  client: Queryable,
+  gatewayId: string,
+  claims: readonly MeterClaim[],
+): Promise<BookingState> {
+  const sessions = await lockSessions(client, claims);
+  const known = await readKnown(client, claims);
+  const allocations = await lockAllocations(client, claims);
+  const meters = await readMeters(client, gatewayId, claims);
+  const ids = await drawMeterIds(client, claims.length - meters.size);
+  return {
+    sessions,
+    ...known,
+    allocations,
+    meters,
+    nextMeterId: () => {
+      const id = ids.pop();
+      if (id === undefined) throw new Error('more new meters than ids were drawn for');
+      return id;
+    },
+  };
+}
 
 async function lockSessions(
   client: Queryable,
@@ -179,7 +85,7 @@ async function lockSessions(
     `SELECT s.id, s.user_id, s.status, s.country, s.city, s.asn, host(s.exit_ip) AS exit_ip, u.referred_by
        FROM traffic_sessions s JOIN users u ON u.id = s.user_id
       WHERE s.id = ANY ($1::uuid[]) ORDER BY s.id FOR NO KEY UPDATE OF s`,
-    [distinct(claims.map((c) => c.sessionId))],
+    [plainArray(distinct(claims.map((c) => c.sessionId)))],
   );
   return new Map(
     rows.map((r) => [
@@ -198,145 +104,232 @@ async function lockSessions(
   );
 }
 
-async function knownBuyers(client: Queryable, claims: readonly MeterClaim[]): Promise<Set<string>> {
-  const { rows } = await client.query<{ id: string }>('SELECT id FROM buyers WHERE id = ANY ($1::uuid[])', [
-    distinct(claims.map((c) => c.buyerId)),
-  ]);
-  return new Set(rows.map((r) => r.id));
+async function readKnown(
+  client: Queryable,
+  claims: readonly MeterClaim[],
+): Promise<Pick<BookingState, 'buyers' | 'subUsers' | 'packages'>> {
+  const { rows } = await client.query<{ what: 'buyer' | 'sub_user' | 'package'; id: string; owner: string }>(
+    `SELECT 'buyer' AS what, id, id AS owner FROM buyers WHERE id = ANY ($1::uuid[])
+     UNION ALL SELECT 'sub_user', id, buyer_id FROM sub_users WHERE id = ANY ($2::uuid[])
+     UNION ALL SELECT 'package', id, user_id FROM packages WHERE id = ANY ($3::uuid[])`,
+    [
+      distinct(claims.map((c) => c.buyerId)),
+      present(claims.map((c) => c.subUserId)),
+      present(claims.map((c) => c.packageId)),
+    ],
+  );
+  const of = (what: string) => rows.filter((r) => r.what === what);
+  return {
+    buyers: new Set(of('buyer').map((r) => r.id)),
+    subUsers: new Map(of('sub_user').map((r) => [r.id, r.owner])),
+    packages: new Set(of('package').map((r) => r.id)),
+  };
 }
 
-/** Locks the allocations and makes those that nobody wrote yet: allocated on connect, or lost before the commit. */
 async function lockAllocations(
   client: Queryable,
   claims: readonly MeterClaim[],
 ): Promise<Map<string, BookedAllocation>> {
-  const wanted = new Map<string, MeterClaim>();
-  for (const c of claims) if (!wanted.has(c.allocationId)) wanted.set(c.allocationId, c);
-  const found = new Map<string, BookedAllocation>();
-  const lock = async (ids: string[]) => {
-    const { rows } = await client.query<{
-      id: string;
-      buyer_id: string;
-      package_id: string | null;
-      status: string;
-      via: 'pull' | 'connect';
-      session_id: string | null;
-    }>(
-      `SELECT id, buyer_id, package_id, status, via, session_id FROM allocations
-        WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE`,
-      [ids],
-    );
-    for (const r of rows)
-      found.set(r.id, {
+  const { rows } = await client.query<{
+    id: string;
+    buyer_id: string;
+    package_id: string | null;
+    status: string;
+    via: 'pull' | 'connect';
+    session_id: string | null;
+    sub_user_id: string | null;
+  }>(
+    `SELECT id, buyer_id, package_id, status, via, session_id, sub_user_id FROM allocations
+      WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE`,
+    [plainArray(distinct(claims.map((c) => c.allocationId)))],
+  );
+  return new Map(
+    rows.map((r) => [
+      r.id,
+      {
         id: r.id,
         buyerId: r.buyer_id,
         packageId: r.package_id,
         status: r.status,
         via: r.via,
         sessionId: r.session_id,
+        subUserId: r.sub_user_id,
         fresh: false,
-      });
-  };
-  await lock(distinct(wanted.keys()));
-  const missing = [...wanted.values()]
-    .filter((c) => !found.has(c.allocationId))
-    .sort((a, b) => (a.allocationId < b.allocationId ? -1 : 1));
-  if (missing.length === 0) return found;
-  const { rows: made } = await client.query<{ id: string; package_id: string | null }>(
-    `INSERT INTO allocations (id, package_id, buyer_id, session_id, via, status, size_bytes, assigned_at)
-     SELECT w.id, p.id, w.buyer_id, w.session_id, CASE WHEN p.id IS NULL THEN 'connect' ELSE 'pull' END,
-            'in_progress', coalesce(p.size_bytes, 0), to_timestamp(w.opened_ms / 1000.0)
-       FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::bigint[]) WITH ORDINALITY
-            AS w (id, package_id, buyer_id, session_id, opened_ms, n)
-       LEFT JOIN packages p ON p.id = w.package_id
-      ORDER BY w.n ON CONFLICT (id) DO NOTHING RETURNING id, package_id`,
-    [
-      missing.map((c) => c.allocationId),
-      missing.map((c) => c.packageId),
-      missing.map((c) => c.buyerId),
-      missing.map((c) => c.sessionId),
-      missing.map((c) => c.openedAtMs),
-    ],
+      },
+    ]),
   );
-  for (const row of made) {
-    const c = wanted.get(row.id) as MeterClaim;
-    found.set(row.id, {
-      id: row.id,
-      buyerId: c.buyerId,
-      packageId: row.package_id,
-      status: 'in_progress',
-      via: row.package_id === null ? 'connect' : 'pull',
-      sessionId: c.sessionId,
-      fresh: true,
-    });
-  }
-  const raced = missing.filter((c) => !found.has(c.allocationId)).map((c) => c.allocationId);
-  if (raced.length > 0) await lock(raced);
-  return found;
 }
 
-/** Locks the rows of these meters by key, making those that are new with zero counts. */
-async function lockMeters(
+/** The meters that exist, by key. Read after their sessions were locked: nobody else writes them now. */
+async function readMeters(
   client: Queryable,
   gatewayId: string,
   claims: readonly MeterClaim[],
-): Promise<Map<string, MeterRow>> {
-  const found = new Map<string, MeterRow>();
-  const columns = (some: readonly MeterClaim[]) => [
-    some.map((c) => c.sessionId),
-    some.map((c) => c.allocationId),
-    some.map((c) => c.epoch),
-    some.map((c) => c.providerPrice.toString()),
-    some.map((c) => c.buyerPrice.toString()),
-    gatewayId,
-  ];
-  const WANTED = `unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::bigint[]) WITH ORDINALITY
-                  AS w (session_id, allocation_id, epoch, provider_price, buyer_price, n)`;
-  const lock = async (some: readonly MeterClaim[]) => {
-    const { rows } = await client.query<MeterRow & { n: bigint }>(
-      `SELECT w.n, m.id, m.bytes_up, m.bytes_down, m.charged_micros, m.earned_micros, m.referral_micros, m.final
-         FROM ${WANTED}
-         JOIN meters m ON m.session_id = w.session_id AND m.allocation_id = w.allocation_id AND m.gateway_id = $6
-          AND m.epoch = w.epoch AND m.provider_price_micros_per_gb = w.provider_price
-          AND m.buyer_price_micros_per_gb = w.buyer_price
-        ORDER BY m.id FOR NO KEY UPDATE OF m`,
-      columns(some),
-    );
-    for (const row of rows) found.set((some[Number(row.n) - 1] as MeterClaim).key, row);
-  };
-  await lock(claims);
-  const missing = claims.filter((c) => !found.has(c.key)).sort((a, b) => (a.key < b.key ? -1 : 1));
-  if (missing.length === 0) return found;
-  await client.query(
-    `INSERT INTO meters (session_id, allocation_id, gateway_id, epoch, provider_price_micros_per_gb,
-                         buyer_price_micros_per_gb, opened_at)
-     SELECT w.session_id, w.allocation_id, $6, w.epoch, w.provider_price, w.buyer_price,
-            to_timestamp(($7::bigint[])[w.n::int] / 1000.0)
-       FROM ${WANTED} ORDER BY w.n ON CONFLICT DO NOTHING`,
-    [...columns(missing), missing.map((c) => c.openedAtMs)],
+): Promise<Map<string, MeterState>> {
+  const { rows } = await client.query<{
+    n: bigint;
+    id: bigint;
+    bytes_up: bigint;
+    bytes_down: bigint;
+    charged_micros: bigint;
+    earned_micros: bigint;
+    referral_micros: bigint;
+    final: boolean;
+    written_off: boolean;
+    sub_user_id: string | null;
+  }>(
+    `SELECT w.n, m.id, m.bytes_up, m.bytes_down, m.charged_micros, m.earned_micros, m.referral_micros, m.final,
+            m.written_off_at IS NOT NULL AS written_off, m.sub_user_id
+       FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::bigint[]) WITH ORDINALITY
+            AS w (session_id, allocation_id, epoch, provider_price, buyer_price, n)
+       JOIN meters m ON m.session_id = w.session_id AND m.allocation_id = w.allocation_id AND m.gateway_id = $6
+        AND m.epoch = w.epoch AND m.provider_price_micros_per_gb = w.provider_price
+        AND m.buyer_price_micros_per_gb = w.buyer_price`,
+    [
+      plainArray(claims.map((c) => c.sessionId)),
+      plainArray(claims.map((c) => c.allocationId)),
+      plainArray(claims.map((c) => c.epoch)),
+      plainArray(claims.map((c) => c.providerPrice)),
+      plainArray(claims.map((c) => c.buyerPrice)),
+      gatewayId,
+    ],
   );
-  await lock(missing);
-  return found;
+  return new Map(
+    rows.map((r) => [
+      (claims[Number(r.n) - 1] as MeterClaim).key,
+      {
+        id: r.id,
+        bytesUp: r.bytes_up,
+        bytesDown: r.bytes_down,
+        chargedMicros: r.charged_micros,
+        earnedMicros: r.earned_micros,
+        referralMicros: r.referral_micros,
+        final: r.final,
+        writtenOff: r.written_off,
+        subUserId: r.sub_user_id,
+      },
+    ]),
+  );
 }
 
-async function writeMarks(
+/** Ids for new meters: the ledger names them before their rows exist. Largest first, taken from the end. */
+async function drawMeterIds(client: Queryable, count: number): Promise<bigint[]> {
+  if (count === 0) return [];
+  const { rows } = await client.query<{ id: bigint }>(
+    `SELECT nextval(pg_get_serial_sequence('meters', 'id')) AS id FROM generate_series(1, $1::int)`,
+    [count],
+  );
+  return rows.map((r) => r.id).reverse();
+}
+
+async function writePlan(
   client: Queryable,
-  updates: ReadonlyArray<{ row: MeterRow; final: boolean }>,
+  gatewayId: string,
+  plan: BookingPlan,
+  state: BookingState,
+  options: BookOptions,
+): Promise<void> {
+  if (plan.newAllocations.length > 0) await insertAllocations(client, plan);
+  const fresh = plan.meters.filter((m) => m.fresh);
+  const known = plan.meters.filter((m) => !m.fresh);
+  if (fresh.length > 0) await insertMeters(client, gatewayId, fresh);
+  if (known.length > 0) await updateMeters(client, known);
+  await followAllocations(client, plan.follow, state.sessions, plan.allocations, options.offerBytes);
+  if (plan.gains.length > 0) await addSums(client, plan.gains);
+  // The range's mark was below it a moment ago, in this very transaction: a booked range here is a broken ledger.
+  await post(client, plan.transactions, { mustBeFresh: true });
+  await spendHolds(client, plan.holdsSpent);
+  await useSubUsers(client, plan.subUserBytes);
+  await bookUsage(client, plan.gains, state.sessions);
+}
+
+/** Another booking, of another session, made the allocation meanwhile. `withTransaction` begins anew. */
+class AllocationRaced extends Error {
+  /** SQLSTATE serialization_failure. */
+  readonly code = '40001';
+}
+
+async function insertAllocations(client: Queryable, { newAllocations, follow }: BookingPlan): Promise<void> {
+  const sorted = [...newAllocations].sort((a, b) => (a.id < b.id ? -1 : 1));
+  const openedAtMs = new Map<string, number>();
+  for (const c of follow)
+    openedAtMs.set(c.allocationId, Math.min(c.openedAtMs, openedAtMs.get(c.allocationId) ?? c.openedAtMs));
+  const { rowCount } = await client.query(
+    `INSERT INTO allocations
+       (id, package_id, buyer_id, session_id, sub_user_id, via, status, size_bytes, assigned_at)
+     SELECT w.id, w.package_id, w.buyer_id, w.session_id, w.sub_user_id, w.via, 'in_progress',
+            coalesce(p.size_bytes, 0), to_timestamp(w.opened_ms / 1000.0)
+       FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::bigint[])
+            WITH ORDINALITY AS w (id, package_id, buyer_id, session_id, sub_user_id, via, opened_ms, n)
+       LEFT JOIN packages p ON p.id = w.package_id
+      ORDER BY w.n ON CONFLICT (id) DO NOTHING`,
+    [
+      plainArray(sorted.map((a) => a.id)),
+      plainArray(sorted.map((a) => a.packageId)),
+      plainArray(sorted.map((a) => a.buyerId)),
+      plainArray(sorted.map((a) => a.sessionId)),
+      plainArray(sorted.map((a) => a.subUserId)),
+      plainArray(sorted.map((a) => a.via)),
+      plainArray(sorted.map((a) => openedAtMs.get(a.id) ?? null)),
+    ],
+  );
+  if (rowCount !== sorted.length) throw new AllocationRaced('an allocation was made meanwhile');
+}
+
+async function insertMeters(
+  client: Queryable,
+  gatewayId: string,
+  fresh: readonly MeterUpdate[],
 ): Promise<void> {
   await client.query(
+    `INSERT INTO meters (id, session_id, allocation_id, gateway_id, epoch, provider_price_micros_per_gb,
+                         buyer_price_micros_per_gb, sub_user_id, opened_at, bytes_up, bytes_down, charged_micros,
+                         earned_micros, referral_micros, final)
+     OVERRIDING SYSTEM VALUE
+     SELECT id, session_id, allocation_id, $1, epoch, provider_price, buyer_price, sub_user_id,
+            to_timestamp(opened_ms / 1000.0), up, down, charged, earned, referral, final
+       FROM unnest($2::bigint[], $3::uuid[], $4::uuid[], $5::text[], $6::bigint[], $7::bigint[], $8::uuid[],
+                   $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[],
+                   $15::boolean[])
+            AS w (id, session_id, allocation_id, epoch, provider_price, buyer_price, sub_user_id, opened_ms, up,
+                  down, charged, earned, referral, final)`,
+    [
+      gatewayId,
+      plainArray(fresh.map((m) => m.meter.id)),
+      plainArray(fresh.map((m) => m.claim.sessionId)),
+      plainArray(fresh.map((m) => m.claim.allocationId)),
+      plainArray(fresh.map((m) => m.claim.epoch)),
+      plainArray(fresh.map((m) => m.claim.providerPrice)),
+      plainArray(fresh.map((m) => m.claim.buyerPrice)),
+      plainArray(fresh.map((m) => m.meter.subUserId)),
+      plainArray(fresh.map((m) => m.claim.openedAtMs)),
+      plainArray(fresh.map((m) => m.meter.bytesUp)),
+      plainArray(fresh.map((m) => m.meter.bytesDown)),
+      plainArray(fresh.map((m) => m.meter.chargedMicros)),
+      plainArray(fresh.map((m) => m.meter.earnedMicros)),
+      plainArray(fresh.map((m) => m.meter.referralMicros)),
+      plainArray(fresh.map((m) => m.meter.final)),
+    ],
+  );
+}
+
+async function updateMeters(client: Queryable, known: readonly MeterUpdate[]): Promise<void> {
+  await client.query(
     `UPDATE meters m SET bytes_up = w.up, bytes_down = w.down, charged_micros = w.charged, earned_micros = w.earned,
-                         referral_micros = w.referral, final = w.final, updated_at = now()
-       FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::boolean[])
-            AS w (id, up, down, charged, earned, referral, final)
+                         referral_micros = w.referral, final = w.final, updated_at = now(),
+                         bytes_after_write_off = m.bytes_after_write_off + w.late
+       FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::boolean[],
+                   $8::bigint[]) AS w (id, up, down, charged, earned, referral, final, late)
       WHERE m.id = w.id`,
     [
-      updates.map((u) => u.row.id.toString()),
-      updates.map((u) => u.row.bytes_up.toString()),
-      updates.map((u) => u.row.bytes_down.toString()),
-      updates.map((u) => u.row.charged_micros.toString()),
-      updates.map((u) => u.row.earned_micros.toString()),
-      updates.map((u) => u.row.referral_micros.toString()),
-      updates.map((u) => u.final),
+      plainArray(known.map((m) => m.meter.id)),
+      plainArray(known.map((m) => m.meter.bytesUp)),
+      plainArray(known.map((m) => m.meter.bytesDown)),
+      plainArray(known.map((m) => m.meter.chargedMicros)),
+      plainArray(known.map((m) => m.meter.earnedMicros)),
+      plainArray(known.map((m) => m.meter.referralMicros)),
+      plainArray(known.map((m) => m.meter.final)),
+      plainArray(known.map((m) => m.lateBytes)),
     ],
   );
 }
@@ -352,11 +345,11 @@ async function addSums(client: Queryable, gains: readonly MeterGain[]): Promise<
                     AS w (id, up, down, earned, charged) GROUP BY id) d
       WHERE s.id = d.id`,
     [
-      gains.map((g) => g.claim.sessionId),
-      gains.map((g) => g.bytesUp.toString()),
-      gains.map((g) => g.bytesDown.toString()),
-      gains.map((g) => g.earnedMicros.toString()),
-      gains.map((g) => g.chargedMicros.toString()),
+      plainArray(gains.map((g) => g.claim.sessionId)),
+      plainArray(gains.map((g) => g.bytesUp)),
+      plainArray(gains.map((g) => g.bytesDown)),
+      plainArray(gains.map((g) => g.earnedMicros)),
+      plainArray(gains.map((g) => g.chargedMicros)),
     ],
   );
   await client.query(
@@ -368,10 +361,10 @@ async function addSums(client: Queryable, gains: readonly MeterGain[]): Promise<
                     AS w (id, up, down, charged) GROUP BY id) d
       WHERE a.id = d.id`,
     [
-      gains.map((g) => g.claim.allocationId),
-      gains.map((g) => g.bytesUp.toString()),
-      gains.map((g) => g.bytesDown.toString()),
-      gains.map((g) => g.chargedMicros.toString()),
+      plainArray(gains.map((g) => g.claim.allocationId)),
+      plainArray(gains.map((g) => g.bytesUp)),
+      plainArray(gains.map((g) => g.bytesDown)),
+      plainArray(gains.map((g) => g.chargedMicros)),
     ],
   );
 }

@@ -20,8 +20,24 @@ export interface BookedAllocation {
   status: string;
   via: 'pull' | 'connect';
   sessionId: string | null;
+  subUserId: string | null;
   /** Made by this booking. */
   fresh: boolean;
+}
+
+/** What is booked of one meter. Bytes and micro-dollars. */
+export interface MeterState {
+  id: bigint;
+  bytesUp: bigint;
+  bytesDown: bigint;
+  chargedMicros: bigint;
+  earnedMicros: bigint;
+  referralMicros: bigint;
+  final: boolean;
+  /** An admin has given its gateway's run up; what comes all the same is booked and marked as late. */
+  writtenOff: boolean;
+  /** null: the buyer's own account. */
+  subUserId: string | null;
 }
 
 /** What one meter gained with this booking. */
@@ -33,4 +49,6 @@ export interface MeterGain {
   chargedMicros: bigint;
   earnedMicros: bigint;
   referralMicros: bigint;
+  /** Came after the write-off of its meter. */
+  late: boolean;
 }

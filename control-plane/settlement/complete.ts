@@ -17,7 +17,7 @@ export interface CompletedSession {
 const SESSIONS_PER_STEP = 500;
 
 /**
- * Completes stopped sessions: every known meter FINAL, stopped before `stoppedBeforeMs`, and the device's tunnel
+ * Completes stopped sessions: every known meter FINAL or written off, stopped before `stoppedBeforeMs`, and the device's tunnel
  * gone or serving another session (a meter that never reported may still exist while the tunnel lives). Bytes that
  * come later all the same are booked to the completed session. `onCompleted` runs in the same transaction, for
  * messages that must not be lost.
@@ -31,7 +31,7 @@ export async function completeSessions(
   const { rows: candidates } = await pool.query<{ id: string; device_id: string }>(
     `SELECT s.id, s.device_id FROM traffic_sessions s
       WHERE s.status = 'stopping' AND s.stopped_at <= $1
-        AND NOT EXISTS (SELECT 1 FROM meters m WHERE m.session_id = s.id AND NOT m.final)
+        AND NOT EXISTS (SELECT 1 FROM meters m WHERE m.session_id = s.id AND NOT m.final AND m.written_off_at IS NULL)
       ORDER BY s.stopped_at LIMIT ${SESSIONS_PER_STEP}`,
     [new Date(stoppedBeforeMs)],
   );
@@ -54,7 +54,7 @@ export async function completeSessions(
     }>(
       `UPDATE traffic_sessions s SET status = 'completed', completed_at = now()
         WHERE s.id = ANY ($1::uuid[]) AND s.status = 'stopping'
-          AND NOT EXISTS (SELECT 1 FROM meters m WHERE m.session_id = s.id AND NOT m.final)
+          AND NOT EXISTS (SELECT 1 FROM meters m WHERE m.session_id = s.id AND NOT m.final AND m.written_off_at IS NULL)
       RETURNING s.id, s.user_id, s.device_id, s.bytes_up, s.bytes_down, s.earned_micros`,
       [gone],
     );

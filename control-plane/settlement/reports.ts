@@ -28,6 +28,7 @@ export type SetAsideReason =
   | 'key_mismatch'
   | 'unknown_session'
   | 'unknown_buyer'
+  | 'unknown_sub_user'
   | 'allocation_of_another_buyer'
   | 'grew_after_final'
   | 'not_bookable';

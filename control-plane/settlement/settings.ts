@@ -2,6 +2,8 @@
 export interface SettlementSettings {
   /** Meters booked in one database transaction; more wait for the next one. */
   batchMetersMax: number;
+  /** Bookings of one worker at once, each on a connection of its own. 1 reads and books in turn. */
+  batchesInFlight: number;
   /** Pause between two passes over the gateways when nothing waits. */
   intervalMs: number;
   /** How long earnings stay pending before they may be withdrawn; 0: available right after booking. */
@@ -18,6 +20,7 @@ export interface SettlementSettings {
 
 export const SETTLEMENT_DEFAULTS: SettlementSettings = {
   batchMetersMax: 1_000,
+  batchesInFlight: 2,
   intervalMs: 200,
   holdMs: 24 * 3_600_000,
   referralPercent: 10,

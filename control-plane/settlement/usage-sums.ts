@@ -1,3 +1,4 @@
+import { plainArray } from '../db/plain-array.js';
 import type { Queryable } from '../db/pool.js';
 import type { BookedSession, MeterGain } from './booked.js';
 
@@ -40,9 +41,9 @@ export async function bookUsage(
     return {
       key: (part: number) => keys.map((k) => k[part]),
       values: [
-        sorted.map(([, s]) => s.up.toString()),
-        sorted.map(([, s]) => s.down.toString()),
-        sorted.map(([, s]) => s.money.toString()),
+        plainArray(sorted.map(([, s]) => s.up)),
+        plainArray(sorted.map(([, s]) => s.down)),
+        plainArray(sorted.map(([, s]) => s.money)),
       ],
     };
   };

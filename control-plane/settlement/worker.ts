@@ -1,21 +1,19 @@
-import type pg from 'pg';
-import type { LiveRedis } from '../../gateway/live/connection.js';
-import { liveKeys } from '../../gateway/live/keys.js';
-import { forgetMeteringGateway, readMeteringGateways, settleMeters } from '../../gateway/live/meters.js';
-import { readGatewayPresence } from '../../gateway/live/store.js';
 import type { Clock } from '../../gateway/runtime/clock.js';
 import type { Log } from '../../gateway/runtime/logging.js';
-import { isDatabaseAway, withTransaction } from '../db/pool.js';
-import { type BookResult, bookMeters } from './book.js';
+import { isDatabaseAway } from '../db/pool.js';
+import type { BookResult } from './book.js';
 import type { MeterGain } from './booked.js';
-import { type CompletedSession, completeSessions } from './complete.js';
-import { releaseHolds } from './release.js';
+import type { MeterInbox, ReportBatch } from './inbox.js';
 import { type MeterClaim, readReport, type SetAsideReason } from './reports.js';
 import type { SettlementSettings } from './settings.js';
 
+/** What a worker works with; `createSettlement` makes one over Postgres and Redis. */
 export interface SettlementDeps {
-  pool: pg.Pool;
-  redis: LiveRedis;
+  inbox: MeterInbox;
+  /** Books in one transaction. What it resolves to is committed; when it rejects, nothing or all of it may be. */
+  book: (gatewayId: string, claims: readonly MeterClaim[]) => Promise<BookResult>;
+  /** What follows from bookings and is not urgent: holds that come of age, sessions that are complete. */
+  housekeeping: () => Promise<void>;
   clock: Clock;
   log: Log;
   /** Read anew for every pass: business settings change without a restart. */
@@ -24,10 +22,6 @@ export interface SettlementDeps {
   balancesChanged: (buyerIds: readonly string[]) => Promise<void>;
   /** After a commit: what was booked, for live figures. Must not throw. */
   onBooked?: (gains: readonly MeterGain[]) => void;
-  /** In the transaction that completes sessions. */
-  onCompleted?: (client: pg.PoolClient, sessions: readonly CompletedSession[]) => Promise<void>;
-  /** After a commit: providers some of whose earnings became available. Must not throw. */
-  onReleased?: (providerIds: readonly string[]) => void;
 }
 
 /** Counters since the start, for metrics. */
@@ -69,6 +63,7 @@ export class SettlementWorker {
       key_mismatch: 0,
       unknown_session: 0,
       unknown_buyer: 0,
+      unknown_sub_user: 0,
       allocation_of_another_buyer: 0,
       grew_after_final: 0,
       not_bookable: 0,
@@ -162,13 +157,26 @@ export class SettlementWorker {
     });
   }
 
+  /**
+   * Books reports that came another way than through the inbox, checked like all others. Resolves to what is
+   * committed of each meter; those missing from the answer were set aside. Rejects when Postgres is away.
+   */
+  async bookReports(gatewayId: string, reports: ReportBatch): Promise<BookResult['marks']> {
+    const { batchMetersMax } = this.#deps.settings();
+    const sorted = [...reports].sort(([a], [b]) => (a < b ? -1 : 1));
+    const marks: BookResult['marks'] = [];
+    for (let i = 0; i < sorted.length; i += batchMetersMax)
+      marks.push(...(await this.#bookReports(gatewayId, new Map(sorted.slice(i, i + batchMetersMax)))));
+    return marks;
+  }
+
   async #settle(everything: boolean): Promise<void> {
-    const { redis, clock, pool } = this.#deps;
+    const { inbox, clock } = this.#deps;
     const settings = this.#deps.settings();
     const sweep = clock.monotonicMs() - this.#sweptAtMs >= settings.sweepIntervalMs;
     if (sweep) this.#aside.clear();
-    for (const gatewayId of await readMeteringGateways(redis)) {
-      const any = sweep ? await this.#settleAll(gatewayId) : await this.#settleDirty(gatewayId);
+    for (const gatewayId of await inbox.gateways()) {
+      const any = await this.#settleGateway(gatewayId, sweep ? 'all' : 'dirty', settings);
       await this.#forgetWhenGone(gatewayId, any);
     }
     if (sweep) this.#sweptAtMs = clock.monotonicMs();
@@ -176,83 +184,65 @@ export class SettlementWorker {
     const housekeeping = clock.monotonicMs() - this.#housekeptAtMs >= HOUSEKEEPING_INTERVAL_MS;
     if (everything || housekeeping) {
       this.#housekeptAtMs = clock.monotonicMs();
-      const cutoffMs = settings.holdMs === 0 ? null : clock.nowMs() - settings.holdMs;
-      const released = await releaseHolds(pool, cutoffMs);
-      if (released.length > 0) this.#deps.onReleased?.(released);
-      await completeSessions(pool, redis, clock.nowMs() - settings.completionGraceMs, this.#deps.onCompleted);
+      await this.#deps.housekeeping();
     }
     this.counts.passes++;
     this.counts.lastPassAtMs = clock.nowMs();
   }
 
-  /** One iteration over the dirty set: everything that was in it at the start is seen. */
-  async #settleDirty(gatewayId: string): Promise<boolean> {
-    const { redis } = this.#deps;
-    const { batchMetersMax } = this.#deps.settings();
+  /**
+   * Several batches are under way at once: while Postgres works on some, the next one is read and planned here. They
+   * share few rows, because the inbox gives them in the order of their sessions. Resolves to whether there were any.
+   */
+  async #settleGateway(
+    gatewayId: string,
+    which: 'dirty' | 'all',
+    { batchMetersMax, batchesInFlight }: SettlementSettings,
+  ): Promise<boolean> {
+    const underWay = new Set<Promise<void>>();
+    let failure: { error: unknown } | null = null;
     let any = false;
-    let cursor = '0';
-    let keys = new Set<string>();
-    do {
-      const [next, page] = await redis.sscan(
-        liveKeys.dirtyMeters(gatewayId),
-        cursor,
-        'COUNT',
-        batchMetersMax,
-      );
-      cursor = next;
-      for (const key of page) keys.add(key);
-      while (keys.size >= batchMetersMax || (cursor === '0' && keys.size > 0)) {
+    try {
+      for await (const reports of this.#deps.inbox.reports(gatewayId, which, batchMetersMax)) {
         any = true;
-        const batch = [...keys].slice(0, batchMetersMax);
-        keys = new Set([...keys].slice(batchMetersMax));
-        const texts = await redis.hmget(liveKeys.meters(gatewayId), ...batch);
-        const fields = new Map<string, string>();
-        const orphans: string[] = [];
-        batch.forEach((key, i) => {
-          const text = texts[i];
-          if (typeof text === 'string') fields.set(key, text);
-          else orphans.push(key);
-        });
-        // Deleted with their FINAL by another worker. Should a report come in this very moment, the sweep finds it.
-        if (orphans.length > 0) await redis.srem(liveKeys.dirtyMeters(gatewayId), ...orphans);
-        await this.#settleFields(gatewayId, fields);
+        const one: Promise<void> = this.#settleBatch(gatewayId, reports)
+          .catch((error) => {
+            failure ??= { error };
+          })
+          .finally(() => underWay.delete(one));
+        underWay.add(one);
+        if (underWay.size >= batchesInFlight) await Promise.race(underWay);
+        if (failure) break;
       }
-    } while (cursor !== '0');
+    } finally {
+      await Promise.all(underWay);
+    }
+    if (failure) throw (failure as { error: unknown }).error;
     return any;
   }
 
-  /** Every report of the gateway, dirty or not. */
-  async #settleAll(gatewayId: string): Promise<boolean> {
-    const { redis } = this.#deps;
-    const { batchMetersMax } = this.#deps.settings();
-    let any = false;
-    let cursor = '0';
-    do {
-      const [next, flat] = await redis.hscan(liveKeys.meters(gatewayId), cursor, 'COUNT', batchMetersMax);
-      cursor = next;
-      const fields = new Map<string, string>();
-      for (let i = 0; i + 1 < flat.length; i += 2) fields.set(flat[i] as string, flat[i + 1] as string);
-      if (fields.size === 0) continue;
-      any = true;
-      await this.#settleFields(gatewayId, fields);
-    } while (cursor !== '0');
-    return any;
+  async #settleBatch(gatewayId: string, reports: ReportBatch): Promise<void> {
+    const marks = await this.#bookReports(gatewayId, reports);
+    // Committed: only now may the gateway free the slots.
+    if (marks.length > 0) await this.#deps.inbox.settled(gatewayId, marks);
   }
 
-  async #settleFields(gatewayId: string, fields: ReadonlyMap<string, string>): Promise<void> {
+  async #bookReports(gatewayId: string, reports: ReportBatch): Promise<BookResult['marks']> {
     const claims: MeterClaim[] = [];
     const nowMs = this.#deps.clock.nowMs();
-    for (const [key, text] of fields) {
+    for (const [key, text] of reports) {
       if (this.#aside.get(`${gatewayId} ${key}`) === text) continue;
       const read = readReport(key, text, nowMs);
       if (read.ok) claims.push(read.claim);
       else this.#setAside(gatewayId, key, text, read.reason);
     }
-    if (claims.length === 0) return;
+    if (claims.length === 0) return [];
     const results = await this.#book(gatewayId, claims);
+    const marks: BookResult['marks'] = [];
+    const buyerIds = new Set<string>();
     for (const result of results) {
       for (const { key, reason } of result.setAside)
-        this.#setAside(gatewayId, key, fields.get(key) ?? '', reason);
+        this.#setAside(gatewayId, key, reports.get(key) ?? '', reason);
       for (const gain of result.gains) {
         this.counts.metersBooked++;
         this.counts.bytesBooked += gain.bytesUp + gain.bytesDown;
@@ -260,20 +250,18 @@ export class SettlementWorker {
         this.counts.earnedMicros += gain.earnedMicros;
       }
       if (result.gains.length > 0) this.#deps.onBooked?.(result.gains);
+      marks.push(...result.marks);
+      for (const id of result.buyerIds) buyerIds.add(id);
     }
-    // Committed: only now may the gateway free the slots.
-    for (const result of results)
-      if (result.marks.length > 0) await settleMeters(this.#deps.redis, gatewayId, result.marks);
-    const buyerIds = new Set(results.flatMap((r) => [...r.buyerIds]));
     if (buyerIds.size > 0) await this.#deps.balancesChanged([...buyerIds]);
+    return marks;
   }
 
-  /** In one transaction; when that fails for a reason of its own, in halves, until the report to blame is alone. */
+  /** When a booking fails for a reason of its own, in halves, until the report to blame is alone. */
   async #book(gatewayId: string, claims: readonly MeterClaim[]): Promise<BookResult[]> {
-    const { pool, log } = this.#deps;
-    const options = this.#deps.settings();
+    const { log } = this.#deps;
     try {
-      return [await withTransaction(pool, (client) => bookMeters(client, gatewayId, claims, options))];
+      return [await this.#deps.book(gatewayId, claims)];
     } catch (error) {
       if (isDatabaseAway(error) || (error as { code?: unknown }).code === '57014') throw error;
       const [only] = claims;
@@ -303,19 +291,15 @@ export class SettlementWorker {
   }
 
   async #forgetWhenGone(gatewayId: string, any: boolean): Promise<void> {
-    const { redis, clock } = this.#deps;
-    const gone =
-      !any &&
-      (await redis.hlen(liveKeys.meters(gatewayId))) === 0 &&
-      (await readGatewayPresence(redis, gatewayId)) === null;
-    if (!gone) {
+    const { inbox, clock } = this.#deps;
+    if (any || !(await inbox.isGone(gatewayId))) {
       this.#emptySinceMs.delete(gatewayId);
       return;
     }
     const sinceMs = this.#emptySinceMs.get(gatewayId) ?? clock.monotonicMs();
     this.#emptySinceMs.set(gatewayId, sinceMs);
     if (clock.monotonicMs() - sinceMs < FORGET_GATEWAY_AFTER_MS) return;
-    await forgetMeteringGateway(redis, gatewayId);
+    await inbox.forget(gatewayId);
     this.#emptySinceMs.delete(gatewayId);
   }
 }

@@ -17,6 +17,10 @@ export const standaloneSettings = {
     default: 9464,
     max: 65_535,
   }),
+  controlMetricsPort: integer('TS_CONTROL_METRICS_PORT', "the control plane's private port, 0 = any free", {
+    default: 9465,
+    max: 65_535,
+  }),
   demoPort: integer('TS_DEMO_PORT', 'port of the demo destination, 0 = any free', {
     default: 8088,
     max: 65_535,

@@ -8,6 +8,7 @@ export interface Ports {
   api: number;
   tunnel: number;
   metrics: number;
+  controlMetrics: number;
   demo: number;
 }
 
@@ -32,6 +33,7 @@ export async function choosePorts(config: StandaloneConfig): Promise<Ports> {
     api: await choose(config.apiPort, 'TS_API_PORT'),
     tunnel: await choose(config.tunnelPort, 'TS_TUNNEL_PORT'),
     metrics: await choose(config.metricsPort, 'TS_METRICS_PORT'),
+    controlMetrics: await choose(config.controlMetricsPort, 'TS_CONTROL_METRICS_PORT'),
     demo: await choose(config.demoPort, 'TS_DEMO_PORT'),
   };
 }

@@ -20,7 +20,7 @@ export interface AllocationBookDeps {
 export class AllocationBook {
   readonly #byId = new Map<string, LiveAllocation>();
   readonly #byExit = new Map<string, LiveAllocation>();
-  readonly #byBuyer = new Map<string, LiveAllocation[]>();
+  readonly #byAccount = new Map<string, LiveAllocation[]>();
   /** Exits that somebody else holds, in the order in which they are tried again. */
   readonly #elsewhere = new Map<string, number>();
   /**
@@ -52,8 +52,8 @@ export class AllocationBook {
   }
 
   /** In no order; changes with `add` and `end`. */
-  ofBuyer(buyerId: string): readonly LiveAllocation[] {
-    return this.#byBuyer.get(buyerId) ?? [];
+  ofAccount(account: string): readonly LiveAllocation[] {
+    return this.#byAccount.get(account) ?? [];
   }
 
   /** Its claim is held: it lives. */
@@ -63,9 +63,9 @@ export class AllocationBook {
     if (before) this.end(before, 'claim_lost');
     this.#byId.set(allocation.allocationId, allocation);
     this.#byExit.set(allocation.exit, allocation);
-    const ofBuyer = this.#byBuyer.get(allocation.buyerId);
-    if (ofBuyer) ofBuyer.push(allocation);
-    else this.#byBuyer.set(allocation.buyerId, [allocation]);
+    const ofAccount = this.#byAccount.get(allocation.account);
+    if (ofAccount) ofAccount.push(allocation);
+    else this.#byAccount.set(allocation.account, [allocation]);
     this.#elsewhere.delete(allocation.exit);
     this.deps.index.setTaken(allocation.exit, true);
   }
@@ -76,9 +76,9 @@ export class AllocationBook {
     allocation.endedBy = reason;
     this.#byId.delete(allocation.allocationId);
     if (this.#byExit.get(allocation.exit) === allocation) this.#byExit.delete(allocation.exit);
-    const ofBuyer = this.#byBuyer.get(allocation.buyerId);
-    ofBuyer?.splice(ofBuyer.indexOf(allocation), 1);
-    if (ofBuyer?.length === 0) this.#byBuyer.delete(allocation.buyerId);
+    const ofAccount = this.#byAccount.get(allocation.account);
+    ofAccount?.splice(ofAccount.indexOf(allocation), 1);
+    if (ofAccount?.length === 0) this.#byAccount.delete(allocation.account);
     if (allocation.expiresAtMs !== null && reason !== 'shutdown')
       this.#endedPackages.set(allocation.allocationId, { reason, expiresAtMs: allocation.expiresAtMs });
     this.deps.onAllocationEnded(allocation, reason);

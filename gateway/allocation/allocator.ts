@@ -18,7 +18,7 @@ import { type ClaimAttempt, Claiming } from './claiming.js';
 import { type Held, Holdings } from './holdings.js';
 import { type AllocationEnd, LiveAllocation } from './live-allocation.js';
 import { StickySessions } from './sticky-sessions.js';
-import { RENEWAL_INTERVAL_MS, renewAllocations, sweepAllocations } from './upkeep.js';
+import { followRoutes, RENEWAL_INTERVAL_MS, renewAllocations, sweepAllocations } from './upkeep.js';
 
 /** Times in ms. */
 export interface AllocatorSettings {
@@ -145,9 +145,10 @@ export class Allocator<C extends Candidate> {
   }
 
   /** Renews all claims now: every third of their ttl after `start`; call it when `CommandReader` reports a resync. */
-  renew(): Promise<void> {
+  async renew(): Promise<void> {
     this.#renewedAtMs = this.deps.clock.monotonicMs();
-    return renewAllocations(this.#book, this.deps);
+    await followRoutes(this.#book, this.deps);
+    await renewAllocations(this.#book, this.deps);
   }
 
   /** Ends one; false: it does not live here. A pulled package is not served again. */
@@ -188,8 +189,8 @@ export class Allocator<C extends Candidate> {
     for (let tries = 0; tries < this.#settings.triesMax; tries++) {
       const choice = this.#choose(buyer, places, exclude);
       if (choice === null) {
-        if (await this.#claiming.next(buyer.buyerId)) continue; // another connection of the buyer gets one
-        if (this.#holdings.reclaim(buyer.buyerId, places, exclude, this.#settings.reclaimIdleMs)) continue;
+        if (await this.#claiming.next(buyer.account)) continue; // another connection of the buyer gets one
+        if (this.#holdings.reclaim(buyer.account, places, exclude, this.#settings.reclaimIdleMs)) continue;
         return NO_PEER;
       }
       if (choice.allocation) return this.#hold(choice.allocation, choice.candidate);
@@ -206,9 +207,9 @@ export class Allocator<C extends Candidate> {
     places: readonly Place[],
     exclude: ReadonlySet<string>,
   ): Held<C> | { allocation: null; candidate: C } | null {
-    const held = this.#book.ofBuyer(buyer.buyerId).length;
+    const held = this.#book.ofAccount(buyer.account).length;
     for (const place of places) {
-      const own = held > 0 ? this.#holdings.own(buyer.buyerId, place, exclude) : undefined;
+      const own = held > 0 ? this.#holdings.own(buyer.account, place, exclude) : undefined;
       const free = this.deps.index.freeCount(place);
       const enough =
         held >= this.#settings.rotatingAllocationsMax || this.deps.redis.status !== 'ready' || free === 0;
@@ -227,7 +228,7 @@ export class Allocator<C extends Candidate> {
     exclude: ReadonlySet<string>,
   ): Allocated<C> | undefined {
     for (const place of places) {
-      const own = this.#holdings.own(buyer.buyerId, place, exclude);
+      const own = this.#holdings.own(buyer.account, place, exclude);
       if (own) return this.#hold(own.allocation, own.candidate);
     }
     return undefined;
@@ -297,7 +298,7 @@ export class Allocator<C extends Candidate> {
   /** The exit that a session had: through what the buyer holds on it, or a new claim in place of a dead one. */
   async #retake(buyer: AllocationBuyer, candidate: C, deadAllocationId: string): Promise<ClaimAttempt> {
     const holder = this.#book.onExit(exitKey(candidate));
-    const isOwn = holder?.buyerId === buyer.buyerId;
+    const isOwn = holder?.account === buyer.account;
     if (holder && isOwn && this.#holdings.usable(holder) === candidate) return holder;
     // `usable` may just have ended it (used up, new traffic session): the exit is free again.
     if (this.#book.onExit(exitKey(candidate))) return 'taken';
@@ -344,7 +345,7 @@ export class Allocator<C extends Candidate> {
 
     const live = this.#book.get(route.allocationId);
     const allocation = live ?? this.#packageAllocation(route);
-    allocation.bytesUsed = Math.max(allocation.bytesUsed, route.bytesUsed ?? 0);
+    allocation.follow(route);
     if (allocation.remainingBytes <= 0) {
       if (live) this.#book.end(live, 'used_up');
       return { ok: false, code: 'QUOTA_REACHED' };

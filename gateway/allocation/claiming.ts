@@ -12,7 +12,7 @@ export type ClaimAttempt = LiveAllocation | 'taken' | 'away';
 
 /** Makes allocations live by taking their claim in Redis. */
 export class Claiming {
-  /** Under way, by buyer. */
+  /** Under way, by account. */
   readonly #attempts = new Map<string, Set<Promise<ClaimAttempt>>>();
 
   constructor(
@@ -27,19 +27,19 @@ export class Claiming {
 
   /** `displaces`: an allocation known to be dead whose claim may still stand. Never rejects. */
   async take(allocation: LiveAllocation, displaces: string | null = null): Promise<ClaimAttempt> {
-    const { buyerId } = allocation;
+    const { account } = allocation;
     const attempt = this.#attempt(allocation, displaces);
-    const attempts = this.#attempts.get(buyerId) ?? new Set();
-    this.#attempts.set(buyerId, attempts.add(attempt));
+    const attempts = this.#attempts.get(account) ?? new Set();
+    this.#attempts.set(account, attempts.add(attempt));
     const taken = await attempt;
     attempts.delete(attempt);
-    if (attempts.size === 0 && this.#attempts.get(buyerId) === attempts) this.#attempts.delete(buyerId);
+    if (attempts.size === 0 && this.#attempts.get(account) === attempts) this.#attempts.delete(account);
     return taken;
   }
 
-  /** Waits for the next of the buyer's attempts under way to come out; false: there are none. */
-  async next(buyerId: string): Promise<boolean> {
-    const attempts = this.#attempts.get(buyerId);
+  /** Waits for the next of the account's attempts under way to come out; false: there are none. */
+  async next(account: string): Promise<boolean> {
+    const attempts = this.#attempts.get(account);
     if (attempts === undefined) return false;
     await Promise.race(attempts);
     return true;

@@ -20,9 +20,9 @@ export class Holdings<C extends Candidate> {
     private readonly book: AllocationBook,
   ) {}
 
-  /** One of the buyer's allocations that fits and whose device takes streams, in turn. */
-  own(buyerId: string, place: Place, exclude: ReadonlySet<string>): Held<C> | undefined {
-    const held = [...this.book.ofBuyer(buyerId)];
+  /** One of the account's allocations that fits and whose device takes streams, in turn. */
+  own(account: string, place: Place, exclude: ReadonlySet<string>): Held<C> | undefined {
+    const held = [...this.book.ofAccount(account)];
     const start = this.#turn++;
     for (let i = 0; i < held.length; i++) {
       const allocation = held[(start + i) % held.length] as LiveAllocation;
@@ -50,15 +50,15 @@ export class Holdings<C extends Candidate> {
     return takesStreams(candidate) ? candidate : undefined;
   }
 
-  /** Frees the exit that fits and was idle longest, of another buyer who holds several; false: there is none. */
-  reclaim(buyerId: string, places: readonly Place[], exclude: ReadonlySet<string>, idleMs: number): boolean {
+  /** Frees the exit that fits and was idle longest, of another account that holds several; false: there is none. */
+  reclaim(account: string, places: readonly Place[], exclude: ReadonlySet<string>, idleMs: number): boolean {
     const idleSinceMs = this.deps.clock.monotonicMs() - idleMs;
     let longest: LiveAllocation | undefined;
     for (const allocation of this.book.all()) {
-      const { device, streams, sessions, usedAtMs, buyerId: holder } = allocation;
-      if (device === null || streams > 0 || sessions.size > 0 || holder === buyerId) continue;
+      const { device, streams, sessions, usedAtMs, account: holder } = allocation;
+      if (device === null || streams > 0 || sessions.size > 0 || holder === account) continue;
       if (usedAtMs > idleSinceMs || (longest && longest.usedAtMs <= usedAtMs)) continue;
-      if (this.book.ofBuyer(holder).length < 2) continue;
+      if (this.book.ofAccount(holder).length < 2) continue;
       const candidate = this.deps.index.byDevice(device.deviceId);
       if (!candidate || !takesStreams(candidate) || exclude.has(candidate.deviceId)) continue;
       if (places.some((place) => fits(candidate, place))) longest = allocation;

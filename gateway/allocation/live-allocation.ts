@@ -1,6 +1,6 @@
 import type { Claim } from '../live/claims.js';
 import { CLAIM_TTL_MS } from '../live/claims.js';
-import type { GatewayRun } from '../live/records.js';
+import type { GatewayRun, PackageRoute } from '../live/records.js';
 import { exitKey } from './candidates.js';
 
 /**
@@ -48,7 +48,7 @@ export class LiveAllocation implements Readonly<AllocationFacts> {
   readonly packageId: string | null;
   readonly sizeBytes: number;
   readonly assignedAtMs: number;
-  readonly expiresAtMs: number | null;
+  #expiresAtMs: number | null;
 
   /** Payload bytes, both directions. The relay adds to it; it may pass `sizeBytes` by what was under way. */
   bytesUsed = 0;
@@ -74,9 +74,20 @@ export class LiveAllocation implements Readonly<AllocationFacts> {
     this.packageId = facts.packageId;
     this.sizeBytes = facts.sizeBytes;
     this.assignedAtMs = facts.assignedAtMs;
-    this.expiresAtMs = facts.expiresAtMs;
+    this.#expiresAtMs = facts.expiresAtMs;
     this.idleMs = idleMs;
     this.usedAtMs = monotonicMs;
+  }
+
+  /** Wall clock; null: lives as long as it is used. A pulled package's grows while it is used (`follow`). */
+  get expiresAtMs(): number | null {
+    return this.#expiresAtMs;
+  }
+
+  /** The route of the pulled package as it is now: the control plane gives a package in use more time. */
+  follow({ expiresAtMs, bytesUsed }: Pick<PackageRoute, 'expiresAtMs' | 'bytesUsed'>): void {
+    if (this.#expiresAtMs !== null) this.#expiresAtMs = Math.max(this.#expiresAtMs, expiresAtMs);
+    this.bytesUsed = Math.max(this.bytesUsed, bytesUsed ?? 0);
   }
 
   /** Zero or less: used up. */

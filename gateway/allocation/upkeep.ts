@@ -1,6 +1,7 @@
 import { CLAIM_TTL_MS, renewClaims } from '../live/claims.js';
 import type { LiveRedis } from '../live/connection.js';
 import type { GatewayRun } from '../live/records.js';
+import { readPackageRoute } from '../live/store.js';
 import type { Clock } from '../runtime/clock.js';
 import type { Log } from '../runtime/logging.js';
 import type { AllocationBook } from './allocation-book.js';
@@ -55,6 +56,24 @@ export async function renewAllocations(
       return;
     }
   }
+}
+
+/**
+ * Reads the routes of pulled packages again: one that is used gets more time, whether new connections come or not.
+ * Never rejects; while Redis is away the last known time holds.
+ */
+export async function followRoutes(
+  book: AllocationBook,
+  deps: { redis: LiveRedis; log: Log },
+): Promise<void> {
+  const pulled = [...book.all()].filter((allocation) => allocation.packageId !== null);
+  for (let i = 0; i < pulled.length; i += RENEWAL_BATCH)
+    await Promise.all(
+      pulled.slice(i, i + RENEWAL_BATCH).map(async (allocation) => {
+        const route = await readPackageRoute(deps.redis, allocation.packageId as string);
+        if (route?.allocationId === allocation.allocationId) allocation.follow(route);
+      }),
+    ).catch((error: Error) => deps.log.warn({ reason: error.message }, 'package_routes_not_read'));
 }
 
 /** How often claims are renewed. */

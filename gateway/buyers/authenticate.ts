@@ -13,7 +13,7 @@ export interface ProxyCredentials {
   clientAddress: string;
 }
 
-/** Whose traffic it is, or AUTH_FAILED, ACCOUNT_SUSPENDED, KYC_REQUIRED, NO_BALANCE, INTERNAL. */
+/** Whose traffic it is, or AUTH_FAILED, ACCOUNT_SUSPENDED, KYC_REQUIRED, INTERNAL. */
 export type Authentication = { ok: true; buyer: BuyerAccess } | ProxyFailure;
 
 /**
@@ -49,7 +49,6 @@ export async function authenticate(
   const { snapshot } = entry;
   if (snapshot.status !== 'active') return { ok: false, code: 'ACCOUNT_SUSPENDED' };
   if (snapshot.kycStatus !== 'approved' || !snapshot.aupAccepted) return { ok: false, code: 'KYC_REQUIRED' };
-  if (entry.balanceMicros <= 0n) return { ok: false, code: 'NO_BALANCE' };
   return {
     ok: true,
     buyer: {
@@ -58,7 +57,6 @@ export async function authenticate(
       subUser: snapshot.subUser,
       priceMicrosPerGb: entry.priceMicrosPerGb,
       limits: snapshot.limits,
-      balanceMicros: entry.balanceMicros,
       tokenId: proof.tokenId,
       packageRoute: route,
     },

@@ -1,6 +1,6 @@
 import type { LiveRedis } from '../live/connection.js';
 import type { AccountSnapshot, PackageRoute } from '../live/records.js';
-import { readAccount, readBalance, readPackageRoute, readReady } from '../live/store.js';
+import { readAccount, readPackageRoute, readReady } from '../live/store.js';
 import { AddressSet } from '../runtime/addresses.js';
 import type { Clock } from '../runtime/clock.js';
 import type { Log } from '../runtime/logging.js';
@@ -17,8 +17,6 @@ export interface AccountEntry {
   }>;
   readonly passwordlessIps: AddressSet;
   readonly priceMicrosPerGb: bigint;
-  /** As of the last refresh; may be negative. */
-  readonly balanceMicros: bigint;
 }
 
 /** What the stages behind authentication know of the buyer of one connection. */
@@ -28,8 +26,6 @@ export interface BuyerAccess {
   readonly priceMicrosPerGb: bigint;
   readonly subUser: AccountSnapshot['subUser'];
   readonly limits: AccountSnapshot['limits'];
-  /** As of authentication, above zero. `BuyerDirectory.cached(account)` gives the newest. */
-  readonly balanceMicros: bigint;
   /** Which credential opened the door; null: a client address or a package's own password did. */
   readonly tokenId: string | null;
   /** The pulled package that the username names, checked to be this buyer's; null: it names none. */
@@ -162,7 +158,7 @@ function dropOldest(map: Map<string, unknown>, max: number): void {
 }
 
 /**
- * Accounts, balances and pulled packages as this gateway knows them. A lookup costs no round trip while the account
+ * Accounts and pulled packages as this gateway knows them. A lookup costs no round trip while the account
  * is in use; a change reaches it through the command `account_changed` (`accountChanged`), at the latest with the
  * first use after `refreshAfterMs`.
  */
@@ -211,20 +207,9 @@ export class BuyerDirectory {
   async #fetchAccount(account: string): Promise<Fetched<AccountEntry>> {
     const { redis } = this.deps;
     const known = this.#accounts.peek(account);
-    // The balance lives under the buyer's id: known accounts need one round trip, new ones two.
-    const [snapshot, knownBalance] = await Promise.all([
-      readAccount(redis, account),
-      known ? readBalance(redis, known.snapshot.buyerId) : null,
-    ]);
+    const snapshot = await readAccount(redis, account);
     if (snapshot === null) return this.#absent();
-    const sameBuyer = known?.snapshot.buyerId === snapshot.buyerId;
-    const balanceMicros = sameBuyer ? knownBalance : await readBalance(redis, snapshot.buyerId);
-    if (balanceMicros === null) {
-      // A rebuild writes accounts and balances one after the other.
-      if ((await readReady(redis)) === null) return { state: 'away' };
-      this.deps.log.warn({ account }, 'account_without_balance');
-    }
-    return { state: 'found', value: compile(snapshot, balanceMicros ?? 0n, known) };
+    return { state: 'found', value: compile(snapshot, known) };
   }
 
   async #fetchPackage(packageId: string): Promise<Fetched<PackageRoute>> {
@@ -238,16 +223,10 @@ export class BuyerDirectory {
 }
 
 /** Address lists are compiled once for each version of the snapshot. */
-function compile(
-  snapshot: AccountSnapshot,
-  balanceMicros: bigint,
-  known: AccountEntry | undefined,
-): AccountEntry {
-  if (known && JSON.stringify(known.snapshot) === JSON.stringify(snapshot))
-    return known.balanceMicros === balanceMicros ? known : { ...known, balanceMicros };
+function compile(snapshot: AccountSnapshot, known: AccountEntry | undefined): AccountEntry {
+  if (known && JSON.stringify(known.snapshot) === JSON.stringify(snapshot)) return known;
   return {
     snapshot,
-    balanceMicros,
     priceMicrosPerGb: BigInt(snapshot.priceMicrosPerGb),
     passwordlessIps: new AddressSet(snapshot.passwordlessIps),
     credentials: snapshot.credentials.map((credential) => ({

@@ -1,4 +1,4 @@
-import type { Duplex } from 'node:stream';
+import type { Duplex, Writable } from 'node:stream';
 import type { RawSocket } from '../../agent-protocol/raw-socket.js';
 import type { BuyerAccess } from '../buyers/directory.js';
 import type { RouteParams } from '../buyers/username.js';
@@ -46,8 +46,11 @@ export interface Connected {
   };
   /** Relays raw bytes of this buyer socket, which it takes over; `head` is what was read past the request. */
   splice(socket: RawSocket, head: Buffer): void;
-  /** The same stream as a Duplex, for plain HTTP forwarding; counted by the same meter. */
-  duplex(): Duplex;
+  /**
+   * The same stream as a Duplex, for plain HTTP forwarding; counted by the same meter. `buyer` is the connection that
+   * gets what is read there: no more is counted while it still holds something.
+   */
+  duplex(buyer: Writable): Duplex;
   /** The client went away before the connection was used. */
   abandon(): void;
 }

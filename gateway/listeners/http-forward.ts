@@ -86,7 +86,7 @@ export class HttpForwarder {
     const connection: ForwardConnection = {
       socket,
       clientAddress,
-      agent: new OriginAgent(this.#settings.idleStreamsMax),
+      agent: new OriginAgent(this.#settings.idleStreamsMax, socket),
       tail: Promise.resolve(),
       waiting: 0,
       idleTimer: null,

@@ -1,5 +1,5 @@
 import { Agent, type ClientRequestArgs } from 'node:http';
-import type { Duplex } from 'node:stream';
+import type { Duplex, Writable } from 'node:stream';
 import type { ProxyFailure } from '../errors.js';
 import type { Connected } from './connect-pipeline.js';
 
@@ -25,11 +25,13 @@ export class StreamRefused extends Error {
  */
 export class OriginAgent extends Agent {
   readonly #exits = new WeakMap<Duplex, Connected['exit']>();
+  readonly #client: Writable;
   #destroyed = false;
 
   /** `idleStreamsMax`: idle streams kept to all origins together; above it the oldest is closed. */
-  constructor(idleStreamsMax: number) {
+  constructor(idleStreamsMax: number, client: Writable) {
     super({ keepAlive: true, maxFreeSockets: idleStreamsMax });
+    this.#client = client;
     this.on('free', () => {
       const idle = Object.values(this.freeSockets).flatMap((streams) => streams ?? []);
       if (idle.length > idleStreamsMax) idle[0]?.destroy();
@@ -56,7 +58,7 @@ export class OriginAgent extends Agent {
         connected.abandon();
         return fail(new Error('the client went away'));
       }
-      const stream = connected.duplex();
+      const stream = connected.duplex(this.#client);
       this.#exits.set(stream, connected.exit);
       // Between requests nobody else listens: an error then must not end the process, an end must end the stream.
       const onEnd = () => stream.destroy();

@@ -43,6 +43,8 @@ export class LiveRedis extends Redis {
   declare readonly reportMeters: ScriptCommands['reportMeters'];
   declare readonly settleMeters: ScriptCommands['settleMeters'];
   declare readonly dropOrphanMeters: ScriptCommands['dropOrphanMeters'];
+  declare readonly askWallets: ScriptCommands['askWallets'];
+  declare readonly showWallets: ScriptCommands['showWallets'];
 
   readonly log: Log;
   readonly #offlineCommandsMax: number;

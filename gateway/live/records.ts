@@ -235,6 +235,11 @@ export interface WalletAsk {
   wantGranted: string;
   /** What it will never spend of the granted. */
   renounced: string;
+  /**
+   * Asks up to this `wantGranted` are withdrawn: what they did not get is not wanted any more. Left out: none. Without it
+   * an idle run that gives back would be given the same again.
+   */
+  withdrawn?: string | undefined;
   /** The run is over and each of its meters is committed: the hold can be given back. */
   finished: boolean;
 }

@@ -129,6 +129,58 @@ end
 return dropped
 `;
 
+/**
+ * KEYS 1 wallet asks (one gateway's)
+ * ARGV five for each wallet: field, wantGranted, renounced, withdrawn, finished 0/1
+ * Keeps the larger of each number and whatever was finished. Returns how many changed.
+ */
+const askWallets = `
+local changed = 0
+for i = 1, #ARGV, 5 do
+  local want, renounced, withdrawn = tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
+  local finished = ARGV[i + 4] == '1'
+  local stored = redis.call('HGET', KEYS[1], ARGV[i])
+  local ok, old = false, nil
+  if stored then ok, old = pcall(cjson.decode, stored) end
+  if ok and type(old) == 'table' then
+    want = math.max(want, tonumber(old.wantGranted) or 0)
+    renounced = math.max(renounced, tonumber(old.renounced) or 0)
+    withdrawn = math.max(withdrawn, tonumber(old.withdrawn) or 0)
+    finished = finished or old.finished == true
+  end
+  local json = string.format('{"wantGranted":"%.0f","renounced":"%.0f","withdrawn":"%.0f","finished":%s}', want, renounced, withdrawn, tostring(finished))
+  if json ~= stored then
+    redis.call('HSET', KEYS[1], ARGV[i], json)
+    changed = changed + 1
+  end
+end
+return changed
+`;
+
+/**
+ * KEYS 1 wallets (one gateway's)
+ * ARGV four for each wallet: field, granted, answered, state as Postgres has committed them
+ * Keeps the larger granted; the state is that of the later answer. Two control planes may write in the wrong order.
+ */
+const showWallets = `
+for i = 1, #ARGV, 4 do
+  local granted, answered, state = tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), ARGV[i + 3]
+  local stored = redis.call('HGET', KEYS[1], ARGV[i])
+  local ok, old = false, nil
+  if stored then ok, old = pcall(cjson.decode, stored) end
+  if ok and type(old) == 'table' then
+    local oldGranted, oldAnswered = tonumber(old.granted) or 0, tonumber(old.answered) or 0
+    if oldAnswered > answered or (oldAnswered == answered and oldGranted > granted) then
+      answered = oldAnswered
+      if old.state == 'open' or old.state == 'wait' or old.state == 'exhausted' then state = old.state end
+    end
+    granted = math.max(granted, oldGranted)
+  end
+  redis.call('HSET', KEYS[1], ARGV[i], string.format('{"granted":"%.0f","answered":"%.0f","state":"%s"}', granted, answered, state))
+end
+return #ARGV / 4
+`;
+
 /** For ioredis' `scripts` option. */
 export const scripts = {
   claimTake: { numberOfKeys: 1, lua: claimTake },
@@ -136,9 +188,11 @@ export const scripts = {
   reportMeters: { numberOfKeys: 2, lua: reportMeters },
   settleMeters: { numberOfKeys: 3, lua: settleMeters },
   dropOrphanMeters: { numberOfKeys: 2, lua: dropOrphanMeters },
+  askWallets: { numberOfKeys: 1, lua: askWallets },
+  showWallets: { numberOfKeys: 1, lua: showWallets },
 };
 
-/** The scripts as methods. Call them through `claims.ts` and `meters.ts`. */
+/** The scripts as methods. Call them through `claims.ts`, `meters.ts` and `wallets.ts`. */
 export interface ScriptCommands {
   claimTake(
     claim: string,
@@ -151,4 +205,6 @@ export interface ScriptCommands {
   reportMeters(meters: string, dirty: string, ...args: string[]): Promise<number>;
   settleMeters(meters: string, dirty: string, settled: string, ...args: string[]): Promise<Array<0 | 1>>;
   dropOrphanMeters(meters: string, dirty: string, ...keys: string[]): Promise<number>;
+  askWallets(asks: string, ...args: string[]): Promise<number>;
+  showWallets(wallets: string, ...args: string[]): Promise<number>;
 }

@@ -164,8 +164,9 @@ export function writeAccount(redis: LiveRedis, snapshot: AccountSnapshot): Promi
   return write(redis, liveKeys.account(snapshot.account), snapshot);
 }
 
-export async function deleteAccount(redis: LiveRedis, account: string): Promise<void> {
-  await redis.del(liveKeys.account(account));
+/** Whether it was there. */
+export async function deleteAccount(redis: LiveRedis, account: string): Promise<boolean> {
+  return (await redis.del(liveKeys.account(account))) > 0;
 }
 
 /** Micro-dollars left to the buyer, may be negative; null when the control plane has not written it. */

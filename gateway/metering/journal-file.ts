@@ -21,7 +21,7 @@ export interface JournalFile {
   read(buffer: Buffer, length: number, position: number): number;
   sizeBytes(): number;
   truncate(sizeBytes: number): void;
-  /** fdatasync: what was written before is on the disk when `done` is called without an error. */
+  /** fdatasync: what was written before is on the disk when `done` is called without an error. Never before it returns. */
   sync(done: (error: Error | null) => void): void;
   close(): void;
 }

@@ -55,6 +55,7 @@ export const COPY_STRIDE = 256;
 export const RECORD_BYTES = 176;
 export const GATEWAY_ID_BYTES_MAX = 200;
 
+const NEVER_WRITTEN = Buffer.alloc(RECORD_BYTES);
 const MAGIC = Buffer.from('TSMETERS', 'latin1');
 
 export const FLAG_USED = 1;
@@ -168,7 +169,7 @@ export function decodeCopy(buffer: Buffer, at: number, slot: number, copy: numbe
   if (at + RECORD_BYTES > buffer.length) return { kind: 'bad' };
   const bytes = buffer.subarray(at, at + RECORD_BYTES);
   if (bytes.readUInt32LE(CRC_AT) !== crc32(bytes.subarray(0, CRC_AT)))
-    return bytes.every((b) => b === 0) ? { kind: 'empty' } : { kind: 'bad' };
+    return bytes.equals(NEVER_WRITTEN) ? { kind: 'empty' } : { kind: 'bad' };
   const record = {
     sessionId: uuidAt(bytes, 8),
     allocationId: uuidAt(bytes, 24),

@@ -1,5 +1,5 @@
-import { appendFileSync, closeSync, fsyncSync, openSync } from 'node:fs';
-import { JournalError, type JournalFile, syncFolder } from './journal-file.js';
+import type { JournalDisk } from './journal-disk.js';
+import { JournalError, type JournalFile } from './journal-file.js';
 import {
   COPY_STRIDE,
   copyOffset,
@@ -106,6 +106,7 @@ export function replaySlots(file: JournalFile, header: JournalHeader): SlotsFoun
  * the slots. When the side file cannot be written, nothing is cleared and the slots stay out of use.
  */
 export function setAsideCorrupt(
+  disk: JournalDisk,
   file: JournalFile,
   header: JournalHeader,
   slots: readonly number[],
@@ -123,18 +124,10 @@ export function setAsideCorrupt(
     sidePath: path,
   });
   try {
-    const fd = openSync(sidePath, 'a', 0o600);
-    try {
-      for (const slot of slots)
-        appendFileSync(
-          fd,
-          `${JSON.stringify({ slot, setAsideAtMs: nowMs, copy0: copyHex(slot, 0), copy1: copyHex(slot, 1) })}\n`,
-        );
-      fsyncSync(fd);
-    } finally {
-      closeSync(fd);
-    }
-    syncFolder(sidePath);
+    const lines = slots.map((slot) =>
+      JSON.stringify({ slot, setAsideAtMs: nowMs, copy0: copyHex(slot, 0), copy1: copyHex(slot, 1) }),
+    );
+    disk.append(sidePath, lines);
   } catch {
     return { cleared: [], problems: slots.map((slot) => problem(slot, null)) };
   }

@@ -1,15 +1,8 @@
-import { existsSync, mkdirSync } from 'node:fs';
-import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
 import type { Clock } from '../runtime/clock.js';
 import type { Log } from '../runtime/logging.js';
-import {
-  createJournalFile,
-  isNoSpace,
-  JournalError,
-  type JournalFile,
-  openJournalFile,
-} from './journal-file.js';
+import { fileDisk, type JournalDisk } from './journal-disk.js';
+import { isNoSpace, JournalError, type JournalFile } from './journal-file.js';
 import {
   ACTIVE_AT,
   BYTES_DOWN_AT,
@@ -30,7 +23,7 @@ import {
   SEQUENCE_AT,
   type SlotIdentity,
 } from './journal-format.js';
-import { acquireLock, type JournalLock } from './journal-lock.js';
+import type { JournalLock } from './journal-lock.js';
 import {
   type JournalProblem,
   type ReplayedSlot,
@@ -56,8 +49,15 @@ export interface JournalOptions {
    * Counts are refused from the failed write on.
    */
   onFailed?: (error: Error) => void;
-  /** Wraps the file after it is opened; for fault injection. */
-  wrapFile?: (file: JournalFile) => JournalFile;
+  /** Where the files are; default: the file system. For fault injection and simulation. */
+  disk?: JournalDisk;
+  /** Runs something once, later; default: a timer that keeps no process alive. */
+  later?: (run: () => void, delayMs: number) => { cancel(): void };
+}
+
+function laterByTimer(run: () => void, delayMs: number): { cancel(): void } {
+  const timer = setTimeout(run, delayMs).unref();
+  return { cancel: () => clearTimeout(timer) };
 }
 
 /**
@@ -84,6 +84,7 @@ export class Journal {
   readonly #log: Log;
   readonly #settings: Readonly<MeteringSettings>;
   readonly #onFailed: (error: Error) => void;
+  readonly #later: NonNullable<JournalOptions['later']>;
   #header: JournalHeader;
   /** Free slot numbers; `#sequences[slot]` is the last sequence written there. */
   readonly #free: number[] = [];
@@ -96,7 +97,7 @@ export class Journal {
   #dirty = false;
   #dirtySinceMs = 0;
   #syncing: Promise<void> | null = null;
-  #timer: NodeJS.Timeout | null = null;
+  #timer: { cancel(): void } | null = null;
   #writes = 0;
   #syncs = 0;
   #syncMsMax = 0;
@@ -107,14 +108,14 @@ export class Journal {
    * guessed. Throws JournalError (see its codes) or what the file system throws.
    */
   static async open(options: JournalOptions): Promise<Journal> {
-    mkdirSync(dirname(options.path), { recursive: true, mode: 0o700 });
-    const lock = await acquireLock(`${options.path}.lock`, options.settings.journalLockWatchMs);
+    const disk = options.disk ?? fileDisk;
+    disk.makeFolder(options.path);
+    const lock = await disk.lock(`${options.path}.lock`, options.settings.journalLockWatchMs);
     let file: JournalFile | null = null;
     try {
-      if (!existsSync(options.path)) createJournalFile(options.path, newJournal(options));
-      const real = openJournalFile(options.path);
-      file = options.wrapFile?.(real) ?? real;
-      return new Journal(options, file, lock);
+      if (!disk.exists(options.path)) disk.create(options.path, newJournal(options));
+      file = disk.open(options.path);
+      return new Journal(options, disk, file, lock);
     } catch (error) {
       file?.close();
       lock.release();
@@ -122,7 +123,7 @@ export class Journal {
     }
   }
 
-  private constructor(options: JournalOptions, file: JournalFile, lock: JournalLock) {
+  private constructor(options: JournalOptions, disk: JournalDisk, file: JournalFile, lock: JournalLock) {
     this.path = options.path;
     this.gatewayId = options.gatewayId;
     this.#file = file;
@@ -131,6 +132,7 @@ export class Journal {
     this.#log = options.log;
     this.#settings = options.settings;
     this.#onFailed = options.onFailed ?? (() => {});
+    this.#later = options.later ?? laterByTimer;
     this.#header = readHeader(file, options.path);
     if (this.#header.gatewayId !== options.gatewayId)
       throw new JournalError(
@@ -146,7 +148,8 @@ export class Journal {
     const problems: JournalProblem[] = [...found.problems];
     if (found.corrupt.length > 0) {
       const sidePath = `${options.path}.corrupt-${options.epoch}`;
-      const aside = setAsideCorrupt(file, this.#header, found.corrupt, sidePath, options.clock.nowMs());
+      const nowMs = options.clock.nowMs();
+      const aside = setAsideCorrupt(disk, file, this.#header, found.corrupt, sidePath, nowMs);
       problems.push(...aside.problems);
       free.push(...aside.cleared.map((slot) => ({ slot, sequence: 0 })));
     }
@@ -284,16 +287,16 @@ export class Journal {
   /** Flushes, closes the file and releases the lock. Slots in use stay in the file for the next start. */
   async close(): Promise<void> {
     if (this.#state === 'closed') return;
-    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer?.cancel();
     await this.sync();
-    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer?.cancel();
     this.#state = 'closed';
     this.#file.close();
     this.#lock.release();
   }
 
   #schedule(): void {
-    this.#timer = setTimeout(() => {
+    this.#timer = this.#later(() => {
       Promise.all([this.#syncOnce(), this.#lock.heartbeat()]).then(
         ([, ours]) => {
           if (this.#state === 'closed') return;
@@ -303,7 +306,7 @@ export class Journal {
         },
         (error: Error) => this.#fail(error),
       );
-    }, this.#settings.journalSyncIntervalMs).unref();
+    }, this.#settings.journalSyncIntervalMs);
   }
 
   #syncOnce(): Promise<void> {

@@ -4,6 +4,8 @@ import type { Clock } from '../runtime/clock.js';
 import type { Journal } from './journal.js';
 import { FLAG_ALLOCATION_ENDED, FLAG_FINAL, type SlotIdentity } from './journal-format.js';
 import type { JournalSlot } from './journal-slot.js';
+import type { Lease, LeaseHolder, WalletRefusal } from './lease.js';
+import type { MeterWaiter, Wallet } from './wallet.js';
 
 /** Told of every meter that changed and is not in the queue of changes yet. */
 export interface MeterChanges {
@@ -134,27 +136,31 @@ export class Meter {
   }
 }
 
+export type { MeterWaiter } from './wallet.js';
+
 /** Why a count was refused last. */
-export type CountRefusal = 'LIMIT' | 'CLOSED' | 'JOURNAL_FAILED';
+export type CountRefusal = WalletRefusal | 'CLOSED' | 'JOURNAL_FAILED';
 
 /**
- * What the streams of one allocation hold: counts into the meter of the prices in force. A price change swaps the
- * meter under it; streams notice nothing.
+ * What the streams of one allocation hold: counts into the meter of the prices in force, as far as the wallets allow.
+ * A price change swaps the meter under it; streams notice nothing.
  */
-export class MeterBinding {
-  /**
-   * Bytes, up and down together, that may be counted through this binding since it was opened; the count that would
-   * pass it is refused whole. Infinity: no limit. Set it from a package size or a lease.
-   */
-  limitBytes = Infinity;
+export class MeterBinding implements LeaseHolder {
   #countedBytes = 0;
+  /** Up to here nobody has to be asked; at most the least of the leases' limits. */
+  #limitBytes = Infinity;
   #meter: Meter;
+  readonly #leases: readonly Lease[];
+  /** Whose WAIT was the latest. */
+  #short: Wallet | null = null;
   #refusal: CountRefusal | null = null;
   #closed = false;
 
-  /** @internal Made by MeterRegistry. */
-  constructor(meter: Meter) {
+  /** @internal Made by MeterRegistry. `wallets`: everything that bounds it; none: nothing does. */
+  constructor(meter: Meter, wallets: readonly Wallet[] = []) {
     this.#meter = meter;
+    this.#leases = wallets.map((wallet) => wallet.lease(this, priceFor(wallet, meter)));
+    if (wallets.length > 0) this.#limitBytes = 0;
   }
 
   /** The meter of the prices in force. */
@@ -165,7 +171,7 @@ export class MeterBinding {
   get countedBytes(): number {
     return this.#countedBytes;
   }
-  /** Why the latest refused count was refused; null when none was. */
+  /** Why the latest refused count was refused, or the latest waiter cut; null when none was. */
   get refusal(): CountRefusal | null {
     return this.#refusal;
   }
@@ -174,33 +180,82 @@ export class MeterBinding {
     return this.#closed;
   }
 
-  /** Counts bytes about to go up; unless GO they must not go on (`refusal` says why). */
+  /** Counts bytes about to go up; unless GO they must not go on. WAIT: see `wait`; REFUSE: see `refusal`. */
   countUp(bytes: number): Verdict {
-    if (this.#countedBytes + bytes > this.limitBytes) return this.#refuse('LIMIT');
-    if (!this.#meter.countUp(bytes)) return this.#refuse(this.#closed ? 'CLOSED' : 'JOURNAL_FAILED');
+    if (this.#countedBytes + bytes > this.#limitBytes) {
+      const verdict = this.#extend(bytes);
+      if (verdict !== Verdict.GO) return verdict;
+    }
+    if (!this.#meter.countUp(bytes)) return this.#notCounted();
     this.#countedBytes += bytes;
     return Verdict.GO;
   }
 
   /** The same for bytes about to go down. */
   countDown(bytes: number): Verdict {
-    if (this.#countedBytes + bytes > this.limitBytes) return this.#refuse('LIMIT');
-    if (!this.#meter.countDown(bytes)) return this.#refuse(this.#closed ? 'CLOSED' : 'JOURNAL_FAILED');
+    if (this.#countedBytes + bytes > this.#limitBytes) {
+      const verdict = this.#extend(bytes);
+      if (verdict !== Verdict.GO) return verdict;
+    }
+    if (!this.#meter.countDown(bytes)) return this.#notCounted();
     this.#countedBytes += bytes;
     return Verdict.GO;
   }
 
-  #refuse(why: CountRefusal): Verdict {
-    this.#refusal = why;
+  /** After a WAIT: the waiter is told once when to try again, or that it is in vain. Waiting already: nothing changes. */
+  wait(waiter: MeterWaiter): void {
+    this.#short?.wait(waiter, this);
+  }
+  /** It waits no more, whatever for. */
+  unwait(waiter: MeterWaiter): void {
+    for (const { wallet } of this.#leases) wallet.unwait(waiter);
+  }
+
+  #extend(bytes: number): Verdict {
+    if (this.#closed) return this.#notCounted();
+    const wanted = this.#countedBytes + bytes;
+    let limitBytes = Number.POSITIVE_INFINITY;
+    for (const lease of this.#leases) {
+      const verdict = lease.wallet.cover(lease, wanted);
+      if (verdict === Verdict.WAIT) this.#short = lease.wallet;
+      if (verdict === Verdict.REFUSE) this.#refusal = lease.wallet.refusal;
+      if (verdict !== Verdict.GO) return verdict;
+      limitBytes = Math.min(limitBytes, lease.limitBytes);
+    }
+    this.#limitBytes = limitBytes;
+    return Verdict.GO;
+  }
+
+  #notCounted(): Verdict {
+    this.#refusal = this.#closed ? 'CLOSED' : 'JOURNAL_FAILED';
     return Verdict.REFUSE;
+  }
+
+  /** @internal A wallet takes back what is not used. */
+  lowerLimit(limitBytes: number): void {
+    this.#limitBytes = Math.min(this.#limitBytes, limitBytes);
+  }
+  /** @internal A wallet cuts a waiter. */
+  refuse(why: WalletRefusal): void {
+    this.#refusal = why;
   }
 
   /** @internal */
   swap(meter: Meter): void {
     this.#meter = meter;
+    if (this.#leases.length === 0) return;
+    for (const lease of this.#leases) lease.wallet.roll(lease, priceFor(lease.wallet, meter));
+    this.#limitBytes = this.#countedBytes;
   }
   /** @internal */
   markClosed(): void {
     this.#closed = true;
+    this.#limitBytes = Math.min(this.#limitBytes, this.#countedBytes);
+    for (const lease of this.#leases) lease.wallet.end(lease);
   }
+}
+
+/** Money is counted at the meter's price, packages and limits in bytes. */
+function priceFor(wallet: Wallet, meter: Meter): bigint | null {
+  return wallet.owner.kind === 'buyer' ? BigInt(meter.identity.buyerPriceMicrosPerGb) : null;
 }

@@ -5,6 +5,7 @@ import type { Journal } from './journal.js';
 import { FLAG_ALLOCATION_ENDED, FLAG_FINAL, type SlotIdentity } from './journal-format.js';
 import type { MeteringSettings } from './limits.js';
 import { Meter, MeterBinding } from './meter.js';
+import type { Wallet } from './wallet.js';
 
 /** The pair of prices under which bytes are counted, decimal micro-dollars per 10^9 bytes. */
 export interface MeterPrices {
@@ -20,6 +21,8 @@ export interface MeterSubject extends MeterPrices {
   packageId: string | null;
   /** null: the buyer's own account. */
   subUserId: string | null;
+  /** What bounds it (`WalletBook.wallet`); none: nothing does. Those that the binding was opened with stay. */
+  wallets?: readonly Wallet[];
 }
 
 /**
@@ -35,12 +38,14 @@ export function drawEpoch(): string {
 }
 
 /** A further epoch of the same run: its last 32 bits are drawn anew, the run's 96 stay. */
-function nextEpoch(epoch: string): string {
+function nextEpoch(epoch: string, drawBits: () => string): string {
   for (;;) {
-    const next = runOf(epoch) + randomBytes(4).toString('hex');
+    const next = runOf(epoch) + drawBits();
     if (next !== epoch) return next;
   }
 }
+
+const draw32Bits = () => randomBytes(4).toString('hex');
 
 /**
  * Every meter of this gateway that Postgres has not committed as FINAL: the ones that count, and the FINAL ones of
@@ -54,11 +59,12 @@ export class MeterRegistry {
   readonly #journal: Journal;
   readonly #clock: Clock;
   readonly #finalKeysMax: number;
+  readonly #drawBits: () => string;
   #epoch: string;
   /** By `meterKey`. */
   readonly #meters = new Map<string, Meter>();
   readonly #final = new Set<Meter>();
-  /** By session + allocation. */
+  /** By session + allocation + sub-user. */
   readonly #bindings = new Map<string, MeterBinding>();
   /** Keys finalised under the present epoch. */
   readonly #finalKeys = new Set<string>();
@@ -67,11 +73,18 @@ export class MeterRegistry {
   #marksAboveCount = 0;
 
   /**
-   * `epoch` is drawn at gateway start (`drawEpoch`). Meters that the journal replays become FINAL under their own
+   * `epoch` is drawn at gateway start (`drawEpoch`); `drawBits` gives 8 random hex digits for each further one. Meters that the journal replays become FINAL under their own
    * epochs here: the process that counted them is gone. Their allocations ended with it, except where the journal
    * says that only the price had changed.
    */
-  constructor(journal: Journal, epoch: string, clock: Clock, settings: Readonly<MeteringSettings>) {
+  constructor(
+    journal: Journal,
+    epoch: string,
+    clock: Clock,
+    settings: Readonly<MeteringSettings>,
+    drawBits: () => string = draw32Bits,
+  ) {
+    this.#drawBits = drawBits;
     this.#journal = journal;
     this.#epoch = epoch;
     this.#clock = clock;
@@ -116,7 +129,7 @@ export class MeterRegistry {
   }
 
   /**
-   * The binding of an allocation on a traffic session, shared by all its streams; opened when there is none. When it
+   * The binding of an allocation on a traffic session, shared by all its streams of one account; opened when there is none. When it
    * is open at other prices, they change to the ones given. Throws RangeError for ids or prices out of form.
    */
   open(subject: MeterSubject): MeterOpened {
@@ -124,14 +137,21 @@ export class MeterRegistry {
     if (existing !== undefined) return this.roll(existing, subject);
     const meter = this.#openMeter(subject);
     if (meter === null) return this.#noSlot();
-    const binding = new MeterBinding(meter);
+    const binding = new MeterBinding(meter, subject.wallets);
     this.#bindings.set(bindingKey(subject), binding);
     return { ok: true, binding };
   }
 
   /** The binding of an allocation on a session while it is open. */
-  find(sessionId: string, allocationId: string): MeterBinding | null {
-    return this.#bindings.get(bindingKey({ sessionId, allocationId })) ?? null;
+  find(sessionId: string, allocationId: string, subUserId: string | null = null): MeterBinding | null {
+    return this.#bindings.get(bindingKey({ sessionId, allocationId, subUserId })) ?? null;
+  }
+
+  /** Runs (`runOf`) that have meters here: not settled yet, this run's included. */
+  runs(): Set<string> {
+    const runs = new Set<string>();
+    for (const { identity } of this.#meters.values()) runs.add(runOf(identity.epoch));
+    return runs;
   }
 
   /**
@@ -247,8 +267,9 @@ export class MeterRegistry {
 
   #openMeter(subject: MeterSubject): Meter | null {
     let key = meterKey({ ...subject, epoch: this.#epoch });
-    if (this.#finalKeys.has(key) || this.#finalKeys.size >= this.#finalKeysMax) {
-      this.#epoch = nextEpoch(this.#epoch);
+    // In use already: another sub-user on the same allocation.
+    if (this.#finalKeys.has(key) || this.#meters.has(key) || this.#finalKeys.size >= this.#finalKeysMax) {
+      this.#epoch = nextEpoch(this.#epoch, this.#drawBits);
       this.#finalKeys.clear();
       key = meterKey({ ...subject, epoch: this.#epoch });
     }
@@ -298,6 +319,8 @@ export class MeterRegistry {
   }
 }
 
-function bindingKey(m: { sessionId: string; allocationId: string }): string {
-  return `${m.sessionId}.${m.allocationId}`;
+function bindingKey(m: { sessionId: string; allocationId: string; subUserId: string | null }): string {
+  return m.subUserId === null
+    ? `${m.sessionId}.${m.allocationId}`
+    : `${m.sessionId}.${m.allocationId}.${m.subUserId}`;
 }

@@ -1,10 +1,11 @@
-import type { Duplex } from 'node:stream';
+import type { Duplex, Writable } from 'node:stream';
 import { bridgeSocket } from '../../agent-protocol/bridge.js';
 import { ResetCode } from '../../agent-protocol/frame.js';
 import type { RawSocket } from '../../agent-protocol/raw-socket.js';
 import type { MuxStream } from '../../agent-protocol/stream.js';
 import type { MeterBinding } from '../metering/meter.js';
 import type { MeterPrices, MeterRegistry } from '../metering/registry.js';
+import type { Wallet } from '../metering/wallet.js';
 import { type Allowance, type RelayTotals, Splice, type SpliceOwner } from './splice.js';
 import { StreamDuplex } from './stream-duplex.js';
 
@@ -25,14 +26,16 @@ export interface RelaySubject extends MeterPrices {
   subUserId: string | null;
   destinationHost: string;
   allowance: Allowance;
+  /** What its bytes are paid from. */
+  wallets: readonly Wallet[];
 }
 
 /** A stream that is counted from now on; exactly one of the methods is to be called. */
 export interface RelayedStream {
   /** Joins the buyer's socket, which it takes over; `head` was read behind the request. */
   splice(socket: RawSocket, head: Buffer): void;
-  /** The stream for code that wants a Duplex. */
-  duplex(): Duplex;
+  /** The stream for code that wants a Duplex; what is read there goes to the buyer on `buyer`. */
+  duplex(buyer: Writable): Duplex;
   /** Not needed after all. */
   abandon(): void;
 }
@@ -71,6 +74,7 @@ export class Relay implements SpliceOwner {
       buyerId,
       packageId,
       subUserId,
+      wallets: subject.wallets,
       providerPriceMicrosPerGb: subject.providerPriceMicrosPerGb,
       buyerPriceMicrosPerGb: subject.buyerPriceMicrosPerGb,
     });
@@ -91,10 +95,11 @@ export class Relay implements SpliceOwner {
         splice: (socket, head) => {
           const bridge = bridgeSocket(socket, stream, splice, head);
           splice.onCut(() => bridge.reset(ResetCode.REFUSED));
+          splice.onRetry(() => bridge.retry());
           held.replay(stream);
         },
-        duplex: () => {
-          const duplex = new StreamDuplex(stream, splice);
+        duplex: (buyer) => {
+          const duplex = new StreamDuplex(stream, splice, buyer);
           held.replay(stream);
           return duplex;
         },

@@ -1,7 +1,7 @@
 import type { BridgeObserver } from '../../agent-protocol/bridge.js';
 import type { MuxStream } from '../../agent-protocol/stream.js';
 import { Verdict } from '../../agent-protocol/verdict.js';
-import type { MeterBinding } from '../metering/meter.js';
+import type { MeterBinding, MeterWaiter } from '../metering/meter.js';
 
 /** Bytes an allocation may use; `bytesUsed` grows as they flow. */
 export interface Allowance {
@@ -37,9 +37,9 @@ export interface SpliceOwner {
  * One relayed connection between a buyer and a device's stream, and the only place where bytes are counted: each
  * piece passes through here **before** it goes on, in either direction, whether a socket or an HTTP forwarder holds
  * the buyer's side. A piece that may not be counted (package used up, journal failed, allocation ended) does not go
- * on, and the connection is cut.
+ * on, and the connection is cut; one that may not be counted yet (the wallet is being filled) waits where it is.
  */
-export class Splice implements BridgeObserver {
+export class Splice implements BridgeObserver, MeterWaiter {
   readonly subject: SpliceSubject;
   readonly stream: MuxStream;
   readonly #owner: SpliceOwner;
@@ -47,6 +47,8 @@ export class Splice implements BridgeObserver {
   readonly #binding: MeterBinding;
   readonly #totals: RelayTotals;
   #cut: () => void;
+  #retry: () => void = () => {};
+  #waiting = false;
   #over = false;
 
   /** `cut` drops both sides at once; the buyer's side replaces it when it takes the stream (`onCut`). */
@@ -65,32 +67,62 @@ export class Splice implements BridgeObserver {
     this.#cut = cut;
   }
 
+  /** Who holds bytes that were told to wait and offers them again. */
+  onRetry(retry: () => void): void {
+    this.#retry = retry;
+  }
+
   /** Drops the connection now: access ended. Calling it again does nothing. */
   cut(): void {
+    this.#stopWaiting();
     if (!this.#over) this.#cut();
   }
 
-  onBytesOut(bytes: number): boolean {
-    const allowance = this.#allowance;
-    if (allowance.bytesUsed + bytes > allowance.sizeBytes || this.#binding.countUp(bytes) !== Verdict.GO)
-      return false;
-    allowance.bytesUsed += bytes;
-    this.#totals.bytesUp += bytes;
-    return true;
+  /** From the binding, after a WAIT: what waits may be counted now, or is told to wait again. */
+  retry(): void {
+    this.#waiting = false;
+    if (!this.#over) this.#retry();
   }
 
-  onBytesIn(bytes: number): boolean {
+  onBytesOut(bytes: number): Verdict {
     const allowance = this.#allowance;
-    if (allowance.bytesUsed + bytes > allowance.sizeBytes || this.#binding.countDown(bytes) !== Verdict.GO)
-      return false;
+    if (allowance.bytesUsed + bytes > allowance.sizeBytes) return Verdict.REFUSE;
+    const verdict = this.#binding.countUp(bytes);
+    if (verdict !== Verdict.GO) return this.#notNow(verdict);
+    allowance.bytesUsed += bytes;
+    this.#totals.bytesUp += bytes;
+    return verdict;
+  }
+
+  onBytesIn(bytes: number): Verdict {
+    const allowance = this.#allowance;
+    if (allowance.bytesUsed + bytes > allowance.sizeBytes) return Verdict.REFUSE;
+    const verdict = this.#binding.countDown(bytes);
+    if (verdict !== Verdict.GO) return this.#notNow(verdict);
     allowance.bytesUsed += bytes;
     this.#totals.bytesDown += bytes;
-    return true;
+    return verdict;
+  }
+
+  /** Both directions may wait at once; the binding knows one waiter. */
+  #notNow(verdict: Verdict): Verdict {
+    if (verdict === Verdict.WAIT && !this.#waiting) {
+      this.#waiting = true;
+      this.#binding.wait(this);
+    }
+    return verdict;
+  }
+
+  #stopWaiting(): void {
+    if (!this.#waiting) return;
+    this.#waiting = false;
+    this.#binding.unwait(this);
   }
 
   onEnd(how: 'finished' | 'reset' | 'refused'): void {
     if (this.#over) return;
     this.#over = true;
+    this.#stopWaiting();
     this.#owner.ended(this, how);
   }
 }

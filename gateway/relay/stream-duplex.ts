@@ -1,33 +1,64 @@
-import { Duplex } from 'node:stream';
+import { Duplex, type Writable } from 'node:stream';
+import { ByteQueue } from '../../agent-protocol/byte-queue.js';
 import { ResetCode } from '../../agent-protocol/frame.js';
+import { COUNT_BYTES_MAX } from '../../agent-protocol/limits.js';
 import type { MuxStream, StreamHandler } from '../../agent-protocol/stream.js';
+import { Verdict } from '../../agent-protocol/verdict.js';
 import type { Splice } from './splice.js';
+
+const nothing = Buffer.alloc(0);
 
 /**
  * A device's stream as a Duplex, for forwarding plain HTTP with node:http. Bytes are copied and counted by the same
- * splice as everywhere else. It looks enough like a socket for http.Agent.
+ * splice as everywhere else: in pieces of at most COUNT_BYTES_MAX, each when the one before is with the operating
+ * system. It looks enough like a socket for http.Agent.
  */
 export class StreamDuplex extends Duplex implements StreamHandler {
   readonly #stream: MuxStream;
   readonly #splice: Splice;
-  /** What is being written: the part of a chunk that the window did not allow yet. */
+  readonly #buyer: Writable;
+
+  /** What is being written: the part of a chunk that may not go on yet. */
   #rest: Buffer | null = null;
   #written: ((error?: Error | null) => void) | null = null;
+  /** The stream said stop; onWritable will follow. */
+  #outBlocked = false;
+  #finSent = false;
+
+  /** Received and not counted. Bounded by the window. */
+  readonly #queue = new ByteQueue();
+  /** The reader has taken all that was pushed, and asks for more. */
+  #wanted = false;
+  /** What was pushed last may be on its way through HTTP code to the buyer's socket. */
+  #underWay = false;
+  #looking = false;
   /** Bytes pushed and not yet given back as credit. */
   #owedBytes = 0;
   #finReceived = false;
-  #finSent = false;
+  #inEnded = false;
 
-  constructor(stream: MuxStream, splice: Splice) {
-    super({ allowHalfOpen: true });
+  /** `buyer` is the connection on which the buyer gets what is read here. */
+  constructor(stream: MuxStream, splice: Splice, buyer: Writable) {
+    // With a mark of 1, and node:http takes over ours for its messages, nobody asks for more while he holds bytes.
+    super({ allowHalfOpen: true, readableHighWaterMark: 1 });
     this.#stream = stream;
     this.#splice = splice;
+    this.#buyer = buyer;
     stream.handler = this;
     splice.onCut(() => this.destroy());
+    splice.onRetry(() => this.#retry());
   }
 
+  #retry(): void {
+    if (this.destroyed) return;
+    this.#offer();
+    if (!this.#outBlocked && this.#rest !== null) this.#send();
+  }
+
+  // ---- out: what is written goes into the tunnel ------------------------------------------------------------------
+
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
-    this.#rest = chunk;
+    this.#rest = chunk.length > 0 ? chunk : null;
     this.#written = done;
     this.#send();
   }
@@ -35,19 +66,23 @@ export class StreamDuplex extends Duplex implements StreamHandler {
   #send(): void {
     while (this.#rest !== null) {
       const rest = this.#rest;
-      const bytes = Math.min(rest.length, this.#stream.sendWindowBytes);
-      if (bytes === 0 && rest.length > 0) return;
-      if (!this.#splice.onBytesOut(bytes)) {
-        this.#fail('the allocation is used up', 'refused');
-        return;
-      }
+      const bytes = Math.min(rest.length, COUNT_BYTES_MAX, this.#stream.sendWindowBytes);
+      const verdict = this.#splice.onBytesOut(bytes);
+      if (verdict === Verdict.REFUSE) this.#fail('the allocation is used up', 'refused');
+      if (verdict !== Verdict.GO) return;
       this.#rest = bytes === rest.length ? null : rest.subarray(bytes);
       // A headroom of 0: the bytes are copied, so the caller's buffer is free at once.
       if (this.#stream.send(rest, 0, bytes, 0)) continue;
       if (this.#stream.state === 'closed') this.#fail('the stream was reset', 'reset');
-      return; // onWritable goes on
+      else this.#outBlocked = true;
+      return;
     }
     this.#finishWrite();
+  }
+
+  onWritable(): void {
+    this.#outBlocked = false;
+    this.#send();
   }
 
   #finishWrite(): void {
@@ -63,47 +98,96 @@ export class StreamDuplex extends Duplex implements StreamHandler {
     done();
   }
 
-  override _read(): void {
-    const bytes = this.#owedBytes;
-    this.#owedBytes = 0;
-    if (bytes > 0) this.#stream.consumed(bytes);
-  }
-
-  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
-    this.#stream.reset(ResetCode.CANCELLED);
-    this.#splice.onEnd(this.#finReceived && this.#finSent ? 'finished' : 'reset');
-    const written = this.#written;
-    this.#written = null;
-    written?.(error);
-    done(error);
-  }
+  // ---- in: what comes out of the tunnel is read -------------------------------------------------------------------
 
   onData(_stream: MuxStream, buffer: Buffer, start: number, end: number): void {
     if (this.destroyed) return;
-    if (!this.#splice.onBytesIn(end - start)) {
-      this.#fail('the allocation is used up', 'refused');
+    this.#queue.push(buffer, start, end);
+    this.#offer();
+  }
+
+  override _read(): void {
+    this.#wanted = true;
+    const bytes = this.#owedBytes;
+    this.#owedBytes = 0;
+    if (bytes > 0) this.#stream.consumed(bytes);
+    this.#offer();
+  }
+
+  /** Counts and pushes the next piece, unless the one before may still be here; then looks again later. */
+  #offer(): void {
+    if (!this.#wanted || this.#inEnded) return;
+    const queue = this.#queue;
+    if (queue.bytes === 0) {
+      if (this.#finReceived) this.#endReading();
       return;
     }
-    this.#owedBytes += end - start;
-    if (this.push(Buffer.from(buffer.subarray(start, end)))) this._read();
+    if (this.#underWay) {
+      this.#lookLater();
+      return;
+    }
+    const bytes = queue.nextBytes(COUNT_BYTES_MAX);
+    const verdict = this.#splice.onBytesIn(bytes);
+    if (verdict === Verdict.REFUSE) this.#fail('the allocation is used up', 'refused');
+    if (verdict !== Verdict.GO) return;
+    this.#owedBytes += bytes;
+    this.#wanted = false;
+    this.#underWay = true;
+    this.push(queue.shift(bytes));
   }
+
+  /**
+   * Looks when all that the buyer's connection holds has left it, and HTTP code had its turn to write what it held.
+   * An empty write tells the first: its callback comes behind what was written before.
+   */
+  #lookLater(): void {
+    if (this.#looking || !this.#buyer.writable) return;
+    this.#looking = true;
+    if (this.#buyer.writableLength === 0) setImmediate(this.#look);
+    else this.#buyer.write(nothing, this.#onSent);
+  }
+
+  readonly #onSent = (): void => {
+    setImmediate(this.#look);
+  };
+
+  readonly #look = (): void => {
+    this.#looking = false;
+    if (this.destroyed) return;
+    if (this.#buyer.writableLength === 0) this.#underWay = false;
+    this.#offer();
+  };
 
   onFin(): void {
     this.#finReceived = true;
+    if (this.#queue.bytes === 0) this.#endReading();
+  }
+
+  #endReading(): void {
+    if (this.#inEnded) return;
+    this.#inEnded = true;
     this.push(null);
     this.#endWhenBothSidesAre();
+  }
+
+  // ---- ends -------------------------------------------------------------------------------------------------------
+
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    this.#stream.reset(ResetCode.CANCELLED);
+    this.#splice.onEnd(this.#inEnded && this.#finSent ? 'finished' : 'reset');
+    const written = this.#written;
+    this.#written = null;
+    this.#rest = null;
+    written?.(error);
+    done(error);
   }
 
   onReset(): void {
     this.#fail('the stream was reset', 'reset');
   }
 
-  onWritable(): void {
-    this.#send();
-  }
-
   #endWhenBothSidesAre(): void {
-    if (this.#finReceived && this.#finSent) this.#splice.onEnd('finished');
+    if (this.#inEnded && this.#finSent) this.#splice.onEnd('finished');
   }
 
   #fail(message: string, how: 'reset' | 'refused'): void {

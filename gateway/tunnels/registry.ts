@@ -12,6 +12,8 @@ export interface TunnelWatcher {
 export class TunnelRegistry {
   readonly #byDevice = new Map<string, Tunnel>();
   readonly #watchers: TunnelWatcher[] = [];
+  /** Of tunnels that are gone. */
+  #wireBytesBefore = 0;
 
   watch(watcher: TunnelWatcher): void {
     this.#watchers.push(watcher);
@@ -19,6 +21,13 @@ export class TunnelRegistry {
 
   get size(): number {
     return this.#byDevice.size;
+  }
+
+  /** Bytes in and out of all tunnels since the start, as the wire layer counted them: framing and control included. */
+  get wireBytes(): number {
+    let bytes = this.#wireBytesBefore;
+    for (const { mux } of this.#byDevice.values()) bytes += mux.bytesIn + mux.bytesOut;
+    return bytes;
   }
 
   byDevice(deviceId: string): Tunnel | undefined {
@@ -44,6 +53,7 @@ export class TunnelRegistry {
   remove(tunnel: Tunnel): void {
     if (this.#byDevice.get(tunnel.deviceId) !== tunnel) return;
     this.#byDevice.delete(tunnel.deviceId);
+    this.#wireBytesBefore += tunnel.mux.bytesIn + tunnel.mux.bytesOut;
     for (const watcher of this.#watchers) watcher.onTunnelGone(tunnel);
   }
 

@@ -97,6 +97,7 @@ t.test('out: what the window does not allow is kept where it lies, until it is s
   t.equal(stream.fins, 0, 'the FIN waits behind it');
 
   stream.sendWindowBytes = 3;
+  // Of other streams: a stream is told that it is writable only when what it sent has left.
   session.backlogBytes = 30;
   writable();
   stream.sendWindowBytes = 2;
@@ -106,8 +107,7 @@ t.test('out: what the window does not allow is kept where it lies, until it is s
   writable();
   t.same(sent, [
     { text: 'abcd', headroomBytes: FRAME_HEADROOM },
-    // In front of it lies `abcd`, which is still being sent.
-    { text: 'efg', headroomBytes: 0 },
+    { text: 'efg', headroomBytes: FRAME_HEADROOM },
     { text: 'hi', headroomBytes: FRAME_HEADROOM },
     { text: 'j', headroomBytes: FRAME_HEADROOM },
   ]);

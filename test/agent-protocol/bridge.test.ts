@@ -4,6 +4,7 @@ import { connect, createServer, type Socket } from 'node:net';
 import t, { type Test } from 'tap';
 import { bridgeSocket } from '../../agent-protocol/bridge.js';
 import { adoptSocket } from '../../agent-protocol/raw-socket.js';
+import { Verdict } from '../../agent-protocol/verdict.js';
 import { listen, type Relay, readAll, startRelay } from './helpers/relay.js';
 
 const sha256 = (...bytes: Buffer[]): string => {
@@ -192,7 +193,7 @@ t.test('a stalled reader is bounded by its window and holds nobody up', async (t
   const until = readBytes + 16 * 1024 * 1024;
   while (readBytes < until) await new Promise((resolve) => setImmediate(resolve));
   t.equal(counter?.bytesIn, before, 'nothing is counted that the stalled client does not take');
-  t.ok(counter?.pieceBytesMax, 'something had come');
+  t.ok(counter?.largestPieceBytes, 'something had come');
   const stream = relay.streams[0];
   t.ok((stream?.windowBytes as number) <= windowBytesMax);
 
@@ -241,7 +242,7 @@ t.test('a FIN waits behind what a slow reader has not taken yet', async (t) => {
   t.equal(received.length, written);
   t.equal(await relay.counters[0]?.ended, 'finished');
   t.equal(relay.counters[0]?.bytesIn, written);
-  t.ok(relay.counters[0]?.pieceBytesMax as number);
+  t.ok(relay.counters[0]?.largestPieceBytes as number);
 });
 
 t.test('bytes counted are bytes delivered, whatever the pace', async (t) => {
@@ -278,8 +279,8 @@ t.test('a stream that is cut before the bridge resets the socket', async (t) => 
     t,
     createServer({ pauseOnConnect: true }, (accepted) => {
       bridgeSocket(adoptSocket(accepted), stream, {
-        onBytesIn: () => true,
-        onBytesOut: () => true,
+        onBytesIn: () => Verdict.GO,
+        onBytesOut: () => Verdict.GO,
         onEnd: (how) => ends.push(how),
       });
     }),

@@ -31,7 +31,7 @@ export interface Options {
 export const USAGE = `npm run bench -- [options]
 
   --only <phase,…>      ${PHASES.join(', ')} (default: all)
-  --systems <id,…>      traffic-share, direct, openssh, haproxy-splice, haproxy, dante, microsocks, proxy-chain
+  --systems <id,…>      traffic-share, traffic-share-unmetered (only when named), direct, openssh, haproxy-splice, haproxy, dante, microsocks, proxy-chain
   --quick               short windows, 2 repeats: under 2 minutes, for a look; the full run takes under 15
   --repeats <n>         windows a figure is the median of (default 5)
   --out <file>          write results: .md for people, .json for programs; may be given twice

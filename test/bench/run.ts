@@ -9,7 +9,7 @@ import { addFigures, describeMachine, markdown, type Results, type SystemResult 
 import { startRole } from './role.js';
 import { peers } from './systems/peers.js';
 import type { RunningSystem, SystemUnderTest } from './systems/system.js';
-import { trafficShare } from './systems/traffic-share.js';
+import { trafficShare, trafficShareUnmetered } from './systems/traffic-share.js';
 
 /** Set in the run inside the namespace. */
 const INSIDE = 'TS_BENCH_NETNS';
@@ -32,13 +32,14 @@ async function startSystems(
   options: Options,
   stage: Stage,
 ): Promise<{ results: SystemResult[]; running: Measured[] }> {
-  const all: readonly SystemUnderTest[] = [trafficShare, ...peers];
+  const all: readonly SystemUnderTest[] = [trafficShare, trafficShareUnmetered, ...peers];
   const unknown = options.systems.filter((id) => !all.some((system) => system.id === id));
   if (unknown.length > 0) throw new Error(`--systems: ${unknown.join(', ')} unknown`);
   const results: SystemResult[] = [];
   const running: Measured[] = [];
   for (const { id, start } of all) {
-    if (options.systems.length > 0 && !options.systems.includes(id)) continue;
+    const asked = options.systems.length > 0 ? options.systems.includes(id) : id !== trafficShareUnmetered.id;
+    if (!asked) continue;
     const result: SystemResult = { id, label: id, figures: {}, problems: [] };
     results.push(result);
     try {

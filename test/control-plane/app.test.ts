@@ -68,6 +68,7 @@ t.test('the whole control plane: start, serve, stop', async (t) => {
     TS_REDIS_URL: redis.url,
     TS_API_HOST: '127.0.0.1',
     TS_API_PORT: '0',
+    TS_CONTROL_METRICS_PORT: '0',
     TS_DEV_LOOPBACK_COUNTRY: 'US',
   });
   // Two on one database and Redis, as in a rolling upgrade.

@@ -8,7 +8,7 @@ const cli = (...words: string[]) => run(process.execPath, [projectPath('dist/dep
 
 t.test('help, for each command', async (t) => {
   const { stdout } = await cli('--help');
-  for (const command of ['start', 'gateway', 'control-plane', 'agent', 'migrate'])
+  for (const command of ['start', 'gateway', 'control-plane', 'agent', 'migrate', 'ledger', 'journal'])
     t.match(stdout, new RegExp(`^ +${command} `, 'm'), command);
   t.match((await cli('gateway', '--help')).stdout, /TS_PROXY_PORT .*default 8080/);
   t.match((await cli('control-plane', '--help')).stdout, /TS_JWT_SECRET .*required/);

@@ -15,12 +15,18 @@ t.test('a port that is taken is named with the setting to change', async (t) => 
   t.teardown(() => server.close());
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
-  const free = { TS_PROXY_PORT: '0', TS_TUNNEL_PORT: '0', TS_METRICS_PORT: '0', TS_DEMO_PORT: '0' };
+  const free = {
+    TS_PROXY_PORT: '0',
+    TS_TUNNEL_PORT: '0',
+    TS_METRICS_PORT: '0',
+    TS_CONTROL_METRICS_PORT: '0',
+    TS_DEMO_PORT: '0',
+  };
   await t.rejects(choosePorts(readStandaloneConfig({ ...free, TS_API_PORT: String(port) })), {
     message: `port ${port} is taken: set TS_API_PORT to another one (0 = any free)`,
   });
   const ports = await choosePorts(readStandaloneConfig({ ...free, TS_API_PORT: '0' }));
-  t.equal(new Set(Object.values(ports)).size, 5, 'five different free ports');
+  t.equal(new Set(Object.values(ports)).size, 6, 'six different free ports');
 });
 
 t.test('production is refused', async (t) => {

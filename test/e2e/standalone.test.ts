@@ -52,6 +52,14 @@ t.test('from nothing, again after Ctrl-C, and again after kill -9', async (t) =>
   t.equal((await stat(join(dataDir, 'standalone.json'))).mode & 0o777, 0o600);
   t.match(system.output(), `curl -x ${system.file.proxy_url} ${system.file.demo_destination_url}`);
   t.match(await fetchDemo(system), /It works/);
+  const exposed = await Promise.all(
+    system.file.metrics_urls.map(async (url) =>
+      (await fetch(url, { headers: { connection: 'close' } })).text(),
+    ),
+  );
+  t.equal(exposed.length, 2, 'gateway and control plane');
+  t.match(exposed[0], /^ts_tunnel_wire_bytes_total [1-9]/m);
+  t.match(exposed[1], /^ts_settlement_passes_total [1-9]/m);
 
   const balances = async () => {
     const provider = await system.api('/api/balance', system.file.provider.access_token);

@@ -116,6 +116,8 @@ export async function startWorld(t: Teardown, options: WorldOptions = {}): Promi
     await services.live.start();
     t.teardown(() => services.settlement.stop());
     services.settlement.start();
+    t.teardown(() => services.wallets.stop());
+    services.wallets.start();
   }
   const app = await buildApp(collaborators, services);
   t.teardown(() => app.close());

@@ -17,6 +17,7 @@ import {
 } from '../../gateway/live/store.js';
 import { silentLog } from '../../gateway/runtime/logging.js';
 import { startRedis } from './services.js';
+import { startWalletBank, type WalletBank } from './wallet-bank.js';
 
 /** A real gateway on a real Redis, with what a control plane would have published. */
 export interface GatewayRig {
@@ -28,6 +29,8 @@ export interface GatewayRig {
   password: string;
   /** A ticket for a device; fields can be set. */
   ticket: (fields?: Partial<TicketRecord>) => Promise<{ text: string; record: TicketRecord }>;
+  /** Answers for a control plane what wallets ask; every owner has as much as it likes until told otherwise. */
+  bank: WalletBank;
   /** Meters as they lie in Redis. */
   meters: () => Promise<MeterReport[]>;
   status: () => Promise<{ tunnels: number; streams: number; bytesUp: number; bytesDown: number }>;
@@ -87,8 +90,10 @@ export async function startGatewayRig(env: Record<string, string> = {}): Promise
     TS_DELIVERY_INTERVAL_MS: '20',
     ...env,
   });
+  const bank = startWalletBank(redis, 'test');
   const rig: GatewayRig = {
     redis,
+    bank,
     gateway: await startGateway(config, silentLog),
     config,
     account,
@@ -128,6 +133,7 @@ export async function startGatewayRig(env: Record<string, string> = {}): Promise
     },
     stop: async () => {
       await rig.gateway.stop(0);
+      await bank.stop();
       redis.disconnect();
       await server.stop();
       await rm(dataDir, { recursive: true, force: true });

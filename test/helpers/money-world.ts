@@ -94,7 +94,6 @@ export class TestMeter {
   bytesUp = 0;
   bytesDown = 0;
   final = false;
-  readonly epoch = randomBytes(16).toString('hex');
   /** Rises from meter to meter, so that their order is known. */
   readonly openedAtMs = ++lastOpenedAtMs;
   constructor(
@@ -105,6 +104,7 @@ export class TestMeter {
     readonly prices = { provider: '500000', buyer: '2000000' },
     readonly packageId: string | null = null,
     readonly subUserId: string | null = null,
+    readonly epoch: string = randomBytes(16).toString('hex'),
   ) {}
   count(bytesUp: number, bytesDown: number): this {
     this.bytesUp += bytesUp;

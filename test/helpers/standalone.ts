@@ -15,6 +15,7 @@ export interface StandaloneFile {
   proxy_host: string;
   proxy_port: number;
   tunnel_url: string;
+  /** Of the gateway and of the control plane. */
   metrics_urls: string[];
   demo_destination_url: string;
   buyer: { id: string; username: string; password: string; token: string };
@@ -66,6 +67,7 @@ export async function startStandalone(
       TS_API_PORT: '0',
       TS_TUNNEL_PORT: '0',
       TS_METRICS_PORT: '0',
+      TS_CONTROL_METRICS_PORT: '0',
       TS_DEMO_PORT: '0',
       ...options.env,
     },

@@ -1,12 +1,13 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import type { Test } from 'tap';
-import { type BridgeObserver, bridgeSocket } from '../../../agent-protocol/bridge.js';
+import { type Bridge, type BridgeObserver, bridgeSocket } from '../../../agent-protocol/bridge.js';
 import { DialCode } from '../../../agent-protocol/frame.js';
 import type { SessionLimits } from '../../../agent-protocol/limits.js';
 import { adoptSocket, dialSocket, type RawSocket } from '../../../agent-protocol/raw-socket.js';
 import type { MuxSession } from '../../../agent-protocol/session.js';
 import type { MuxStream } from '../../../agent-protocol/stream.js';
+import { Verdict } from '../../../agent-protocol/verdict.js';
 import type { TunnelOptions } from '../../../agent-protocol/websocket.js';
 import { openTunnel, type Tunnel } from './tunnel.js';
 
@@ -18,7 +19,13 @@ export class Counter implements BridgeObserver {
   /** Bytes per direction above which it refuses. */
   limitBytes = Number.POSITIVE_INFINITY;
   /** The largest piece seen. */
-  pieceBytesMax = 0;
+  largestPieceBytes = 0;
+  /** What it answers within the limit; what is not GO is not counted. */
+  verdict: (direction: 'out' | 'in', bytes: number) => Verdict = () => Verdict.GO;
+  /** What it watches, once both sides are joined. */
+  bridge: Bridge | null = null;
+  /** The buyer's socket. */
+  raw: RawSocket | null = null;
   readonly ended: Promise<string>;
   #resolve!: (how: string) => void;
   constructor() {
@@ -26,16 +33,18 @@ export class Counter implements BridgeObserver {
       this.#resolve = resolve;
     });
   }
-  onBytesOut(bytes: number): boolean {
-    if (this.bytesOut + bytes > this.limitBytes) return false;
-    this.bytesOut += bytes;
-    return true;
+  onBytesOut(bytes: number): Verdict {
+    if (this.bytesOut + bytes > this.limitBytes) return Verdict.REFUSE;
+    const verdict = this.verdict('out', bytes);
+    if (verdict === Verdict.GO) this.bytesOut += bytes;
+    return verdict;
   }
-  onBytesIn(bytes: number): boolean {
-    if (this.bytesIn + bytes > this.limitBytes) return false;
-    this.bytesIn += bytes;
-    this.pieceBytesMax = Math.max(this.pieceBytesMax, bytes);
-    return true;
+  onBytesIn(bytes: number): Verdict {
+    if (this.bytesIn + bytes > this.limitBytes) return Verdict.REFUSE;
+    this.largestPieceBytes = Math.max(this.largestPieceBytes, bytes);
+    const verdict = this.verdict('in', bytes);
+    if (verdict === Verdict.GO) this.bytesIn += bytes;
+    return verdict;
   }
   onEnd(how: 'finished' | 'reset' | 'refused'): void {
     this.ends.push(how);
@@ -78,6 +87,8 @@ export async function startRelay(
     head?: Buffer;
     tunnel?: TunnelOptions;
     limitBytes?: number;
+    /** Told of each new connection's counter and stream, before anything is relayed. */
+    onStream?: (counter: Counter, stream: MuxStream) => void;
     via?: (port: number) => Promise<number>;
   } = {},
 ): Promise<Relay> {
@@ -104,7 +115,10 @@ export async function startRelay(
     if (options.limitBytes !== undefined) counter.limitBytes = options.limitBytes;
     counters.push(counter);
     const raw = adoptSocket(accepted);
-    streams.push(openTo(tunnel.gateway, port, raw, counter, options.head));
+    counter.raw = raw;
+    const stream = openTo(tunnel.gateway, port, raw, counter, options.head);
+    streams.push(stream);
+    options.onStream?.(counter, stream);
   });
   const clientPort = await listen(t, clients);
   return {
@@ -132,7 +146,7 @@ function openTo(
     { host: '127.0.0.1', port, network: 'tcp' },
     {
       onOpened: (stream, code) => {
-        if (code === DialCode.OK) bridgeSocket(raw, stream, counter, head);
+        if (code === DialCode.OK) counter.bridge = bridgeSocket(raw, stream, counter, head);
         else raw.destroy();
       },
       onData: () => {},

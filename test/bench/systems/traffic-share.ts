@@ -41,30 +41,46 @@ const TICKET_TTL_MS = 120_000;
  */
 export const trafficShare: SystemUnderTest = {
   id: 'traffic-share',
-  async start(origin) {
-    const cli = projectPath('dist/deploy/cli.js');
-    if (!existsSync(cli)) return { absent: 'not built: npm run build' };
-    const folder = await workFolder();
-    const redis = await startRedis({ prefer: 'auto' });
-    const server = await startServerProcess([process.execPath, cli, 'start'], {
-      stopSignal: 'TERM',
-      env: environment(folder.path, redis, origin),
-    });
-    const stop = async () => {
-      await server.stop();
-      await redis.stop();
-      await folder.remove();
-    };
-    try {
-      const standalone = await ready(server, join(folder.path, 'standalone.json'));
-      await raiseLimits(standalone);
-      return runningSystem(standalone, server, redis, stop);
-    } catch (error) {
-      await stop();
-      throw error;
-    }
-  },
+  start: (origin) =>
+    startStandalone(origin, 'Traffic Share (SOCKS with password, tunnel, counting and billing on)', {}),
 };
+
+/** The same without metering and journal: what both cost is the difference. See unmetered.ts. */
+export const trafficShareUnmetered: SystemUnderTest = {
+  id: 'traffic-share-unmetered',
+  start: (origin) =>
+    startStandalone(origin, 'Traffic Share without metering and journal', {
+      NODE_OPTIONS: `--import=${new URL('../unmetered.js', import.meta.url).href}`,
+    }),
+};
+
+async function startStandalone(
+  origin: Endpoint,
+  label: string,
+  env: Record<string, string>,
+): Promise<RunningSystem | { absent: string }> {
+  const cli = projectPath('dist/deploy/cli.js');
+  if (!existsSync(cli)) return { absent: 'not built: npm run build' };
+  const folder = await workFolder();
+  const redis = await startRedis({ prefer: 'auto' });
+  const server = await startServerProcess([process.execPath, cli, 'start'], {
+    stopSignal: 'TERM',
+    env: { ...environment(folder.path, redis, origin), ...env },
+  });
+  const stop = async () => {
+    await server.stop();
+    await redis.stop();
+    await folder.remove();
+  };
+  try {
+    const standalone = await ready(server, join(folder.path, 'standalone.json'));
+    await raiseLimits(standalone);
+    return runningSystem(standalone, label, server, redis, stop);
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
 
 function environment(dataDir: string, redis: RunningRedis, origin: Endpoint): Record<string, string> {
   return {
@@ -72,6 +88,7 @@ function environment(dataDir: string, redis: RunningRedis, origin: Endpoint): Re
     TS_REDIS_URL: redis.url,
     TS_PROXY_PORT: '0',
     TS_API_PORT: '0',
+    TS_CONTROL_METRICS_PORT: '0',
     TS_TUNNEL_PORT: '0',
     TS_METRICS_PORT: '0',
     TS_DEMO_PORT: '0',
@@ -105,6 +122,7 @@ async function raiseLimits({ api_url, buyer, admin }: Standalone): Promise<void>
 
 function runningSystem(
   { proxy_port, buyer, tunnel_url }: Standalone,
+  label: string,
   server: ServerProcess,
   redis: RunningRedis,
   stop: () => Promise<void>,
@@ -113,7 +131,7 @@ function runningSystem(
   if (gateway === null) throw new Error('nobody listens on the proxy port');
   const agents = processTree(server.pid).filter((pid) => /\/agent\/[\w.-]+\.js/.test(commandLine(pid)));
   return {
-    label: 'Traffic Share (SOCKS with password, tunnel, counting and billing on)',
+    label,
     route: { ...localRoute('socks5', proxy_port), username: buyer.username, password: buyer.password },
     gatewayPids: () => [gateway],
     agentPids: () => agents,

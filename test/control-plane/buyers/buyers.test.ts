@@ -159,6 +159,28 @@ t.test('buyers', async (t) => {
     await assertLedger(t, pool);
   });
 
+  await t.test('what is held for traffic is told beside what is free', async (t) => {
+    const { body: fresh } = await asAdmin('POST', '/api/admin/buyers', { name: 'Held' });
+    t.match(fresh, { balance: '0.000000', held: '0.000000', available: '0.000000' });
+    await asAdmin('POST', '/api/admin/credits', { buyer_id: fresh.id, amount: '5', reason: 'test' });
+    const { body: made } = await asAdmin('POST', `/api/admin/buyers/${fresh.id}/tokens`, {});
+    const hold = (gatewayId: string, granted: number, renounced: number, spent: number, closed = false) =>
+      pool.query(
+        `INSERT INTO wallet_holds (kind, owner_id, gateway_id, run, granted, renounced, spent, closed_at)
+         VALUES ('buyer', $1, $2, repeat('a', 24), $3, $4, $5, CASE WHEN $6 THEN now() END)`,
+        [fresh.id, gatewayId, granted, renounced, spent, closed],
+      );
+    await hold('gw-1', 3_000_000, 500_000, 1_000_000);
+    await hold('gw-2', 250_000, 0, 0);
+    await hold('gw-3', 900_000, 0, 0, true);
+    const expected = { balance: '5.000000', held: '1.750000', available: '3.250000' };
+    t.match((await asAdmin('GET', `/api/admin/buyers/${fresh.id}`)).body, expected);
+    t.match((await call('GET', '/api/buyer/me/balance', { token: made.token })).body, expected);
+    t.match((await call('GET', '/api/buyer/me', { token: made.token })).body, expected);
+    const listed = (await asAdmin('GET', '/api/admin/buyers?query=held')).body.items;
+    t.match(listed, [expected]);
+  });
+
   await t.test('usage and balances are what the meters say, to the byte and micro-dollar', async (t) => {
     const provider = await signedIn(world);
     const { body: made } = await asAdmin('POST', `/api/admin/buyers/${buyer.id}/tokens`, {});
@@ -203,7 +225,13 @@ t.test('buyers', async (t) => {
     );
     t.equal(await readBalance(redis, buyer.id), (before ?? 0n) - sum);
     const balance = (await call('GET', '/api/buyer/me/balance', { token: made.token })).body;
-    t.same(balance, { balance: '2.798970', currency: 'USD', price_per_gb: '3.500000' });
+    t.same(balance, {
+      balance: '2.798970',
+      held: '0.000000',
+      available: '2.798970',
+      currency: 'USD',
+      price_per_gb: '3.500000',
+    });
     const none = await call('GET', '/api/buyer/me/usage?from=2020-01-01&to=2020-01-31', {
       token: made.token,
     });

@@ -37,6 +37,16 @@ PATCH /api/admin/settings
 GET /api/admin/policy/destinations
 PUT /api/admin/policy/destinations
 POST /api/admin/kill
+POST /api/withdraw
+POST /api/withdraw/request
+GET /api/withdraw
+GET /api/withdraw/status/{payment_id}
+POST /api/withdraw/{payment_id}/cancel
+POST /api/buyer/sub_users
+GET /api/buyer/sub_users
+PATCH /api/buyer/sub_users/{id}
+DELETE /api/buyer/sub_users/{id}
+GET /api/admin/reconciliation
 GET /api/system/health
 GET /api/system/ready
 GET /api/system/version

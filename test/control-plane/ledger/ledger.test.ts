@@ -186,6 +186,18 @@ t.test('ledger', async (t) => {
       to: fc.integer({ min: 0, max: accounts.length - 1 }),
       amount: fc.bigInt({ min: 0n, max: 10n ** 12n }),
     });
+    // More than the adjustments can take: a buyer is not adjusted below what is held for traffic, nor below zero.
+    await book(
+      pool,
+      owners.map((owner) => ({
+        kind: 'random_start',
+        sourceId: owner,
+        entries: [
+          { account: buyer(owner), entryKind: 'topup', amountMicros: 10n ** 17n },
+          { account: FUNDING, entryKind: 'topup', amountMicros: -(10n ** 17n) },
+        ],
+      })),
+    );
     let round = 0;
     await fc.assert(
       fc.asyncProperty(

@@ -6,7 +6,7 @@ import { chargeMicros } from '../../../control-plane/ledger/money.js';
 import { offerPackage } from '../../../control-plane/packages/offer.js';
 import { invariants } from '../../../control-plane/settlement/invariants.js';
 import { SETTLEMENT_DEFAULTS, type SettlementSettings } from '../../../control-plane/settlement/settings.js';
-import { SettlementWorker } from '../../../control-plane/settlement/worker.js';
+import { createSettlement } from '../../../control-plane/settlement/settlement.js';
 import { connectLive, type LiveRedis } from '../../../gateway/live/connection.js';
 import { liveKeys } from '../../../gateway/live/keys.js';
 import { readSettled, reportMeters } from '../../../gateway/live/meters.js';
@@ -27,7 +27,7 @@ import {
 const GATEWAYS = ['gw-a', 'gw-b'];
 
 function createWorker(pool: pg.Pool, redis: LiveRedis, settings: Partial<SettlementSettings> = {}) {
-  return new SettlementWorker({
+  return createSettlement({
     pool,
     redis,
     clock: systemClock,
@@ -443,7 +443,7 @@ t.test('settlement', async (t) => {
     const HOUR = 3_600_000;
     const clock = { nowMs: () => Date.now() + offsetMs, monotonicMs: () => performance.now() };
     let offsetMs = 0;
-    const holding = new SettlementWorker({
+    const holding = createSettlement({
       pool,
       redis,
       clock,
@@ -474,7 +474,7 @@ t.test('settlement', async (t) => {
     t.same(await invariants(pool), []);
 
     function createHolding() {
-      return new SettlementWorker({
+      return createSettlement({
         pool,
         redis,
         clock,

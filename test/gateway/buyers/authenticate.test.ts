@@ -8,7 +8,6 @@ import {
   deletePackageRoute,
   markReady,
   writeAccount,
-  writeBalance,
   writePackageRoute,
 } from '../../../gateway/live/store.js';
 import { ManualClock } from '../../../gateway/runtime/clock.js';
@@ -50,12 +49,11 @@ const ROUTE: PackageRoute = {
 };
 
 onEachRedis(t, async (t, server) => {
-  async function world(t: Test, snapshot: Partial<AccountSnapshot> = {}, balanceMicros = 1n) {
+  async function world(t: Test, snapshot: Partial<AccountSnapshot> = {}) {
     const redis = server.connect(t);
     await redis.flushall();
     await markReady(redis);
     await writeAccount(redis, { ...SNAPSHOT, ...snapshot });
-    await writeBalance(redis, SNAPSHOT.buyerId, balanceMicros);
     await writePackageRoute(redis, ROUTE, NOW_MS);
     await writePackageRoute(redis, { ...ROUTE, packageId: 'foreign', buyerId: 'somebody-else' }, NOW_MS);
     const directory = new BuyerDirectory({ redis, clock: new ManualClock(), log: silentLog });
@@ -115,21 +113,19 @@ onEachRedis(t, async (t, server) => {
   });
 
   t.test('what a proven buyer is told, and only they', async (t) => {
-    const table: Array<[Partial<AccountSnapshot>, bigint, string]> = [
-      [{}, 1n, 'ok plain'],
-      [{}, 0n, 'NO_BALANCE'],
-      [{}, -1n, 'NO_BALANCE'],
-      [{ status: 'suspended' }, 1n, 'ACCOUNT_SUSPENDED'],
-      [{ status: 'closed' }, 1n, 'ACCOUNT_SUSPENDED'],
-      [{ kycStatus: 'pending' }, 1n, 'KYC_REQUIRED'],
-      [{ kycStatus: 'rejected' }, 1n, 'KYC_REQUIRED'],
-      [{ aupAccepted: false }, 1n, 'KYC_REQUIRED'],
-      [{ status: 'suspended', kycStatus: 'pending' }, 0n, 'ACCOUNT_SUSPENDED'],
-      [{ kycStatus: 'pending' }, 0n, 'KYC_REQUIRED'],
+    const table: Array<[Partial<AccountSnapshot>, string]> = [
+      [{}, 'ok plain'],
+      [{ status: 'suspended' }, 'ACCOUNT_SUSPENDED'],
+      [{ status: 'closed' }, 'ACCOUNT_SUSPENDED'],
+      [{ kycStatus: 'pending' }, 'KYC_REQUIRED'],
+      [{ kycStatus: 'rejected' }, 'KYC_REQUIRED'],
+      [{ aupAccepted: false }, 'KYC_REQUIRED'],
+      [{ status: 'suspended', kycStatus: 'pending' }, 'ACCOUNT_SUSPENDED'],
+      [{ kycStatus: 'pending' }, 'KYC_REQUIRED'],
     ];
-    for (const [snapshot, balance, expected] of table) {
-      const attempt = await world(t, snapshot, balance);
-      t.equal(await attempt('open'), expected, `${JSON.stringify(snapshot)} ${balance}`);
+    for (const [snapshot, expected] of table) {
+      const attempt = await world(t, snapshot);
+      t.equal(await attempt('open'), expected, JSON.stringify(snapshot));
       t.equal(await attempt('wrong'), 'AUTH_FAILED', 'nothing is told to a stranger');
     }
   });
@@ -147,9 +143,7 @@ onEachRedis(t, async (t, server) => {
       );
     t.match(await attempt(), { ok: false, code: 'INTERNAL' });
     await writeAccount(redis, SNAPSHOT);
-    t.match(await attempt(), { ok: false, code: 'INTERNAL' }, 'the balance is not back yet');
-    await writeBalance(redis, SNAPSHOT.buyerId, 5n);
-    t.match(await attempt(), { ok: true, buyer: { balanceMicros: 5n, priceMicrosPerGb: 3_000_000n } });
+    t.match(await attempt(), { ok: true, buyer: { priceMicrosPerGb: 3_000_000n } });
     t.match(await attempt('pk1'), { ok: false, code: 'INTERNAL' }, 'the package may still come back');
     await markReady(redis);
     t.match(await attempt('pk1'), { ok: false, code: 'AUTH_FAILED' });
@@ -160,14 +154,11 @@ onEachRedis(t, async (t, server) => {
     await redis.flushall();
     await markReady(redis);
     await writeAccount(redis, SNAPSHOT);
-    await writeBalance(redis, SNAPSHOT.buyerId, 5n);
     const clock = new ManualClock();
     const directory = new BuyerDirectory({ redis, clock, log: silentLog });
     const found = async () => {
       const entry = await directory.lookup('acme');
-      return entry === null || entry === 'unavailable'
-        ? entry
-        : [entry.snapshot.version, entry.balanceMicros];
+      return entry === null || entry === 'unavailable' ? entry : entry.snapshot.version;
     };
     /** Waits until a refresh in the background has come in. */
     const refreshed = async (expected: unknown) => {
@@ -183,20 +174,19 @@ onEachRedis(t, async (t, server) => {
     const [first, second] = await Promise.all([directory.lookup('acme'), directory.lookup('acme')]);
     t.equal(first, second, 'one read for two who ask');
     t.equal(directory.cached('acme'), first);
-    await writeBalance(redis, SNAPSHOT.buyerId, 4n);
     await writeAccount(redis, { ...SNAPSHOT, version: 2 });
-    t.same(await found(), [1, 5n], 'from memory');
+    t.same(await found(), 1, 'from memory');
     clock.advance(1_001);
-    t.same(await found(), [1, 5n], 'stale, while it is read again');
-    await refreshed([2, 4n]);
+    t.same(await found(), 1, 'stale, while it is read again');
+    await refreshed(2);
 
     await writeAccount(redis, { ...SNAPSHOT, version: 3 });
     directory.accountChanged('acme');
-    t.same(await found(), [3, 4n], 'at once after the command');
+    t.same(await found(), 3, 'at once after the command');
 
     await writeAccount(redis, { ...SNAPSHOT, version: 4 });
     directory.resync();
-    t.same(await found(), [4, 4n], 'at once after a resync');
+    t.same(await found(), 4, 'at once after a resync');
 
     await deleteAccount(redis, 'acme');
     directory.accountChanged('acme');
@@ -204,7 +194,7 @@ onEachRedis(t, async (t, server) => {
     await writeAccount(redis, SNAPSHOT);
     t.equal(await found(), null, 'an unknown account stays unknown for a moment');
     clock.advance(1_001);
-    t.same(await found(), [1, 4n]);
+    t.same(await found(), 1);
 
     await writePackageRoute(redis, ROUTE, NOW_MS);
     t.same(await directory.lookupPackage('pk1'), ROUTE);
@@ -221,16 +211,15 @@ onEachRedis(t, async (t, server) => {
     await redis.flushall();
     await markReady(redis);
     await writeAccount(redis, SNAPSHOT);
-    await writeBalance(redis, SNAPSHOT.buyerId, 5n);
     const clock = new ManualClock();
     const directory = new BuyerDirectory({ redis, clock, log: silentLog });
     await directory.lookup('acme');
     await redis.flushall();
     directory.resync();
-    t.match(await directory.lookup('acme'), { balanceMicros: 5n });
+    t.match(await directory.lookup('acme'), { snapshot: { account: 'acme' } });
     t.equal(await directory.lookup('other'), 'unavailable');
     clock.advance(59_000);
-    t.match(await directory.lookup('acme'), { balanceMicros: 5n });
+    t.match(await directory.lookup('acme'), { snapshot: { account: 'acme' } });
     clock.advance(1_001);
     t.equal(await directory.lookup('acme'), 'unavailable');
   });
@@ -251,7 +240,6 @@ t.test('memory is bounded', async (t) => {
     log: silentLog,
     async get(key: string) {
       if (key.includes('ready')) return '1';
-      if (key.includes('balance')) return '5';
       const account = /\{(.*)\}/.exec(key)?.[1] ?? '';
       reads++;
       return account.startsWith('k') ? JSON.stringify(accountSnapshot({ account, buyerId: account })) : null;

@@ -57,7 +57,6 @@ export class FakePipeline implements ProxyPipeline {
       subUser: null,
       priceMicrosPerGb: 0n,
       limits: { streamsMax: 1, connectionsPerSecondMax: 1, extraPorts: [], grantedPorts: [] },
-      balanceMicros: 1n,
       tokenId: null,
       packageRoute: null,
     };

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { Journal, type JournalOptions } from '../../../gateway/metering/journal.js';
+import { fileDisk, type JournalDisk } from '../../../gateway/metering/journal-disk.js';
 import type { JournalFile } from '../../../gateway/metering/journal-file.js';
 import { type MeteringSettings, meteringSettings } from '../../../gateway/metering/limits.js';
 import type { MeterBinding } from '../../../gateway/metering/meter.js';
@@ -131,6 +132,24 @@ export class FaultyFile implements JournalFile {
   close(): void {
     this.#file.close();
   }
+}
+
+/** The file system, except that the journal's file fails on command. `file` is there once the journal is open. */
+export function faultyDisk(): { disk: JournalDisk; readonly file: FaultyFile } {
+  let opened: FaultyFile | undefined;
+  return {
+    disk: {
+      ...fileDisk,
+      open(path) {
+        opened = new FaultyFile(fileDisk.open(path));
+        return opened;
+      },
+    },
+    get file() {
+      if (opened === undefined) throw new Error('no journal is open');
+      return opened;
+    },
+  };
 }
 
 export function ioError(code: 'EIO' | 'ENOSPC'): NodeJS.ErrnoException {

@@ -2,6 +2,7 @@ import { closeSync, existsSync, openSync, readFileSync, truncateSync, writeSync 
 import { join } from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
+import { Verdict } from '../../../agent-protocol/verdict.js';
 import { meterKey } from '../../../gateway/live/records.js';
 import { describeJournal } from '../../../gateway/metering/journal-describe.js';
 import {
@@ -107,7 +108,8 @@ function live(metering: Metering, known: Map<string, Known>, steps: readonly Ste
       const mine = learn(binding.meter);
       if (step.do === 'count') {
         const before = { up: mine.up, down: mine.down };
-        if (step.up ? binding.countUp(step.bytes) : binding.countDown(step.bytes)) {
+        const verdict = step.up ? binding.countUp(step.bytes) : binding.countDown(step.bytes);
+        if (verdict === Verdict.GO) {
           mine[step.up ? 'up' : 'down'] += step.bytes;
           mine.before = before;
         }

@@ -25,7 +25,7 @@ import { silentLog } from '../../../gateway/runtime/logging.js';
 import { compiled, forkCompiled } from './compiled.js';
 import {
   crash,
-  FaultyFile,
+  faultyDisk,
   folder,
   GATEWAY,
   ioError,
@@ -280,15 +280,12 @@ t.test('grows in steps up to its limit; growth survives a crash at any point', a
 });
 
 t.test('disk full: no new streams, open meters go on, and it heals', async (t) => {
-  let file: FaultyFile | undefined;
+  const faulty = faultyDisk();
   const { registry, journal, clock } = await startMetering(t, join(folder(t), 'journal'), {
     limits: { journalReserveSlots: 4 },
-    wrapFile: (real) => {
-      file = new FaultyFile(real);
-      return file;
-    },
+    disk: faulty.disk,
   });
-  if (file === undefined) throw new Error('not wrapped');
+  const { file } = faulty;
   file.writeError = ioError('ENOSPC');
   file.onlyGrowth = true;
   const bindings = Array.from({ length: 12 }, () => mustOpen(registry));
@@ -355,22 +352,19 @@ function crashElsewhere(t: Test, path: string): string {
 t.test('a write that fails fails the journal: nothing more is counted', async (t) => {
   for (const code of ['EIO', 'ENOSPC'] as const) {
     const failures: Error[] = [];
-    let file: FaultyFile | undefined;
+    const faulty = faultyDisk();
     const metering = await startMetering(t, join(folder(t), 'journal'), {
       onFailed: (error) => failures.push(error),
-      wrapFile: (real) => {
-        file = new FaultyFile(real);
-        return file;
-      },
+      disk: faulty.disk,
     });
     const { registry, journal } = metering;
     const a = mustOpen(registry);
     const b = mustOpen(registry);
     t.ok(a.countUp(10));
-    (file as unknown as FaultyFile).writeError = ioError(code);
+    faulty.file.writeError = ioError(code);
     t.notOk(a.countUp(5));
     t.equal(failures.length, 0, 'not from inside the count');
-    (file as unknown as FaultyFile).writeError = null;
+    faulty.file.writeError = null;
     t.notOk(b.countDown(5), 'also when writing would work again');
     await Promise.resolve();
     t.strictSame(failures, [journal.failure]);
@@ -386,12 +380,9 @@ t.test('a write that fails fails the journal: nothing more is counted', async (t
 });
 
 t.test('a disk that does not keep what it took fails the journal', async (t) => {
-  let file: FaultyFile | undefined;
+  const faulty = faultyDisk();
   const { registry, journal, clock } = await startMetering(t, join(folder(t), 'journal'), {
-    wrapFile: (real) => {
-      file = new FaultyFile(real);
-      return file;
-    },
+    disk: faulty.disk,
   });
   const binding = mustOpen(registry);
   binding.countUp(1);
@@ -404,7 +395,7 @@ t.test('a disk that does not keep what it took fails the journal', async (t) => 
   clock.advance(11_000);
   t.equal(journal.syncLagMs, 11_000);
   t.equal(registry.canAdmit, false, 'the disk is too slow to take more on');
-  (file as unknown as FaultyFile).syncError = ioError('EIO');
+  faulty.file.syncError = ioError('EIO');
   await journal.sync();
   t.equal(journal.state, 'failed');
   t.match(journal.failure, { code: 'JOURNAL_SYNC', cause: { code: 'EIO' } });

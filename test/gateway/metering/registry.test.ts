@@ -94,19 +94,6 @@ t.test('remembering FINAL keys is bounded', async (t) => {
   t.equal(keys.size, 12, 'no key twice');
 });
 
-t.test('a limit refuses the whole count', async (t) => {
-  const { registry } = await startMetering(t, join(folder(t), 'journal'));
-  const binding = mustOpen(registry);
-  binding.limitBytes = 100;
-  t.ok(binding.countUp(60));
-  t.notOk(binding.countDown(41));
-  t.equal(binding.refusal, 'LIMIT');
-  t.match(binding.meter, { bytesUp: 60, bytesDown: 0 });
-  t.ok(binding.countDown(40), 'exactly the limit is within it');
-  binding.limitBytes = 200;
-  t.ok(binding.countUp(1), 'a raised limit counts on');
-});
-
 t.test('what cannot be written down or counted is an error', async (t) => {
   const { registry, journal } = await startMetering(t, join(folder(t), 'journal'));
   for (const wrong of [

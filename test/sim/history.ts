@@ -1,0 +1,130 @@
+import { NO_DATABASE_FAULTS } from './database.js';
+import { fillWallets, kill, OPERATIONS, openStream, redisWeather, running } from './operations.js';
+import { NO_FAULTS } from './redis.js';
+import type { Variant } from './variants.js';
+import { InvariantBroken, type Keeper, type Settler, World } from './world.js';
+
+/** How a history ended. */
+export type HistoryResult =
+  | { ok: true; operations: number; log: string[] }
+  | {
+      ok: false;
+      seed: number;
+      /** What broke, or `threw` when the project's code threw what no fault explains. */
+      invariant: string;
+      detail: string;
+      /** What happened, latest last; only of a verbose run. */
+      log: string[];
+    };
+
+const TOTAL_WEIGHT = OPERATIONS.reduce((sum, o) => sum + o.weight, 0);
+/** Rounds of ticks and settlement within which everything must be quiet once nothing fails any more. */
+const ROUNDS_MAX = 60;
+
+/** One random history, from an empty world to a quiet one. Equal seeds give equal histories. */
+export async function runHistory(
+  seed: number,
+  variant: Variant = 'good',
+  verbose = false,
+): Promise<HistoryResult> {
+  const world = new World(seed, variant, verbose);
+  let operations = 0;
+  try {
+    for (const host of world.hosts) await world.start(host);
+    for (let i = world.random.below(4); i > 0; i--) openStream(world);
+    for (let i = world.random.below(4); i > 0; i--) await fillWallets(world);
+    if (world.random.chance(0.7)) redisWeather(world);
+    operations = world.random.between(20, 60);
+    for (let i = 0; i < operations; i++) {
+      await happen(world, i);
+      if (world.broken !== null) throw world.broken;
+    }
+    await heal(world);
+    world.checkEnd();
+    if (world.broken !== null) throw world.broken;
+    return { ok: true, operations, log: world.log };
+  } catch (error) {
+    const first = world.broken ?? (error as Error);
+    return {
+      ok: false,
+      seed,
+      invariant: first instanceof InvariantBroken ? first.invariant : 'threw',
+      detail: first instanceof InvariantBroken ? first.message : String(first.stack ?? first),
+      log: world.log,
+    };
+  }
+}
+
+async function happen(world: World, i: number): Promise<void> {
+  let at = (world.random.below(1_000_000) / 1_000_000) * TOTAL_WEIGHT;
+  for (const operation of OPERATIONS) {
+    at -= operation.weight;
+    if (at >= 0) continue;
+    world.say(`${i} ${operation.name}`);
+    await operation.happen(world);
+    break;
+  }
+  world.pass(world.random.chance(0.8) ? world.random.below(300) : world.random.below(5_000));
+}
+
+/** Nothing fails any more: all of it must come to an end by itself. */
+async function heal(world: World): Promise<void> {
+  const { random, redis, db } = world;
+  world.say('heal');
+  redis.away = false;
+  redis.faults = NO_FAULTS;
+  db.faults = NO_DATABASE_FAULTS;
+  while (redis.underWay > 0) redis.arrive(random);
+  await finishThreads(world);
+  for (const host of world.hosts) {
+    host.disk.full = false;
+    host.disk.failNextWrite = null;
+    host.disk.failNextSync = false;
+    if (host.process !== null && host.process.journal.state === 'failed') kill(world, host.process);
+    if (host.process === null) await world.start(host);
+    if (host.process === null) world.fail('a gateway starts on a sound disk', host.id);
+    else host.process.registry.closeAll({ allocationEnded: true });
+  }
+  world.streams = [];
+  for (const device of world.devices) device.gateway = null;
+  for (const session of db.sessions.values())
+    if (session.status === 'active')
+      Object.assign(session, { status: 'stopping', stoppedAtMs: world.databaseClock.nowMs() });
+  for (let round = 0; round < ROUNDS_MAX; round++) {
+    world.pass(round < 10 ? 2_500 : 5_000);
+    for (const process of running(world)) {
+      await process.tick();
+      await process.walletTick();
+    }
+    const { thread, worker } = world.settlers[0] as Settler;
+    await thread.start(() => worker.settleNow());
+    const { thread: keeping, keeper } = world.keepers[0] as Keeper;
+    await keeping.start(() => keeper.sweep());
+    if (world.broken !== null) throw world.broken;
+    if (world.isQuiet()) {
+      world.say(`quiet after ${round + 1} rounds`);
+      return;
+    }
+    // Only what was lost with a host needs an admin.
+    if (round === ROUNDS_MAX / 2) world.writeOffLost();
+  }
+  world.fail('everything comes to an end', world.whatIsLeft());
+}
+
+/** Whatever is under way ends; two that wait for each other never would. */
+async function finishThreads(world: World): Promise<void> {
+  for (let i = 0; i < 20; i++) {
+    const busy = world.threads().filter((thread) => thread.busy);
+    if (busy.length === 0) return;
+    for (const thread of busy) await thread.advance();
+    world.replaceDead();
+  }
+  world.fail(
+    'nobody waits for ever',
+    world
+      .threads()
+      .filter((t) => t.busy)
+      .map((t) => t.name)
+      .join(', '),
+  );
+}

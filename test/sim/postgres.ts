@@ -1,0 +1,335 @@
+import type pg from 'pg';
+import type { WalletKind } from '../../gateway/live/records.js';
+import { type HoldRow, holdKey, type MeterRow, type SimulatedDatabase, Transaction } from './database.js';
+import type { Random } from './random.js';
+import { BLOCKED, type Thread } from './thread.js';
+
+/** Told when holds have changed, in the moment it becomes visible. */
+export interface HoldsObserver {
+  holdWritten(before: HoldRow | undefined, after: HoldRow): void;
+}
+
+type Rows = Array<Record<string, unknown>>;
+type Statement = (at: At, params: never) => Rows | typeof BLOCKED;
+
+/** What a statement works on. */
+interface At {
+  db: SimulatedDatabase;
+  tx: Transaction;
+  holds: HoldsObserver;
+}
+
+interface PgHold {
+  kind: WalletKind;
+  owner_id: string;
+  gateway_id: string;
+  run: string;
+  granted: bigint;
+  renounced: bigint;
+  spent: bigint;
+  answered: bigint;
+  closed: boolean;
+}
+
+const outside = (h: HoldRow): PgHold => ({
+  kind: h.kind,
+  owner_id: h.ownerId,
+  gateway_id: h.gatewayId,
+  run: h.run,
+  granted: h.granted,
+  renounced: h.renounced,
+  spent: h.spent,
+  answered: h.answered,
+  closed: h.closed,
+});
+
+const keyAt = (columns: readonly string[][], i: number) =>
+  holdKey({
+    kind: columns[0]?.[i] as WalletKind,
+    ownerId: columns[1]?.[i] as string,
+    gatewayId: columns[2]?.[i] as string,
+    run: columns[3]?.[i] as string,
+  });
+
+/** The transaction's view: what is committed, and over it what it has written itself. */
+function holdsOf({ db, tx }: At): HoldRow[] {
+  const rows: HoldRow[] = [];
+  for (const [key, row] of db.holds) rows.push(tx.holds.get(key) ?? row);
+  for (const [key, row] of tx.holds) if (!db.holds.has(key)) rows.push(row);
+  return rows;
+}
+
+function ownedBy(at: At, kinds: readonly string[], owners: readonly string[]): HoldRow[] {
+  return holdsOf(at)
+    .filter((h) => owners.some((owner, i) => owner === h.ownerId && kinds[i] === h.kind))
+    .sort((a, b) => (holdKey(a) < holdKey(b) ? -1 : 1));
+}
+
+function writeHold({ db, tx, holds }: At, key: string, row: HoldRow): void {
+  if (!tx.holds.has(key))
+    tx.write(() => {
+      const before = db.holds.get(key);
+      const after = tx.holds.get(key) as HoldRow;
+      db.holds.set(key, after);
+      holds.holdWritten(before, after);
+    });
+  tx.holds.set(key, row);
+}
+
+/** The condition UNSETTLED of `wallets/wallets.ts`. */
+function unsettled(db: SimulatedDatabase, hold: HoldRow): boolean {
+  const of = (m: MeterRow) => {
+    if (hold.kind === 'buyer') return m.buyerId === hold.ownerId;
+    if (hold.kind === 'package') return m.allocationId === hold.ownerId;
+    return m.buyerId === db.subUsers.get(hold.ownerId)?.buyerId;
+  };
+  for (const m of db.meters.values())
+    if (m.gatewayId === hold.gatewayId && m.run === hold.run && !m.final && !m.writtenOff && of(m))
+      return true;
+  return false;
+}
+
+function lockRows(at: At, names: readonly string[]): boolean {
+  return at.tx.tryLock([...names].sort());
+}
+
+/** What the statements of `control-plane/wallets` do, each by a part of its text that no other has. */
+const STATEMENTS: ReadonlyArray<[part: string, does: Statement]> = [
+  [
+    'SELECT id, size_bytes - bytes_up - bytes_down AS left FROM allocations',
+    (at, [ids]: [string[]]) => {
+      const found = ids.filter((id) => at.db.allocations.get(id)?.via === 'pull');
+      if (
+        !lockRows(
+          at,
+          found.map((id) => `allocations|${id}`),
+        )
+      )
+        return BLOCKED;
+      return found.map((id) => {
+        const row = at.db.allocations.get(id);
+        return { id, left: (row?.sizeBytes ?? 0n) - (row?.bytes ?? 0n) };
+      });
+    },
+  ],
+  [
+    'SELECT b.id, a.balance_micros, b.price_micros_per_gb AS price',
+    (at, [ids]: [string[]]) => {
+      const found = ids.filter((id) => at.db.accounts.has(`buyer_prepaid|${id}`));
+      if (
+        !lockRows(
+          at,
+          found.map((id) => `accounts|buyer_prepaid|${id}`),
+        )
+      )
+        return BLOCKED;
+      return found.map((id) => ({
+        id,
+        balance_micros: at.db.accounts.get(`buyer_prepaid|${id}`),
+        price: null,
+      }));
+    },
+  ],
+  [
+    'SELECT id, bytes_max - bytes_used AS left FROM sub_users',
+    (at, [ids]: [string[]]) => {
+      const found = ids.filter((id) => at.db.subUsers.has(id));
+      if (
+        !lockRows(
+          at,
+          found.map((id) => `sub_users|${id}`),
+        )
+      )
+        return BLOCKED;
+      return found.map((id) => {
+        const row = at.db.subUsers.get(id);
+        return { id, left: (row?.bytesMax ?? 0n) - (row?.bytesUsed ?? 0n) };
+      });
+    },
+  ],
+  [
+    'ORDER BY kind, owner_id, gateway_id, run FOR NO KEY UPDATE',
+    (at, [kinds, owners]: [string[], string[]]) => {
+      const open = ownedBy(at, kinds, owners).filter((h) => !h.closed);
+      return lockRows(
+        at,
+        open.map((h) => `holds|${holdKey(h)}`),
+      )
+        ? []
+        : BLOCKED;
+    },
+  ],
+  [
+    'closed_at IS NOT NULL AS closed\n       FROM wallet_holds WHERE (kind, owner_id) IN',
+    (at, [kinds, owners]: [string[], string[]]) => ownedBy(at, kinds, owners).map((h) => ({ ...outside(h) })),
+  ],
+  [
+    'WHERE (h.kind, h.owner_id, h.gateway_id, h.run) IN',
+    (at, columns: string[][]) => {
+      const keys = (columns[0] ?? []).map((_, i) => keyAt(columns, i));
+      if (
+        !lockRows(
+          at,
+          keys.map((key) => `holds|${key}`),
+        )
+      )
+        return BLOCKED;
+      return close(
+        at,
+        keys.flatMap((key) => at.tx.holds.get(key) ?? at.db.holds.get(key) ?? []),
+      );
+    },
+  ],
+  [
+    'INSERT INTO wallet_holds AS h',
+    (at, columns: [string[], string[], string[], string[], string[], string[], string[]]) => {
+      const keys = columns[0].map((_, i) => keyAt(columns, i));
+      if (
+        !lockRows(
+          at,
+          keys.map((key) => `holds|${key}`),
+        )
+      )
+        return BLOCKED;
+      return keys.flatMap((key, i) => {
+        const granted = BigInt(columns[4][i] as string);
+        const renounced = BigInt(columns[5][i] as string);
+        const answered = BigInt(columns[6][i] as string);
+        const row = at.tx.holds.get(key) ?? at.db.holds.get(key);
+        if (row?.closed) return [];
+        const after: HoldRow = {
+          kind: columns[0][i] as WalletKind,
+          ownerId: columns[1][i] as string,
+          gatewayId: columns[2][i] as string,
+          run: columns[3][i] as string,
+          granted: greatest(row?.granted, granted),
+          renounced: greatest(row?.renounced, renounced),
+          answered: greatest(row?.answered, answered),
+          spent: row?.spent ?? 0n,
+          closed: false,
+        };
+        writeHold(at, key, after);
+        return [outside(after)] as unknown as Rows;
+      });
+    },
+  ],
+  [
+    'WHERE h.gateway_id = $1 AND h.run = $2 AND h.closed_at IS NULL AND NOT EXISTS',
+    (at, [gatewayId, run]: [string, string]) => {
+      const open = holdsOf(at).filter((h) => h.gatewayId === gatewayId && h.run === run && !h.closed);
+      if (
+        !lockRows(
+          at,
+          open.map((h) => `holds|${holdKey(h)}`),
+        )
+      )
+        return BLOCKED;
+      return close(at, open);
+    },
+  ],
+  [
+    'SELECT kind, owner_id, gateway_id, run FROM wallet_holds',
+    (at, [kinds, owners]: [string[], string[]]) =>
+      ownedBy(at, kinds, owners)
+        .filter((h) => !h.closed)
+        .map((h) => ({ ...outside(h) })),
+  ],
+  [
+    'SELECT kind, owner_id, gateway_id, run, granted, renounced FROM wallet_holds',
+    // The history is small: everything comes in the first step.
+    (at, [gatewayId, after]: [string | null, string | null]) =>
+      after !== null
+        ? []
+        : holdsOf(at)
+            .filter((h) => !h.closed && (gatewayId === null || h.gatewayId === gatewayId))
+            .sort((a, b) => (placeOf(a) < placeOf(b) ? -1 : 1))
+            .map((h) => ({ ...outside(h) })),
+  ],
+  [
+    'SELECT DISTINCT gateway_id FROM wallet_holds WHERE closed_at IS NULL',
+    (at) =>
+      [...new Set(holdsOf(at).flatMap((h) => (h.closed ? [] : [h.gatewayId])))].map((gateway_id) => ({
+        gateway_id,
+      })),
+  ],
+  [
+    'AND h.gateway_id = $1 AND h.run = w.run AND h.closed_at IS NOT NULL',
+    (at, [gatewayId, kinds, owners, runs]: [string, string[], string[], string[]]) =>
+      kinds.flatMap((kind, i) => {
+        const key = keyAt([[kind], [owners[i] as string], [gatewayId], [runs[i] as string]], 0);
+        return at.db.holds.get(key)?.closed ? [{ n: BigInt(i + 1) }] : [];
+      }),
+  ],
+];
+
+const greatest = (a: bigint | undefined, b: bigint) => (a !== undefined && a > b ? a : b);
+const placeOf = (h: HoldRow) => `${h.gatewayId}|${h.run}|${h.kind}|${h.ownerId}`;
+
+function close(at: At, rows: readonly HoldRow[]): Rows {
+  const closed: Rows = [];
+  for (const row of rows) {
+    if (row.closed || unsettled(at.db, row)) continue;
+    const after = { ...row, closed: true };
+    writeHold(at, holdKey(row), after);
+    closed.push({ ...outside(after) });
+  }
+  return closed;
+}
+
+const known = new Map<string, Statement>();
+
+function statementOf(text: string): Statement {
+  let found = known.get(text);
+  if (found === undefined) {
+    const fitting = STATEMENTS.filter(([part]) => text.includes(part));
+    // Whoever changes a statement changes what it does here, too.
+    if (fitting.length !== 1)
+      throw new Error(`the simulated Postgres knows ${fitting.length} statements like: ${text}`);
+    found = fitting[0]?.[1] as Statement;
+    known.set(text, found);
+  }
+  return found;
+}
+
+/**
+ * Connections of one process to the simulated tables, for project code that speaks SQL: it knows the statements above
+ * and no others.
+ */
+export function simulatedPool(
+  db: SimulatedDatabase,
+  thread: Thread,
+  random: Random,
+  observer: HoldsObserver,
+): pg.Pool {
+  const run = async (tx: Transaction, text: string, params: unknown[] = []) => {
+    const statement = statementOf(text);
+    const rows = await tx.read(() => statement({ db, tx, holds: observer }, params as never));
+    return { rows, rowCount: rows.length };
+  };
+  const connect = async () => {
+    let tx = new Transaction(db, thread, random);
+    return {
+      on: () => {},
+      removeListener: () => {},
+      release: () => tx.end(),
+      async query(text: string, params?: unknown[]) {
+        if (text.startsWith('BEGIN')) tx = new Transaction(db, thread, random);
+        else if (text === 'COMMIT') await tx.commit();
+        else if (text === 'ROLLBACK') tx.end();
+        else return run(tx, text, params);
+        return { rows: [], rowCount: 0 };
+      },
+    };
+  };
+  return {
+    connect,
+    async query(text: string, params?: unknown[]) {
+      const tx = new Transaction(db, thread, random);
+      try {
+        return await run(tx, text, params);
+      } finally {
+        tx.end();
+      }
+    },
+  } as unknown as pg.Pool;
+}

@@ -1,0 +1,341 @@
+import type { LiveRedis } from '../../gateway/live/connection.js';
+import type { MeterReport, SettledMark, WalletAsk, WalletRecord } from '../../gateway/live/records.js';
+import { silentLog } from '../../gateway/runtime/logging.js';
+import { SimulatedFault } from './disk.js';
+import type { Random } from './random.js';
+import type { Thread } from './thread.js';
+
+type Value = string | Map<string, string> | Set<string>;
+
+/** How the way to Redis misbehaves; probabilities of one command. */
+export interface RedisFaults {
+  /** Carried out, but the answer is lost: the caller sees a rejection. */
+  answerLost: number;
+  /** Not carried out now, but later, after others; the caller sees a rejection. Writes only. */
+  late: number;
+  /** Carried out, and once more later. Writes only. */
+  twice: number;
+}
+
+export const NO_FAULTS: Readonly<RedisFaults> = { answerLost: 0, late: 0, twice: 0 };
+
+/**
+ * Redis as this project uses it, in memory: the commands behind the live state, and what its scripts do. It loses
+ * everything or goes back to an earlier state when told to; commands may be lost, late or carried out twice.
+ */
+export class SimulatedRedis {
+  faults: RedisFaults = NO_FAULTS;
+  away = false;
+  /** Reports replace what is there, newer or not: a variant of the scripts that must be caught. */
+  setInsteadOfMax = false;
+  /** Settled marks are answered from what was reported, not from what Postgres committed: a variant, too. */
+  acknowledgesReports = false;
+  #data = new Map<string, Value>();
+  #saved: Map<string, Value> | null = null;
+  /** Commands still under way: they happen at any later moment, in any order. */
+  readonly #underWay: Array<() => void> = [];
+  readonly #expiries = new Map<string, number>();
+  readonly #nowMs: () => number;
+
+  /** `nowMs`: the clock of the server, for what expires. */
+  constructor(nowMs: () => number = () => 0) {
+    this.#nowMs = nowMs;
+  }
+
+  get underWay(): number {
+    return this.#underWay.length;
+  }
+  wipe(): void {
+    this.#data = new Map();
+  }
+  /** What a later `rollBack` goes back to: a snapshot file, or a replica that lags. */
+  save(): void {
+    this.#saved = copyOf(this.#data);
+  }
+  rollBack(): void {
+    this.#data = this.#saved === null ? new Map() : copyOf(this.#saved);
+  }
+  /** One of the commands under way arrives. */
+  arrive(random: Random): void {
+    if (this.#underWay.length === 0) return;
+    const [command] = this.#underWay.splice(random.below(this.#underWay.length), 1);
+    if (!this.away) command?.();
+  }
+
+  /** Redis as one thread of a process reaches it. */
+  client(thread: Thread, random: Random): LiveRedis {
+    const read =
+      <A extends unknown[], R>(command: (...args: A) => R) =>
+      (...args: A): Promise<R> =>
+        thread.io(() => {
+          if (this.away) throw new SimulatedFault('REDIS_AWAY');
+          if (random.chance(this.faults.answerLost)) throw new SimulatedFault('REDIS_ANSWER_LOST');
+          return command(...args);
+        });
+    const write =
+      <A extends unknown[], R>(command: (...args: A) => R) =>
+      (...args: A): Promise<R> =>
+        thread.io(() => {
+          if (this.away) throw new SimulatedFault('REDIS_AWAY');
+          if (random.chance(this.faults.late)) {
+            this.#underWay.push(() => command(...args));
+            throw new SimulatedFault('REDIS_LATE');
+          }
+          if (random.chance(this.faults.twice)) this.#underWay.push(() => command(...args));
+          const result = command(...args);
+          if (random.chance(this.faults.answerLost)) throw new SimulatedFault('REDIS_ANSWER_LOST');
+          return result;
+        });
+    return {
+      log: silentLog,
+      get: read((key: string) => this.#text(key) ?? null),
+      hget: read((key: string, field: string) => this.#hash(key)?.get(field) ?? null),
+      hmget: read((key: string, ...fields: string[]) => this.hmget(key, fields)),
+      hgetall: read((key: string) => Object.fromEntries(this.#hash(key) ?? [])),
+      hlen: read((key: string) => this.#hash(key)?.size ?? 0),
+      hscan: read((key: string): [string, string[]] => ['0', [...(this.#hash(key) ?? [])].flat()]),
+      smembers: read((key: string) => [...(this.#set(key) ?? [])]),
+      sscan: read((key: string): [string, string[]] => ['0', [...(this.#set(key) ?? [])]]),
+      set: write((key: string, value: string, _px?: 'PX', ttlMs?: number) => this.set(key, value, ttlMs)),
+      hset: write((key: string, ...pairs: string[]) => this.hset(key, pairs)),
+      hdel: write((key: string, ...fields: string[]) => this.hdel(key, fields)),
+      sadd: write((key: string, ...members: string[]) => this.sadd(key, members)),
+      srem: write((key: string, ...members: string[]) => this.srem(key, members)),
+      pipeline: () => this.#pipeline(write),
+      askWallets: write((asks: string, ...args: string[]) => this.askWallets(asks, args)),
+      showWallets: write((wallets: string, ...args: string[]) => this.showWallets(wallets, args)),
+      reportMeters: write((meters: string, dirty: string, ...args: string[]) =>
+        this.reportMeters(meters, dirty, args),
+      ),
+      settleMeters: write((meters: string, dirty: string, settled: string, ...args: string[]) =>
+        this.settleMeters(meters, dirty, settled, args),
+      ),
+      dropOrphanMeters: write((meters: string, dirty: string, ...keys: string[]) =>
+        this.dropOrphanMeters(meters, dirty, keys),
+      ),
+    } as unknown as LiveRedis;
+  }
+
+  /** Rings are not modelled: keepers find what they miss when they sweep. */
+  #pipeline(write: <A extends unknown[], R>(command: (...args: A) => R) => (...args: A) => Promise<R>) {
+    const pipeline = {
+      xadd: () => pipeline,
+      exec: write(() => []),
+    };
+    return pipeline;
+  }
+
+  /** As SET, with PX when there is a ttl. */
+  set(key: string, value: string, ttlMs?: number): 'OK' {
+    this.#data.set(key, value);
+    if (ttlMs === undefined) this.#expiries.delete(key);
+    else this.#expiries.set(key, this.#nowMs() + ttlMs);
+    return 'OK';
+  }
+
+  #text(key: string): string | undefined {
+    if ((this.#expiries.get(key) ?? Number.POSITIVE_INFINITY) <= this.#nowMs()) this.#data.delete(key);
+    const value = this.#data.get(key);
+    return typeof value === 'string' ? value : undefined;
+  }
+  #hash(key: string): Map<string, string> | undefined {
+    const value = this.#data.get(key);
+    return value instanceof Map ? value : undefined;
+  }
+  #set(key: string): Set<string> | undefined {
+    const value = this.#data.get(key);
+    return value instanceof Set ? value : undefined;
+  }
+  #hashOrNew(key: string): Map<string, string> {
+    let value = this.#hash(key);
+    if (value === undefined) {
+      value = new Map();
+      this.#data.set(key, value);
+    }
+    return value;
+  }
+
+  /** As HMGET. */
+  hmget(key: string, fields: readonly string[]): Array<string | null> {
+    const hash = this.#hash(key);
+    if (this.acknowledgesReports && key.includes('meters-settled')) {
+      const meters = this.#hash(key.replace('-settled', ''));
+      return fields.map((field) => meters?.get(field) ?? hash?.get(field) ?? null);
+    }
+    return fields.map((field) => hash?.get(field) ?? null);
+  }
+  /** As HSET. */
+  hset(key: string, pairs: readonly string[]): number {
+    const hash = this.#hashOrNew(key);
+    const before = hash.size;
+    for (let i = 0; i + 1 < pairs.length; i += 2) hash.set(pairs[i] as string, pairs[i + 1] as string);
+    return hash.size - before;
+  }
+  /** As HDEL. */
+  hdel(key: string, fields: readonly string[]): number {
+    const hash = this.#hash(key);
+    if (hash === undefined) return 0;
+    let gone = 0;
+    for (const field of fields) if (hash.delete(field)) gone++;
+    if (hash.size === 0) this.#data.delete(key);
+    return gone;
+  }
+  /** As SADD. */
+  sadd(key: string, members: readonly string[]): number {
+    let set = this.#set(key);
+    if (set === undefined) {
+      set = new Set();
+      this.#data.set(key, set);
+    }
+    const before = set.size;
+    for (const member of members) set.add(member);
+    return set.size - before;
+  }
+  /** As SREM. */
+  srem(key: string, members: readonly string[]): number {
+    const set = this.#set(key);
+    if (set === undefined) return 0;
+    let gone = 0;
+    for (const member of members) if (set.delete(member)) gone++;
+    if (set.size === 0) this.#data.delete(key);
+    return gone;
+  }
+
+  /** What the script `reportMeters` does. */
+  reportMeters(metersKey: string, dirtyKey: string, args: readonly string[]): number {
+    let changed = 0;
+    for (let i = 0; i < args.length; i += 6) {
+      const key = args[i] as string;
+      let json = args[i + 5] as string;
+      const stored = this.#hash(metersKey)?.get(key);
+      if (stored !== undefined && !this.setInsteadOfMax) {
+        const old = JSON.parse(stored) as MeterReport;
+        const up = Number(args[i + 1]);
+        const down = Number(args[i + 2]);
+        const final = args[i + 3] === '1';
+        const ended = args[i + 4] === '1';
+        const newer =
+          up > old.bytesUp ||
+          down > old.bytesDown ||
+          (final && !old.final) ||
+          (ended && !old.allocationEnded);
+        if (!newer) continue;
+        const older =
+          up < old.bytesUp ||
+          down < old.bytesDown ||
+          (old.final && !final) ||
+          (old.allocationEnded && !ended);
+        if (older)
+          json = JSON.stringify({
+            ...(JSON.parse(json) as MeterReport),
+            bytesUp: Math.max(up, old.bytesUp),
+            bytesDown: Math.max(down, old.bytesDown),
+            final: final || old.final,
+            allocationEnded: ended || old.allocationEnded,
+          });
+      }
+      this.#hashOrNew(metersKey).set(key, json);
+      this.sadd(dirtyKey, [key]);
+      changed++;
+    }
+    return changed;
+  }
+
+  /** What the script `settleMeters` does. */
+  settleMeters(metersKey: string, dirtyKey: string, settledKey: string, args: readonly string[]): number[] {
+    const clean: number[] = [];
+    for (let i = 0; i < args.length; i += 4) {
+      const key = args[i] as string;
+      let bytesUp = Number(args[i + 1]);
+      let bytesDown = Number(args[i + 2]);
+      let final = args[i + 3] === '1';
+      const settled = this.#hash(settledKey)?.get(key);
+      if (settled !== undefined) {
+        const old = JSON.parse(settled) as SettledMark;
+        bytesUp = Math.max(bytesUp, old.bytesUp);
+        bytesDown = Math.max(bytesDown, old.bytesDown);
+        final = final || old.final;
+      }
+      this.#hashOrNew(settledKey).set(
+        key,
+        `{"bytesUp":${bytesUp},"bytesDown":${bytesDown},"final":${final}}`,
+      );
+      const stored = this.#hash(metersKey)?.get(key);
+      let done = true;
+      if (stored !== undefined) {
+        const report = JSON.parse(stored) as MeterReport;
+        done = report.bytesUp <= bytesUp && report.bytesDown <= bytesDown && (final || !report.final);
+        if (done && final) this.hdel(metersKey, [key]);
+      }
+      if (done) this.srem(dirtyKey, [key]);
+      clean.push(done ? 1 : 0);
+    }
+    return clean;
+  }
+
+  /** What the script `askWallets` does. */
+  askWallets(asksKey: string, args: readonly string[]): number {
+    let changed = 0;
+    for (let i = 0; i < args.length; i += 5) {
+      const field = args[i] as string;
+      let want = Number(args[i + 1]);
+      let renounced = Number(args[i + 2]);
+      let withdrawn = Number(args[i + 3]);
+      let finished = args[i + 4] === '1';
+      const stored = this.#hash(asksKey)?.get(field);
+      if (stored !== undefined) {
+        const old = JSON.parse(stored) as WalletAsk;
+        want = Math.max(want, Number(old.wantGranted));
+        renounced = Math.max(renounced, Number(old.renounced));
+        withdrawn = Math.max(withdrawn, Number(old.withdrawn ?? 0));
+        finished = finished || old.finished;
+      }
+      const json = `{"wantGranted":"${want}","renounced":"${renounced}","withdrawn":"${withdrawn}","finished":${finished}}`;
+      if (json === stored) continue;
+      this.#hashOrNew(asksKey).set(field, json);
+      changed++;
+    }
+    return changed;
+  }
+
+  /** What the script `showWallets` does. */
+  showWallets(walletsKey: string, args: readonly string[]): number {
+    for (let i = 0; i < args.length; i += 4) {
+      const field = args[i] as string;
+      let granted = Number(args[i + 1]);
+      let answered = Number(args[i + 2]);
+      let state = args[i + 3] as WalletRecord['state'];
+      const stored = this.#hash(walletsKey)?.get(field);
+      if (stored !== undefined) {
+        const old = JSON.parse(stored) as WalletRecord;
+        const oldGranted = Number(old.granted);
+        const oldAnswered = Number(old.answered);
+        if (oldAnswered > answered || (oldAnswered === answered && oldGranted > granted)) {
+          answered = oldAnswered;
+          state = old.state;
+        }
+        granted = Math.max(granted, oldGranted);
+      }
+      this.#hashOrNew(walletsKey).set(
+        field,
+        `{"granted":"${granted}","answered":"${answered}","state":"${state}"}`,
+      );
+    }
+    return args.length / 4;
+  }
+
+  /** What the script `dropOrphanMeters` does. */
+  dropOrphanMeters(metersKey: string, dirtyKey: string, keys: readonly string[]): number {
+    return this.srem(
+      dirtyKey,
+      keys.filter((key) => !this.#hash(metersKey)?.has(key)),
+    );
+  }
+}
+
+function copyOf(data: ReadonlyMap<string, Value>): Map<string, Value> {
+  const copy = new Map<string, Value>();
+  for (const [key, value] of data)
+    copy.set(key, typeof value === 'string' ? value : value instanceof Map ? new Map(value) : new Set(value));
+  return copy;
+}
