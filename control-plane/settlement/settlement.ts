@@ -15,11 +15,16 @@ export interface SettlementOptions extends Omit<SettlementDeps, 'inbox' | 'book'
   onCompleted?: (client: pg.PoolClient, sessions: readonly CompletedSession[]) => Promise<void>;
   /** After a commit: providers some of whose earnings became available. Must not throw. */
   onReleased?: (providerIds: readonly string[]) => void;
+  /**
+   * The time that holds and sessions go by, ms since the epoch. Default: Postgres's own, which wrote the times they are
+   * compared with: a clock of this machine that jumps must not release earnings early.
+   */
+  recordNowMs?: () => Promise<number>;
 }
 
 /** The worker that books from Redis into Postgres. `start()` it; `settleNow()` works without. */
 export function createSettlement(options: SettlementOptions): SettlementWorker {
-  const { pool, redis, clock, settings, onCompleted, onReleased } = options;
+  const { pool, redis, settings, onCompleted, onReleased, recordNowMs = () => postgresNowMs(pool) } = options;
   return new SettlementWorker({
     ...options,
     inbox: redisMeterInbox(redis),
@@ -27,10 +32,15 @@ export function createSettlement(options: SettlementOptions): SettlementWorker {
       withTransaction(pool, (client) => bookMeters(client, gatewayId, claims, settings())),
     async housekeeping() {
       const { holdMs, completionGraceMs } = settings();
-      const cutoffMs = holdMs === 0 ? null : clock.nowMs() - holdMs;
-      const released = await releaseHolds(pool, cutoffMs);
+      const nowMs = await recordNowMs();
+      const released = await releaseHolds(pool, holdMs === 0 ? null : nowMs - holdMs);
       if (released.length > 0) onReleased?.(released);
-      await completeSessions(pool, redis, clock.nowMs() - completionGraceMs, onCompleted);
+      await completeSessions(pool, redis, nowMs - completionGraceMs, onCompleted);
     },
   });
+}
+
+async function postgresNowMs(pool: pg.Pool): Promise<number> {
+  const { rows } = await pool.query<{ ms: string }>('SELECT extract(epoch FROM now()) * 1000 AS ms');
+  return Math.floor(Number(rows[0]?.ms));
 }

@@ -4,6 +4,7 @@ import type { WalletOwner } from '../live/records.js';
 import type { Clock } from '../runtime/clock.js';
 import { chargeCeil } from './charge.js';
 import { Lease, type LeaseHolder, type WalletRefusal } from './lease.js';
+import { UsageRate } from './usage-rate.js';
 import type { WalletAnswer, WalletAsking } from './wallet-channel.js';
 import type { WalletSettings } from './wallet-settings.js';
 
@@ -69,9 +70,7 @@ export class Wallet {
   #stirred = false;
   /** After an answer that gave less than asked: what was left then. */
   #leftAfterShortAnswer = Number.POSITIVE_INFINITY;
-  #unitsPerMs = 0;
-  #usedAtSurvey = 0;
-  #surveyedAtMs: number;
+  readonly #rate: UsageRate;
   #activeAtMs: number;
   #sentAtMs: number | null = null;
   #unsent = false;
@@ -84,7 +83,8 @@ export class Wallet {
     this.owner = owner;
     this.field = field;
     this.#host = host;
-    this.#surveyedAtMs = this.#activeAtMs = host.clock.monotonicMs();
+    this.#activeAtMs = host.clock.monotonicMs();
+    this.#rate = new UsageRate(this.#activeAtMs);
   }
 
   /** Units spent or set aside for open meters. Falls when a lease is given back, never below what will be booked. */
@@ -356,7 +356,7 @@ export class Wallet {
     const { clock, settings } = this.#host;
     const nowMs = clock.monotonicMs();
     if (!this.#usable()) this.#takeBackSpare();
-    if (nowMs - this.#surveyedAtMs >= SURVEY_INTERVAL_MS) this.#survey(nowMs);
+    if (this.#rate.due(nowMs)) this.#survey(nowMs);
     if (this.#mayAsk() && (this.#starved || (this.#inUse() && this.left < this.#askBelow()))) this.#ask();
     const sinceMs = this.#sentAtMs === null ? Number.POSITIVE_INFINITY : nowMs - this.#sentAtMs;
     if (this.pending && sinceMs >= settings.walletRetryMs) this.#send(true);
@@ -417,7 +417,10 @@ export class Wallet {
   #target(): number {
     const { walletFillBytesMin, walletFillMs } = this.#host.settings;
     const least = this.#costOf(walletFillBytesMin);
-    return Math.min(Number.MAX_SAFE_INTEGER, Math.max(1, least, Math.ceil(this.#unitsPerMs * walletFillMs)));
+    return Math.min(
+      Number.MAX_SAFE_INTEGER,
+      Math.max(1, least, Math.ceil(this.#rate.unitsPerMs * walletFillMs)),
+    );
   }
 
   #askBelow(): number {
@@ -432,20 +435,13 @@ export class Wallet {
   }
 
   #survey(nowMs: number): void {
-    const { walletIdleMs } = this.#host.settings;
-    const rate = Math.max(0, this.used - this.#usedAtSurvey) / (nowMs - this.#surveyedAtMs);
-    this.#unitsPerMs = Math.max(rate, this.#unitsPerMs / 2);
-    this.#surveyedAtMs = nowMs;
+    this.#rate.measure(this.used, nowMs);
     for (const lease of this.#leases) {
       if (lease.seenBytes === lease.holder.countedBytes) continue;
       lease.seenBytes = lease.holder.countedBytes;
       this.#activeAtMs = nowMs;
     }
-    if (!this.awaited && nowMs - this.#activeAtMs >= walletIdleMs) this.renounceAll();
+    if (!this.awaited && nowMs - this.#activeAtMs >= this.#host.settings.walletIdleMs) this.renounceAll();
     else if (this.left > 4 * this.#target()) this.#renounce(this.left - 2 * this.#target());
-    this.#usedAtSurvey = this.used;
   }
 }
-
-/** How often a wallet's rate is measured and its surplus given back. */
-const SURVEY_INTERVAL_MS = 1_000;

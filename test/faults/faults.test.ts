@@ -13,6 +13,9 @@ import { World } from './world.js';
 
 const QUICK = ['gateway-kill-chunk', 'settler-kill-commit', 'redis-empty', 'repeat-reorder'];
 
+// Whole systems in trouble take their time, on a busy machine above all.
+t.setTimeout(300_000);
+
 t.test('a system in trouble loses no byte, books none twice and overdraws no buyer', async (t) => {
   const world = await World.start();
   t.teardown(() => world.stop());

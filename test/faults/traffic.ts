@@ -36,11 +36,23 @@ async function send(socket: Socket, sizeBytes: number, paceBytesPerS: number): P
     while (sent < due && !socket.destroyed) {
       const piece = BLOCK.subarray(0, Math.min(due - sent, BLOCK.length));
       sent += piece.length;
-      if (!socket.write(piece))
-        await Promise.race([once(socket, 'drain'), once(socket, 'close')]).catch(() => {});
+      if (!socket.write(piece)) await drained(socket);
     }
     if (sent < sizeBytes) await delay(PACE_MS);
   }
+}
+
+/** Resolves when the socket takes more, or is gone. */
+function drained(socket: Socket): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      socket.off('drain', done);
+      socket.off('close', done);
+      resolve();
+    };
+    socket.on('drain', done);
+    socket.on('close', done);
+  });
 }
 
 /** The destination of all test traffic: it does what the first 64 bytes of a connection ask for, and counts. */

@@ -441,12 +441,14 @@ t.test('settlement', async (t) => {
       return Object.fromEntries(rows.map((r) => [r.kind, r.micros]));
     };
     const HOUR = 3_600_000;
-    const clock = { nowMs: () => Date.now() + offsetMs, monotonicMs: () => performance.now() };
+    const recordNowMs = async () => Date.now() + offsetMs;
     let offsetMs = 0;
     const holding = createSettlement({
       pool,
       redis,
-      clock,
+      // This machine's clock a year ahead releases nothing.
+      clock: { nowMs: () => Date.now() + 365 * 24 * HOUR, monotonicMs: () => performance.now() },
+      recordNowMs,
       log: silentLog,
       settings: () => ({ ...SETTLEMENT_DEFAULTS, holdMs: 24 * HOUR }),
       balancesChanged: async () => {},
@@ -477,7 +479,8 @@ t.test('settlement', async (t) => {
       return createSettlement({
         pool,
         redis,
-        clock,
+        clock: systemClock,
+        recordNowMs,
         log: silentLog,
         settings: () => ({ ...SETTLEMENT_DEFAULTS, holdMs: 24 * HOUR }),
         balancesChanged: async () => {},
