@@ -2,6 +2,7 @@ import type pg from 'pg';
 import type { LiveRedis } from '../../gateway/live/connection.js';
 import type { Clock } from '../../gateway/runtime/clock.js';
 import type { Log } from '../../gateway/runtime/logging.js';
+import { Periodic } from '../../gateway/runtime/periodic.js';
 import { withTransaction } from '../db/pool.js';
 import type { LiveState } from '../live-state/live-state.js';
 import { cleanUpStale, forgetAllocation } from './moves.js';
@@ -27,25 +28,23 @@ const INTERVAL_MS = 60_000;
  */
 export class PackageKeeper {
   readonly #deps: KeeperDeps;
-  #timer: NodeJS.Timeout | null = null;
-  #round: Promise<unknown> = Promise.resolve();
+  readonly #job: Periodic;
 
   constructor(deps: KeeperDeps) {
     this.#deps = deps;
+    this.#job = new Periodic({
+      run: () => this.runOnce(),
+      intervalMs: deps.intervalMs ?? INTERVAL_MS,
+      onError: (error) => deps.log.warn({ err: error }, 'packages_not_kept'),
+    });
   }
 
   start(): void {
-    this.#timer = setInterval(() => {
-      this.#round = this.#round
-        .then(() => this.runOnce())
-        .catch((error) => this.#deps.log.warn({ err: error }, 'packages_not_kept'));
-    }, this.#deps.intervalMs ?? INTERVAL_MS);
-    this.#timer.unref();
+    this.#job.start();
   }
 
-  async stop(): Promise<void> {
-    if (this.#timer) clearInterval(this.#timer);
-    await this.#round;
+  stop(): Promise<void> {
+    return this.#job.stop();
   }
 
   async runOnce(): Promise<{ extended: number; takenBack: number }> {

@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import type { Log } from '../../gateway/runtime/logging.js';
+import { Periodic } from '../../gateway/runtime/periodic.js';
 import { withTransaction } from '../db/pool.js';
 import { type Comparison, compareSessions } from './compare.js';
 import { keepFindings } from './flags.js';
@@ -42,25 +43,23 @@ interface State {
  */
 export class Reconciler {
   readonly #deps: ReconcilerDeps;
-  #timer: NodeJS.Timeout | null = null;
-  #round: Promise<unknown> = Promise.resolve();
+  readonly #job: Periodic;
 
   constructor(deps: ReconcilerDeps) {
     this.#deps = deps;
+    this.#job = new Periodic({
+      run: () => this.runOnce(),
+      intervalMs: deps.intervalMs ?? INTERVAL_MS,
+      onError: (error) => deps.log.warn({ err: error }, 'reconciliation_failed'),
+    });
   }
 
   start(): void {
-    this.#timer = setInterval(() => {
-      this.#round = this.#round
-        .then(() => this.runOnce())
-        .catch((error) => this.#deps.log.warn({ err: error }, 'reconciliation_failed'));
-    }, this.#deps.intervalMs ?? INTERVAL_MS);
-    this.#timer.unref();
+    this.#job.start();
   }
 
-  async stop(): Promise<void> {
-    if (this.#timer) clearInterval(this.#timer);
-    await this.#round;
+  stop(): Promise<void> {
+    return this.#job.stop();
   }
 
   /** One round; how many sessions it looked at. Null: another control plane is at it. */

@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import type { Log } from '../../gateway/runtime/logging.js';
+import { Periodic } from '../../gateway/runtime/periodic.js';
 import { announceStops, type StopChannel, type StopReason } from './stop.js';
 
 /** Pause between two rounds. */
@@ -16,22 +17,22 @@ const SESSIONS_MAX = 1_000;
  * repetition a crash or a Redis that lost it would leave a device relaying for a session its owner ended.
  */
 export class StopKeeper {
-  #timer: NodeJS.Timeout | null = null;
-  #round: Promise<unknown> = Promise.resolve();
+  readonly #job: Periodic;
 
-  constructor(private readonly deps: { pool: pg.Pool; log: Log; live: StopChannel }) {}
-
-  start(): void {
-    this.#timer = setInterval(() => {
-      this.#round = this.#round
-        .then(() => this.runOnce())
-        .catch((error) => this.deps.log.warn({ err: error }, 'stops_not_repeated'));
-    }, INTERVAL_MS).unref();
+  constructor(private readonly deps: { pool: pg.Pool; log: Log; live: StopChannel }) {
+    this.#job = new Periodic({
+      run: () => this.runOnce(),
+      intervalMs: INTERVAL_MS,
+      onError: (error) => deps.log.warn({ err: error }, 'stops_not_repeated'),
+    });
   }
 
-  async stop(): Promise<void> {
-    if (this.#timer) clearInterval(this.#timer);
-    await this.#round;
+  start(): void {
+    this.#job.start();
+  }
+
+  stop(): Promise<void> {
+    return this.#job.stop();
   }
 
   /** Resolves to how many sessions were announced again. */

@@ -1,12 +1,12 @@
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { openSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises';
-import { connect } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { freePort } from '../../deploy/standalone/services/free-port.js';
 import { type RunningPostgres, startPostgres } from '../../deploy/standalone/services/postgres.js';
 import { type RunningRedis, redisKinds, startRedis } from '../../deploy/standalone/services/redis.js';
 import { signalProcess, startServerProcess } from '../../deploy/standalone/services/server-process.js';
@@ -111,7 +111,7 @@ export class World {
     const logFd = openSync(join(folder, 'programs.log'), 'a');
     const postgres = await startPostgres({ dataDir: join(folder, 'postgres'), durable: true });
     undo.push(() => postgres.stop());
-    const redisPort = await freePort();
+    const redisPort = await stablePort();
     const redis = await launchRedis(folder, redisPort);
     undo.push(() => redis.stop());
     const origin = await Origin.start();
@@ -125,10 +125,10 @@ export class World {
     const sites: Site[] = [];
     for (const name of ['a', 'b']) {
       const [apiPort, proxyPort, tunnelPort, metricsPort] = [
-        await freePort(),
-        await freePort(),
-        await freePort(),
-        await freePort(),
+        await stablePort(),
+        await stablePort(),
+        await stablePort(),
+        await stablePort(),
       ];
       const links = {
         gatewayRedis: await Link.to(redisPort),
@@ -339,6 +339,29 @@ export class World {
 
 async function undoAll(undo: Undo): Promise<void> {
   for (const step of undo.splice(0).reverse()) await step();
+}
+
+/** Ports below those that systems give to outgoing connections (32768 and up on Linux). */
+const PORTS_FROM = 12_000;
+const PORTS_TO = 30_000;
+
+/**
+ * A free port that stays free while its server is down: a killed program must get it again. Random, so that systems
+ * side by side do not choose the same one.
+ */
+async function stablePort(): Promise<number> {
+  for (;;) {
+    const port = PORTS_FROM + Math.floor(Math.random() * (PORTS_TO - PORTS_FROM));
+    const server = createServer().listen(port, '127.0.0.1');
+    const free = await new Promise<boolean>((resolve) => {
+      server.once('listening', () => resolve(true));
+      server.once('error', () => resolve(false));
+    });
+    if (!free) continue;
+    server.close();
+    await once(server, 'close');
+    return port;
+  }
 }
 
 /** Without redis-server the embedded Valkey does, for all but snapshots. */

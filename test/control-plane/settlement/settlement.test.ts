@@ -5,9 +5,9 @@ import t from 'tap';
 import { chargeMicros } from '../../../control-plane/ledger/money.js';
 import { offerPackage } from '../../../control-plane/packages/offer.js';
 import { invariants } from '../../../control-plane/settlement/invariants.js';
-import { SETTLEMENT_DEFAULTS, type SettlementSettings } from '../../../control-plane/settlement/settings.js';
+import { SETTLEMENT_DEFAULTS } from '../../../control-plane/settlement/settings.js';
 import { createSettlement } from '../../../control-plane/settlement/settlement.js';
-import { connectLive, type LiveRedis } from '../../../gateway/live/connection.js';
+import { connectLive } from '../../../gateway/live/connection.js';
 import { liveKeys } from '../../../gateway/live/keys.js';
 import { readSettled, reportMeters } from '../../../gateway/live/meters.js';
 import type { MeterReport } from '../../../gateway/live/records.js';
@@ -23,30 +23,9 @@ import {
   startMoneyRedis,
   TestMeter,
 } from '../../helpers/money-world.js';
+import { createWorker, deliver } from './world.js';
 
 const GATEWAYS = ['gw-a', 'gw-b'];
-
-function createWorker(pool: pg.Pool, redis: LiveRedis, settings: Partial<SettlementSettings> = {}) {
-  return createSettlement({
-    pool,
-    redis,
-    clock: systemClock,
-    log: silentLog,
-    settings: () => ({
-      ...SETTLEMENT_DEFAULTS,
-      holdMs: 0,
-      completionGraceMs: 0,
-      offerBytes: 5_000_000,
-      ...settings,
-    }),
-    balancesChanged: async () => {},
-  });
-}
-
-/** Delivers and settles until Redis holds nothing unbooked. */
-async function deliver(redis: LiveRedis, meters: readonly TestMeter[], end = {}): Promise<void> {
-  for (const m of meters) await reportMeters(redis, m.gatewayId, [m.report(end)]);
-}
 
 /** A pool whose connections break at the n-th statement from now, as a crash of the worker would. */
 function crashingPool(pool: pg.Pool, statement: number): pg.Pool {
