@@ -1,24 +1,26 @@
 import { ByteQueue } from './byte-queue.js';
 import { FRAME_HEADROOM, ResetCode } from './frame.js';
-import { COUNT_BYTES_MAX, READ_BUFFER_BYTES_MAX } from './limits.js';
+import { COUNT_BYTES_KEPT, COUNT_BYTES_MAX, READ_BUFFER_BYTES_MAX } from './limits.js';
 import type { RawSink, RawSocket } from './raw-socket.js';
 import type { MuxStream, StreamHandler } from './stream.js';
 import { Verdict } from './verdict.js';
 
 /**
- * Sees every byte before it goes on, in pieces of at most COUNT_BYTES_MAX. `out` is socket to tunnel, `in` tunnel to
+ * Sees every byte before it goes on, in pieces of less than COUNT_BYTES_MAX. `out` is socket to tunnel, `in` tunnel to
  * socket; at a gateway bytesUp and bytesDown. A piece is offered only when those before it in its direction are with
- * the operating system. After GO it goes on at once; after WAIT the bytes stay here until `Bridge.retry`, which
+ * the operating system, and what is not, of both directions, never exceeds COUNT_BYTES_MAX. After GO it goes on at once; after WAIT the bytes stay here until `Bridge.retry`, which
  * offers them again; after REFUSE both sides are reset and the bytes do not go on.
  */
 export interface BridgeObserver {
   /**
-   * Larger than COUNT_BYTES_MAX where nobody pays by these counts: a device sends whole reads, which spares both ends
-   * frames. COUNT_BYTES_MAX when left out.
+   * For ends where nobody pays by these counts: a device sends whole reads, which spares both ends frames. Each
+   * direction then has pieces of up to this many bytes, whatever the other does.
    */
   readonly pieceBytesMax?: number;
   onBytesOut(bytes: number): Verdict;
   onBytesIn(bytes: number): Verdict;
+  /** The operating system has taken so many bytes of those that went on; at the latest when more may go that way. */
+  onSent?(bytes: number): void;
   /**
    * Exactly once, after which nothing is counted. `finished`: both directions were closed in order and every byte
    * counted was delivered; `reset`: cut by either side or with the tunnel; `refused`: by this observer.
@@ -61,6 +63,8 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
   readonly #stream: MuxStream;
   readonly #observer: BridgeObserver;
   readonly #pieceBytesMax: number;
+  /** Most bytes of both directions that are counted and not with the operating system. */
+  readonly #unsentBytesMax: number;
 
   /**
    * `[#tailStart, #tailEnd)` of it was read from the socket, but may not go on yet: the stream said stop, or the
@@ -71,6 +75,8 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
   #tailEnd = 0;
   /** The stream said stop; onWritable will follow. */
   #outBlocked = false;
+  /** Bytes given to the stream that may still be in the tunnel's backlog. */
+  #sendingBytes = 0;
   #outEnded = false;
 
   /**
@@ -88,7 +94,8 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
     this.#socket = socket;
     this.#stream = stream;
     this.#observer = observer;
-    this.#pieceBytesMax = observer.pieceBytesMax ?? COUNT_BYTES_MAX;
+    this.#pieceBytesMax = observer.pieceBytesMax ?? COUNT_BYTES_MAX - COUNT_BYTES_KEPT;
+    this.#unsentBytesMax = observer.pieceBytesMax === undefined ? COUNT_BYTES_MAX : Number.POSITIVE_INFINITY;
   }
 
   start(head: Buffer | undefined): void {
@@ -142,13 +149,18 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
     const stream = this.#stream;
     let from = start;
     while (from < end) {
-      const to = Math.min(end, from + this.#pieceBytesMax, from + stream.sendWindowBytes);
+      const roomBytes = Math.min(this.#pieceBytesMax, this.#unsentBytesMax - this.#writingBytes);
+      const to = Math.min(end, from + roomBytes, from + stream.sendWindowBytes);
       const verdict = this.#observer.onBytesOut(to - from);
       if (verdict !== Verdict.GO) {
         if (verdict === Verdict.REFUSE) this.#cutBoth(ResetCode.REFUSED, 'refused');
         return from;
       }
       const more = stream.send(buffer, from, to, headroomBytes);
+      // Without window the stream says stop also when nothing is in the way.
+      if (more || (stream.sendWindowBytes === 0 && stream.session.backlogBytes === 0))
+        this.#observer.onSent?.(to - from);
+      else this.#sendingBytes = to - from;
       from = to;
       if (more) continue;
       this.#outBlocked = true;
@@ -170,6 +182,9 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
   onWritable(): void {
     if (this.#over) return;
     this.#outBlocked = false;
+    const sentBytes = this.#sendingBytes;
+    this.#sendingBytes = 0;
+    if (sentBytes > 0) this.#observer.onSent?.(sentBytes);
     this.#goOn();
   }
 
@@ -208,7 +223,8 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
     const mayKeep = session.mayKeepReadBuffer;
     let from = start;
     while (from < end) {
-      const to = Math.min(end, from + this.#pieceBytesMax);
+      const roomBytes = Math.min(this.#pieceBytesMax, this.#unsentBytesMax - this.#sendingBytes);
+      const to = Math.min(end, from + roomBytes);
       const verdict = this.#observer.onBytesIn(to - from);
       if (verdict === Verdict.REFUSE) {
         this.#cutBoth(ResetCode.REFUSED, 'refused');
@@ -218,7 +234,10 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
       const view = buffer.subarray(from, to);
       const taken = this.#socket.write(mayKeep ? view : Buffer.from(view));
       from = to;
-      if (taken) continue;
+      if (taken) {
+        this.#observer.onSent?.(view.length);
+        continue;
+      }
       this.#writingBytes = view.length;
       if (mayKeep) session.keepReadBuffer();
       break;
@@ -237,6 +256,7 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
     if (this.#over || this.#writingBytes === 0 || this.#socket.backlogBytes > 0) return;
     const writtenBytes = this.#writingBytes;
     this.#writingBytes = 0;
+    this.#observer.onSent?.(writtenBytes);
     this.#stream.consumed(writtenBytes);
     if (this.#queue !== null) this.#writeQueue(this.#queue);
   }
@@ -244,7 +264,8 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
   /** Counts and writes what is queued, as long as the socket takes it and the observer lets it. */
   #writeQueue(queue: ByteQueue): void {
     while (queue.bytes > 0) {
-      const bytes = queue.nextBytes(this.#pieceBytesMax);
+      const roomBytes = Math.min(this.#pieceBytesMax, this.#unsentBytesMax - this.#sendingBytes);
+      const bytes = queue.nextBytes(roomBytes);
       const verdict = this.#observer.onBytesIn(bytes);
       if (verdict === Verdict.REFUSE) this.#cutBoth(ResetCode.REFUSED, 'refused');
       if (verdict !== Verdict.GO) return;
@@ -252,6 +273,7 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
         this.#writingBytes = bytes;
         break;
       }
+      this.#observer.onSent?.(bytes);
       this.#stream.consumed(bytes);
     }
     if (queue.bytes > 0) return;

@@ -80,11 +80,16 @@ export const RESETS_PER_BEAT_MAX = 20_000;
 export const SESSION_FRAMES_PER_BEAT_MAX = 200;
 
 /**
- * Most bytes of one direction of a stream that are counted and not yet with the operating system: bytes are offered
- * to the observer in pieces of at most this many, and a piece only when those before it have left. So this is what a
- * killed gateway may have counted too much.
+ * Most bytes of a stream, both directions together, that are counted and not yet with the operating system: bytes are
+ * offered to the observer in pieces, and a piece only when those before it in its direction have left. So this is what
+ * a killed gateway may have counted too much.
  */
 export const COUNT_BYTES_MAX = 64 * 1024;
+/**
+ * What of COUNT_BYTES_MAX a direction leaves to the other, so that a peer that reads only after its writes were taken
+ * is never waited for in vain. A piece has at most COUNT_BYTES_MAX less this.
+ */
+export const COUNT_BYTES_KEPT = 4 * 1024;
 
 /**
  * Bytes waiting in the tunnel's socket above which streams that stopped are not woken. A stream whose own bytes are

@@ -129,7 +129,6 @@ export function createServices({ config, log, clock, pool, redis }: Collaborator
         offerBytes,
       };
     },
-    balancesChanged: (buyerIds) => live.balancesChanged(buyerIds),
   });
   const packages = new PackageKeeper({ pool, redis, clock, log, live, pullTtlMs: config.pullTtlS * 1000 });
   const stops = new StopKeeper({ pool, log, live });

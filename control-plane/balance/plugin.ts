@@ -27,7 +27,7 @@ import { type ProviderBalance, readProviderBalance, readStatement } from './bala
 export interface BalanceDeps {
   pool: pg.Pool;
   log: Log;
-  live: Pick<LiveState, 'balancesChanged' | 'accountsChanged'>;
+  live: Pick<LiveState, 'accountsChanged'>;
   settlement: { settleNow(): Promise<void> };
 }
 

@@ -14,12 +14,10 @@ import {
   readProviderPrice,
   readReady,
   writeAccount,
-  writeBalance,
   writeLiveSettings,
   writeProviderPrice,
 } from '../../gateway/live/store.js';
 import type { Log } from '../../gateway/runtime/logging.js';
-import { readBalances } from '../ledger/ledger.js';
 
 /** Which buyers: some, or the next ones in the order of their ids. */
 export type BuyerSelection = { buyerIds: readonly string[] } | { afterId: string; limit: number };
@@ -64,12 +62,10 @@ const NIL_UUID = '00000000-0000-0000-0000-000000000000';
 export class LiveState {
   readonly #deps: LiveStateDeps;
   readonly #accounts = new Set<string>();
-  readonly #balances = new Set<string>();
   #price = false;
   #settings = false;
   #commands: GatewayCommand[] = [];
   #confirmAccounts = new Set<string>();
-  #confirmBalances = new Set<string>();
   #flushing: Promise<void> | null = null;
   #nextFlush: Promise<void> | null = null;
   #lastPrice: string | null = null;
@@ -110,12 +106,6 @@ export class LiveState {
   /** Something of these buyers' snapshots changed: status, tokens, limits, price. */
   accountsChanged(buyerIds: readonly string[]): Promise<void> {
     for (const id of buyerIds) this.#accounts.add(id);
-    return this.#flush();
-  }
-
-  /** These buyers' prepaid balances changed. */
-  balancesChanged(buyerIds: readonly string[]): Promise<void> {
-    for (const id of buyerIds) this.#balances.add(id);
     return this.#flush();
   }
 
@@ -172,9 +162,7 @@ export class LiveState {
     // A day's price comes into force at midnight without anyone's doing.
     if (this.#lastPrice !== JSON.stringify(await this.#deps.providerPrice())) this.#price = true;
     const accounts = this.#confirmAccounts;
-    const balances = this.#confirmBalances;
     this.#confirmAccounts = new Set();
-    this.#confirmBalances = new Set();
     if (this.#ticks % SWEEP_TICKS === 0) {
       const { rows } = await pool.query<{ id: string }>(
         'SELECT id FROM buyers WHERE updated_at > now() - make_interval(secs => $1)',
@@ -183,7 +171,6 @@ export class LiveState {
       for (const row of rows) accounts.add(row.id);
     }
     await this.#publishAccounts([...accounts], 'when_different');
-    await this.#writeBalances([...balances]);
     await this.#flush();
     this.#failing = false;
   }
@@ -211,30 +198,25 @@ export class LiveState {
 
   async #flushOnce(): Promise<void> {
     const accounts = [...this.#accounts];
-    const balances = [...this.#balances];
     const commands = this.#commands;
     this.#accounts.clear();
-    this.#balances.clear();
     this.#commands = [];
     const [price, settings] = [this.#price, this.#settings];
     this.#price = this.#settings = false;
     try {
       await this.#publishAccounts(accounts, 'always');
-      await this.#writeBalances(balances);
       if (price && (await this.#writePrice())) commands.push({ kind: 'price_changed' });
       if (settings) {
         await writeLiveSettings(this.#deps.redis, await this.#deps.liveSettings());
         commands.push({ kind: 'settings_changed' });
       }
       for (const id of accounts) this.#confirmAccounts.add(id);
-      for (const id of balances) this.#confirmBalances.add(id);
       while (commands[0]) {
         await publishCommand(this.#deps.redis, commands[0]);
         commands.shift();
       }
     } catch (error) {
       for (const id of accounts) this.#accounts.add(id);
-      for (const id of balances) this.#balances.add(id);
       this.#price ||= price;
       this.#settings ||= settings;
       this.#commands = [...commands, ...this.#commands].slice(-COMMANDS_WAITING_MAX);
@@ -248,7 +230,6 @@ export class LiveState {
       const selection = { buyerIds: buyerIds.slice(i, i + BUYERS_PER_STEP) };
       await this.#writeSnapshots(await this.#deps.snapshots(selection), when);
       await this.#removeGone(selection);
-      await this.#writeBalances(selection.buyerIds);
     }
   }
 
@@ -287,17 +268,9 @@ export class LiveState {
       if (last === undefined) return count;
       await this.#writeSnapshots(step, 'when_different');
       await this.#removeGone(selection);
-      await this.#writeBalances([...new Set(step.map((s) => s.buyerId))]);
       count += step.length;
       afterId = last.buyerId;
     }
-  }
-
-  async #writeBalances(buyerIds: readonly string[]): Promise<void> {
-    if (buyerIds.length === 0) return;
-    const { pool, redis } = this.#deps;
-    const balances = await readBalances(pool, 'buyer_prepaid', buyerIds);
-    await Promise.all([...balances].map(([id, b]) => writeBalance(redis, id, b.balanceMicros)));
   }
 
   /** Says whether it is another price than the one written before. */

@@ -15,7 +15,7 @@ import type { MeterClaim } from './reports.js';
 import { bookUsage } from './usage-sums.js';
 
 /** What one transaction booked. */
-export type BookResult = Pick<BookingPlan, 'marks' | 'setAside' | 'gains' | 'buyerIds'>;
+export type BookResult = Pick<BookingPlan, 'marks' | 'setAside' | 'gains'>;
 
 /**
  * Books what a gateway's meters gained since their marks: meters, ledger, wallet holds, sums and allocations, all in

@@ -67,8 +67,6 @@ export interface BookingPlan {
   holdsSpent: HoldSpent[];
   /** Bytes by sub-user. */
   subUserBytes: Map<string, bigint>;
-  /** Buyers whose balance changes. */
-  buyerIds: Set<string>;
   /** The claims whose allocations and packages move along. */
   follow: MeterClaim[];
 }
@@ -94,7 +92,6 @@ export function planBooking(
     transactions: [],
     holdsSpent: [],
     subUserBytes: new Map(),
-    buyerIds: new Set(),
     follow: [],
   };
   const spent = new Map<string, HoldSpent>();
@@ -182,7 +179,6 @@ export function planBooking(
       entries: postings(gain, session),
       ...(gain.late && { description: 'came after the write-off of its meter' }),
     });
-    if (gain.chargedMicros !== 0n) plan.buyerIds.add(claim.buyerId);
   }
   plan.holdsSpent = [...spent.entries()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, hold]) => hold);
   return plan;

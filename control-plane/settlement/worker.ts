@@ -18,8 +18,6 @@ export interface SettlementDeps {
   log: Log;
   /** Read anew for every pass: business settings change without a restart. */
   settings: () => SettlementSettings;
-  /** Brings buyers' new balances to the gateways; must not reject for a Redis that is away. */
-  balancesChanged: (buyerIds: readonly string[]) => Promise<void>;
   /** After a commit: what was booked, for live figures. Must not throw. */
   onBooked?: (gains: readonly MeterGain[]) => void;
 }
@@ -239,7 +237,6 @@ export class SettlementWorker {
     if (claims.length === 0) return [];
     const results = await this.#book(gatewayId, claims);
     const marks: BookResult['marks'] = [];
-    const buyerIds = new Set<string>();
     for (const result of results) {
       for (const { key, reason } of result.setAside)
         this.#setAside(gatewayId, key, reports.get(key) ?? '', reason);
@@ -251,9 +248,7 @@ export class SettlementWorker {
       }
       if (result.gains.length > 0) this.#deps.onBooked?.(result.gains);
       marks.push(...result.marks);
-      for (const id of result.buyerIds) buyerIds.add(id);
     }
-    if (buyerIds.size > 0) await this.#deps.balancesChanged([...buyerIds]);
     return marks;
   }
 
@@ -271,7 +266,6 @@ export class SettlementWorker {
           {
             marks: [],
             gains: [],
-            buyerIds: new Set(),
             setAside: [{ key: only.key, reason: 'not_bookable' }],
           },
         ];

@@ -16,12 +16,6 @@ export const liveKeys = {
   account: (account: string) => `${PREFIX}account:{${account}}`,
 
   /**
-   * STRING, whole micro-dollars left to the buyer, may be negative. Owner: control plane, after each settlement
-   * commit and at each rebuild. No expiry. Readers: gateways, before admitting a stream.
-   */
-  balance: (buyerId: string) => `${PREFIX}balance:{${buyerId}}`,
-
-  /**
    * STRING `TicketRecord`. Owner: control plane at traffic start. Expires with the ticket (default 60 s).
    * Taken (GETDEL) by the gateway that the device connects to: a ticket opens one tunnel.
    */

@@ -169,23 +169,6 @@ export async function deleteAccount(redis: LiveRedis, account: string): Promise<
   return (await redis.del(liveKeys.account(account))) > 0;
 }
 
-/** Micro-dollars left to the buyer, may be negative; null when the control plane has not written it. */
-export async function readBalance(redis: LiveRedis, buyerId: string): Promise<bigint | null> {
-  const key = liveKeys.balance(buyerId);
-  const text = await redis.get(key);
-  if (text === null || isMicros(text)) return text === null ? null : BigInt(text);
-  redis.log.error({ key }, 'live_value_unreadable');
-  return null;
-}
-
-export async function writeBalance(
-  redis: LiveRedis,
-  buyerId: string,
-  balanceMicros: bigint | string,
-): Promise<void> {
-  await redis.set(liveKeys.balance(buyerId), balanceMicros.toString());
-}
-
 // Tickets: written at traffic start, taken by the gateway the device connects to.
 
 /** `ttlMs`: how long the device may take to connect (default in PRODUCT: 60 s). */

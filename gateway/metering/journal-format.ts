@@ -43,6 +43,10 @@
  * | 168 | 4  | CRC-32 of bytes 0…167 |
  * | 172 | 4  | zero |
  *
+ * bytesUp and bytesDown are what a restart charges: never below what was counted, and while streams live they may be
+ * ahead of it, within COUNT_BYTES_MAX for each live stream beyond what was handed to the operating system and within
+ * what the leases have paid for (MeterBinding). With FINAL they are the exact counts.
+ *
  * A slot never used is all zeros. The first write of a slot (sequence 1) opens a meter with zero counts.
  */
 import { crc32 } from 'node:zlib';
@@ -168,8 +172,9 @@ export type CopyState = { kind: 'empty' } | { kind: 'bad' } | { kind: 'record'; 
 export function decodeCopy(buffer: Buffer, at: number, slot: number, copy: number): CopyState {
   if (at + RECORD_BYTES > buffer.length) return { kind: 'bad' };
   const bytes = buffer.subarray(at, at + RECORD_BYTES);
-  if (bytes.readUInt32LE(CRC_AT) !== crc32(bytes.subarray(0, CRC_AT)))
-    return bytes.equals(NEVER_WRITTEN) ? { kind: 'empty' } : { kind: 'bad' };
+  // Most of a young journal; zeros are no record, their CRC-32 is not zero.
+  if (bytes.readUInt32LE(CRC_AT) === 0 && bytes.equals(NEVER_WRITTEN)) return { kind: 'empty' };
+  if (bytes.readUInt32LE(CRC_AT) !== crc32(bytes.subarray(0, CRC_AT))) return { kind: 'bad' };
   const record = {
     sessionId: uuidAt(bytes, 8),
     allocationId: uuidAt(bytes, 24),
@@ -207,7 +212,7 @@ function uuidAt(bytes: Buffer, at: number): string {
 /**
  * What a slot holds, from its two copies:
  * `free`: nothing to settle. `live`: the newest whole record; `torn` says that the other copy was damaged and may
- * have been newer by one write, which is at most one chunk of one stream. `corrupt`: something was there and
+ * have been newer by one write: what was counted since the older one. `corrupt`: something was there and
  * neither copy is whole; nothing is guessed.
  */
 export type SlotState =

@@ -1,17 +1,18 @@
 import { Duplex, type Writable } from 'node:stream';
 import { ByteQueue } from '../../agent-protocol/byte-queue.js';
 import { ResetCode } from '../../agent-protocol/frame.js';
-import { COUNT_BYTES_MAX } from '../../agent-protocol/limits.js';
+import { COUNT_BYTES_KEPT, COUNT_BYTES_MAX } from '../../agent-protocol/limits.js';
 import type { MuxStream, StreamHandler } from '../../agent-protocol/stream.js';
 import { Verdict } from '../../agent-protocol/verdict.js';
 import type { Splice } from './splice.js';
 
 const nothing = Buffer.alloc(0);
+const PIECE_BYTES_MAX = COUNT_BYTES_MAX - COUNT_BYTES_KEPT;
 
 /**
  * A device's stream as a Duplex, for forwarding plain HTTP with node:http. Bytes are copied and counted by the same
- * splice as everywhere else: in pieces of at most COUNT_BYTES_MAX, each when the one before is with the operating
- * system. It looks enough like a socket for http.Agent.
+ * splice as everywhere else: in pieces, each when the one before is with the operating system, and never more than
+ * COUNT_BYTES_MAX on their way both ways. It looks enough like a socket for http.Agent.
  */
 export class StreamDuplex extends Duplex implements StreamHandler {
   readonly #stream: MuxStream;
@@ -23,14 +24,16 @@ export class StreamDuplex extends Duplex implements StreamHandler {
   #written: ((error?: Error | null) => void) | null = null;
   /** The stream said stop; onWritable will follow. */
   #outBlocked = false;
+  /** Bytes given to the stream that may still be in the tunnel's backlog. */
+  #sendingBytes = 0;
   #finSent = false;
 
   /** Received and not counted. Bounded by the window. */
   readonly #queue = new ByteQueue();
   /** The reader has taken all that was pushed, and asks for more. */
   #wanted = false;
-  /** What was pushed last may be on its way through HTTP code to the buyer's socket. */
-  #underWay = false;
+  /** What was pushed last and may be on its way through HTTP code to the buyer's socket. */
+  #underWayBytes = 0;
   #looking = false;
   /** Bytes pushed and not yet given back as credit. */
   #owedBytes = 0;
@@ -66,13 +69,19 @@ export class StreamDuplex extends Duplex implements StreamHandler {
   #send(): void {
     while (this.#rest !== null) {
       const rest = this.#rest;
-      const bytes = Math.min(rest.length, COUNT_BYTES_MAX, this.#stream.sendWindowBytes);
+      const roomBytes = Math.min(PIECE_BYTES_MAX, COUNT_BYTES_MAX - this.#underWayBytes);
+      if (this.#underWayBytes > 0) this.#lookLater();
+      const bytes = Math.min(rest.length, roomBytes, this.#stream.sendWindowBytes);
       const verdict = this.#splice.onBytesOut(bytes);
       if (verdict === Verdict.REFUSE) this.#fail('the allocation is used up', 'refused');
       if (verdict !== Verdict.GO) return;
       this.#rest = bytes === rest.length ? null : rest.subarray(bytes);
       // A headroom of 0: the bytes are copied, so the caller's buffer is free at once.
-      if (this.#stream.send(rest, 0, bytes, 0)) continue;
+      const more = this.#stream.send(rest, 0, bytes, 0);
+      if (more || (this.#stream.sendWindowBytes === 0 && this.#stream.session.backlogBytes === 0))
+        this.#splice.onSent(bytes);
+      else this.#sendingBytes = bytes;
+      if (more) continue;
       if (this.#stream.state === 'closed') this.#fail('the stream was reset', 'reset');
       else this.#outBlocked = true;
       return;
@@ -82,6 +91,9 @@ export class StreamDuplex extends Duplex implements StreamHandler {
 
   onWritable(): void {
     this.#outBlocked = false;
+    const sentBytes = this.#sendingBytes;
+    this.#sendingBytes = 0;
+    if (sentBytes > 0) this.#splice.onSent(sentBytes);
     this.#send();
   }
 
@@ -122,17 +134,17 @@ export class StreamDuplex extends Duplex implements StreamHandler {
       if (this.#finReceived) this.#endReading();
       return;
     }
-    if (this.#underWay) {
+    if (this.#underWayBytes > 0) {
       this.#lookLater();
       return;
     }
-    const bytes = queue.nextBytes(COUNT_BYTES_MAX);
+    const bytes = queue.nextBytes(Math.min(PIECE_BYTES_MAX, COUNT_BYTES_MAX - this.#sendingBytes));
     const verdict = this.#splice.onBytesIn(bytes);
     if (verdict === Verdict.REFUSE) this.#fail('the allocation is used up', 'refused');
     if (verdict !== Verdict.GO) return;
     this.#owedBytes += bytes;
     this.#wanted = false;
-    this.#underWay = true;
+    this.#underWayBytes = bytes;
     this.push(queue.shift(bytes));
   }
 
@@ -154,7 +166,11 @@ export class StreamDuplex extends Duplex implements StreamHandler {
   readonly #look = (): void => {
     this.#looking = false;
     if (this.destroyed) return;
-    if (this.#buyer.writableLength === 0) this.#underWay = false;
+    if (this.#buyer.writableLength === 0) {
+      const sentBytes = this.#underWayBytes;
+      this.#underWayBytes = 0;
+      if (sentBytes > 0) this.#splice.onSent(sentBytes);
+    }
     this.#offer();
   };
 

@@ -125,6 +125,11 @@ t.test('the end of the tunnel resets both sides', async (t) => {
   t.match(await relay.agentHandler.closed, { code: 'connection_lost' });
 });
 
+/** libuv says end of file for a reset behind a read that did not fill its buffer; what is written then tells. */
+function tellReset(socket: Socket): void {
+  socket.once('end', () => socket.write('x'));
+}
+
 async function refused(t: Test, direction: 'out' | 'in'): Promise<void> {
   let delivered = 0;
   let destinationFate: Promise<string> | undefined;
@@ -132,6 +137,7 @@ async function refused(t: Test, direction: 'out' | 'in'): Promise<void> {
     t,
     (socket) => {
       destinationFate = fate(socket);
+      tellReset(socket);
       socket.on('data', (piece: Buffer) => {
         delivered += piece.length;
       });
@@ -145,10 +151,11 @@ async function refused(t: Test, direction: 'out' | 'in'): Promise<void> {
       delivered += piece.length;
     });
   const clientFate = fate(client);
+  tellReset(client);
   if (direction === 'out') client.write(Buffer.alloc(4_000_000));
   t.equal(await relay.counters[0]?.ended, 'refused');
-  t.equal(await clientFate, 'ECONNRESET');
-  t.equal(await destinationFate, 'ECONNRESET');
+  t.match(await clientFate, /^(ECONNRESET|EPIPE)$/);
+  t.match(await destinationFate, /^(ECONNRESET|EPIPE)$/);
   const counter = relay.counters[0];
   const counted = direction === 'out' ? counter?.bytesOut : counter?.bytesIn;
   t.ok((counted as number) <= 1_000_000);

@@ -3,7 +3,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import t, { type Test } from 'tap';
-import { COUNT_BYTES_MAX } from '../../agent-protocol/limits.js';
+import { COUNT_BYTES_KEPT, COUNT_BYTES_MAX } from '../../agent-protocol/limits.js';
 import type { RawSocket } from '../../agent-protocol/raw-socket.js';
 import type { MuxStream } from '../../agent-protocol/stream.js';
 import { Verdict } from '../../agent-protocol/verdict.js';
@@ -18,6 +18,7 @@ const blobHash = createHash('sha256').update(blob).digest('hex');
 /** What of a stream was counted and is still in user space, in each direction, at its worst. */
 class Watch {
   readonly worstBytes = { out: 0, in: 0 };
+  worstBothBytes = 0;
   /** Pieces that the operating system did not take at once: without them nothing is shown. */
   stalls = 0;
   /** Where the stream's latest piece ends in all that was written to the tunnel; what is being sent. */
@@ -41,14 +42,12 @@ class Watch {
       return taken;
     };
     counter.verdict = (direction, bytes) => {
-      if (direction === 'out') {
-        const { bytesOut, backlogBytes } = relay().gateway;
-        const left = bytesOut - backlogBytes >= this.#leftAtBytes;
-        this.#see(direction, bytes + (left ? 0 : this.#sentBytes));
-      } else {
-        const handedBytes = raw.socket.bytesWritten - raw.socket.writableLength;
-        this.#see(direction, counter.bytesIn + bytes - handedBytes);
-      }
+      const { bytesOut, backlogBytes } = relay().gateway;
+      const left = bytesOut - backlogBytes >= this.#leftAtBytes;
+      const outBytes = left ? 0 : this.#sentBytes;
+      const inBytes = counter.bytesIn - (raw.socket.bytesWritten - raw.socket.writableLength);
+      this.#see(direction, bytes + (direction === 'out' ? outBytes : inBytes));
+      this.worstBothBytes = Math.max(this.worstBothBytes, bytes + outBytes + inBytes);
       return Verdict.GO;
     };
   }
@@ -96,7 +95,9 @@ function check(t: Test, relay: Relay, watches: Watch[], direction: 'out' | 'in')
   const counted = relay.counters.map(({ bytesOut, bytesIn }) => (direction === 'out' ? bytesOut : bytesIn));
   t.same(counted, Array(STREAMS).fill(STREAM_BYTES), 'counted is what was delivered');
   const worst = Math.max(...watches.map((watch) => watch.worstBytes[direction]));
-  t.equal(worst, COUNT_BYTES_MAX, 'one piece of the largest size, and never more');
+  t.equal(worst, COUNT_BYTES_MAX - COUNT_BYTES_KEPT, 'one piece of the largest size, and never more');
+  const both = Math.max(...watches.map((watch) => watch.worstBothBytes));
+  t.ok(both >= worst && both <= COUNT_BYTES_MAX, `both directions together: ${both}`);
   const stalls = watches.map((watch) => watch.stalls);
   t.ok(stalls.filter((count) => count > 1).length > 2, `stalls of the streams: ${stalls}`);
 }
@@ -113,6 +114,47 @@ t.test('down: slow buyers, many streams on one tunnel', async (t) => {
   t.same(await Promise.all(Array.from({ length: STREAMS }, read)), Array(STREAMS).fill(blobHash));
   for (const counter of relay.counters) t.equal(await counter.ended, 'finished');
   check(t, relay, watches, 'in');
+});
+
+t.test('both ways at once', async (t) => {
+  const half = blob.subarray(0, STREAM_BYTES / 4);
+  const halfHash = createHash('sha256').update(half).digest('hex');
+  const received: Promise<string>[] = [];
+  const allStalls = () => watches.reduce((sum, watch) => sum + watch.stalls, 0);
+  const [relay, watches] = await watched(t, (socket) => {
+    socket.end(half);
+    received.push(digest(socket, allStalls));
+  });
+  const exchange = async (): Promise<string> => {
+    const client = await relay.connect();
+    client.end(half);
+    return digest(client, allStalls);
+  };
+  t.same(await Promise.all(Array.from({ length: STREAMS }, exchange)), Array(STREAMS).fill(halfHash));
+  t.same(await Promise.all(received), Array(STREAMS).fill(halfHash));
+  const worst = Math.max(...watches.map((watch) => watch.worstBothBytes));
+  t.ok(worst > COUNT_BYTES_MAX - COUNT_BYTES_KEPT, `both directions held bytes: ${worst}`);
+  t.ok(worst <= COUNT_BYTES_MAX, `${worst} bytes`);
+});
+
+t.test('a direction that is stuck leaves room for the other', async (t) => {
+  const received: Promise<string>[] = [];
+  const [relay, watches] = await watched(t, (socket) => {
+    socket.write(blob);
+    received.push(digest(socket));
+  });
+  const client = await relay.connect();
+  client.pause();
+  while ((watches[0]?.stalls ?? 0) === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  const half = blob.subarray(0, 2_000_000);
+  client.end(half);
+  t.equal(
+    await received[0],
+    createHash('sha256').update(half).digest('hex'),
+    'though the client reads nothing',
+  );
+  t.equal(watches[0]?.worstBothBytes, COUNT_BYTES_MAX, 'both use all there is, and never more');
+  client.resetAndDestroy();
 });
 
 t.test('up: slow destinations, many streams on one tunnel', async (t) => {

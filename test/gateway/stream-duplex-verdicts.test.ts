@@ -2,13 +2,14 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { type Duplex, pipeline, Writable } from 'node:stream';
 import t from 'tap';
-import { COUNT_BYTES_MAX } from '../../agent-protocol/limits.js';
+import { COUNT_BYTES_KEPT, COUNT_BYTES_MAX } from '../../agent-protocol/limits.js';
 import type { MuxStream } from '../../agent-protocol/stream.js';
 import { Verdict } from '../../agent-protocol/verdict.js';
 import type { MeterBinding, MeterWaiter } from '../../gateway/metering/meter.js';
 import { Splice, type SpliceSubject } from '../../gateway/relay/splice.js';
 import { StreamDuplex } from '../../gateway/relay/stream-duplex.js';
 
+const PIECE_BYTES = COUNT_BYTES_MAX - COUNT_BYTES_KEPT;
 const sha256 = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
 const soon = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
@@ -30,6 +31,22 @@ class FakeBinding {
     const verdict = this.verdict(bytes);
     if (verdict === Verdict.GO) this.down += bytes;
     return verdict;
+  }
+  /** Counted and not told to be sent. */
+  get unsentBytes(): number {
+    return this.up + this.down - this.sentBytes;
+  }
+  sentBytes = 0;
+  streams = 0;
+  streamOpened(): void {
+    this.streams++;
+  }
+  sent(bytes: number): void {
+    this.sentBytes += bytes;
+  }
+  streamEnded(unsentBytes: number): void {
+    this.streams--;
+    this.sentBytes += unsentBytes;
   }
   wait(waiter: MeterWaiter): void {
     this.waiters.add(waiter);
@@ -114,18 +131,20 @@ t.test('out: pieces, one at a time while the tunnel holds the one before, and WA
   duplex.end(bytes, () => {
     finished = true;
   });
-  t.equal(binding.up, COUNT_BYTES_MAX);
+  t.equal(binding.up, PIECE_BYTES);
   binding.verdict = () => Verdict.WAIT;
   binding.goOn();
   t.equal(binding.waiters.size, 0, 'nothing is offered while the tunnel says stop');
+  t.equal(binding.unsentBytes, PIECE_BYTES);
   writable();
-  t.equal(binding.up, COUNT_BYTES_MAX);
+  t.equal(binding.up, PIECE_BYTES);
+  t.equal(binding.unsentBytes, 0, 'it has left');
   t.equal(binding.waiters.size, 1);
   binding.goOn();
   t.equal(binding.waiters.size, 1, 'told to wait again');
   binding.verdict = () => Verdict.GO;
   binding.goOn();
-  t.equal(binding.up, 2 * COUNT_BYTES_MAX);
+  t.equal(binding.up, 2 * PIECE_BYTES);
   stream.stops = false;
   t.equal(stream.fins, 0, 'the end waits behind the bytes');
   writable();
@@ -134,6 +153,7 @@ t.test('out: pieces, one at a time while the tunnel holds the one before, and WA
   t.equal(stream.fins, 1);
   t.ok(Buffer.concat(sent).equals(bytes));
   t.equal(binding.up, bytes.length);
+  t.equal(binding.unsentBytes, 0);
   t.same(ends, []);
 });
 
@@ -147,6 +167,7 @@ t.test('in: counted − handed over is one piece at most, and the bytes come who
   };
   let waits = 0;
   let worst = 0;
+  let falselySent = Number.NEGATIVE_INFINITY;
   binding.verdict = (piece) => {
     if (random() < 0.3) {
       waits++;
@@ -154,6 +175,7 @@ t.test('in: counted − handed over is one piece at most, and the bytes come who
       return Verdict.WAIT;
     }
     worst = Math.max(worst, binding.down + piece - buyer.gotBytes);
+    falselySent = Math.max(falselySent, binding.sentBytes - buyer.gotBytes);
     return Verdict.GO;
   };
   const taking = setInterval(() => {
@@ -175,6 +197,9 @@ t.test('in: counted − handed over is one piece at most, and the bytes come who
   t.equal(binding.down, bytes.length);
   t.ok(waits > 5, `${waits} times WAIT`);
   t.ok(worst <= COUNT_BYTES_MAX, `${worst} bytes`);
+  t.ok(falselySent <= 0, 'nothing is said to be sent that the buyer has not got');
+  duplex.destroy();
+  t.match(binding, { unsentBytes: 0, streams: 0 });
 });
 
 t.test(

@@ -10,7 +10,6 @@ import type { AccountSnapshot, MeterReport, TicketRecord } from '../../gateway/l
 import {
   markReady,
   writeAccount,
-  writeBalance,
   writeLiveSettings,
   writeProviderPrice,
   writeTicket,
@@ -67,7 +66,6 @@ export async function startGatewayRig(env: Record<string, string> = {}): Promise
     version: 1,
   };
   await writeAccount(redis, account);
-  await writeBalance(redis, account.buyerId, 1_000_000_000n);
   await writeProviderPrice(redis, { microsPerGb: '500000', effectiveFromMs: 0 });
   await writeLiveSettings(redis, {
     policyVersion: 1,

@@ -1,7 +1,12 @@
 import { chargeMicros } from '../../control-plane/ledger/money.js';
 import type { BookResult } from '../../control-plane/settlement/book.js';
 import type { BookedAllocation, BookedSession, MeterState } from '../../control-plane/settlement/booked.js';
-import { type BookingPlan, type BookingState, planBooking } from '../../control-plane/settlement/core.js';
+import {
+  type BookingPlan,
+  type BookingState,
+  type HoldSpent,
+  planBooking,
+} from '../../control-plane/settlement/core.js';
 import type { MeterClaim } from '../../control-plane/settlement/reports.js';
 import type { SettlementSettings } from '../../control-plane/settlement/settings.js';
 import { runOf } from '../../gateway/live/records.js';
@@ -18,9 +23,9 @@ import type { Thread } from './thread.js';
 /** Told of everything that a commit changed, in the moment it becomes visible. */
 export interface BooksObserver {
   meterBooked(before: MeterRow | undefined, after: MeterRow): void;
-  /** A range of a meter that is in the ledger already. Throws. */
-  bookedBefore(sourceId: string): never;
-  moneyMoved(buyerIds: Iterable<string>): void;
+  /** After all of the booking is visible. */
+  spent(spent: HoldSpent): void;
+  fail(invariant: string, detail: string): never;
 }
 
 /** Where the books of a variant differ from the project's. */
@@ -93,7 +98,7 @@ export class Books {
       throw new SerializationFailure('an allocation was made meanwhile');
     const accounts = new Set<string>();
     for (const { kind, sourceId, entries } of plan.transactions) {
-      if (db.ledger.has(`${kind}|${sourceId}`)) this.#observer.bookedBefore(sourceId);
+      if (db.ledger.has(`${kind}|${sourceId}`)) this.#observer.fail('no range is booked twice', sourceId);
       let sum = 0n;
       for (const e of entries) {
         sum += e.amountMicros;
@@ -222,7 +227,7 @@ export class Books {
       const subUser = db.subUsers.get(id);
       if (subUser !== undefined) subUser.bytesUsed += bytes;
     }
-    if (plan.gains.length > 0) this.#observer.moneyMoved(plan.buyerIds);
+    for (const spent of plan.holdsSpent) this.#observer.spent(spent);
   }
 }
 

@@ -37,6 +37,8 @@ export interface MeterRow extends MeterState {
 }
 
 export interface HoldRow {
+  /** `holdKey`. */
+  key: string;
   kind: WalletKind;
   ownerId: string;
   gatewayId: string;
@@ -65,6 +67,7 @@ export interface DatabaseFaults {
   killedAtCommit: number;
 }
 
+/** A database that never fails. */
 export const NO_DATABASE_FAULTS: Readonly<DatabaseFaults> = {
   connectionLost: 0,
   answerLost: 0,
@@ -135,6 +138,8 @@ export class Transaction {
   readonly #writes: Array<() => void> = [];
   /** Holds as this transaction has written them. */
   readonly holds = new Map<string, HoldRow>();
+  /** Meters that this transaction has written off, by gateway id + key. */
+  readonly writtenOff = new Set<string>();
   #over = false;
 
   constructor(db: SimulatedDatabase, thread: Thread, random: Random) {
@@ -149,10 +154,10 @@ export class Transaction {
   }
 
   /** SELECT … FOR UPDATE of rows of one table, made rows included: waits while another transaction holds one. */
-  async lock(table: string, ids: readonly string[]): Promise<void> {
-    if (ids.length === 0) return;
+  lock(table: string, ids: readonly string[]): Promise<void> {
+    if (ids.length === 0) return Promise.resolve();
     const names = ids.map((id) => `${table}|${id}`);
-    await this.#statement(() => (this.tryLock(names) ? undefined : BLOCKED));
+    return this.#statement(() => (this.tryLock(names) ? undefined : BLOCKED));
   }
 
   /** For a statement that locks what it finds: false when another transaction holds one of the rows. */
@@ -173,15 +178,15 @@ export class Transaction {
   }
 
   /** @internal */
-  async commit(): Promise<void> {
-    const { faults } = this.#db;
-    await this.#statement(() => {
-      const killed = this.#random.chance(faults.killedAtCommit);
+  commit(): Promise<void> {
+    return this.#statement(() => {
+      const { faults } = this.#db;
+      const killed = faults.killedAtCommit > 0 && this.#random.chance(faults.killedAtCommit);
       if (killed && this.#random.chance(0.5)) return this.#thread.kill();
       for (const change of this.#writes) change();
       this.end();
       if (killed) return this.#thread.kill();
-      if (this.#random.chance(faults.answerLost)) throw new SimulatedFault('08006');
+      if (faults.answerLost > 0 && this.#random.chance(faults.answerLost)) throw new SimulatedFault('08006');
     });
   }
 
@@ -193,7 +198,8 @@ export class Transaction {
 
   #statement<T>(act: () => T | typeof BLOCKED): Promise<T> {
     return this.#thread.io(() => {
-      if (this.#random.chance(this.#db.faults.connectionLost)) throw new SimulatedFault('08006');
+      const { connectionLost } = this.#db.faults;
+      if (connectionLost > 0 && this.#random.chance(connectionLost)) throw new SimulatedFault('08006');
       return act();
     });
   }

@@ -14,6 +14,7 @@ import type { Log } from '../../gateway/runtime/logging.js';
 import { SimulatedDisk } from './disk.js';
 import type { Random } from './random.js';
 import type { SimulatedRedis } from './redis.js';
+import { redisClient } from './redis-client.js';
 import { Thread } from './thread.js';
 
 /** Everything tiny: growth, full journals, second epochs and several batches happen within some dozen steps. */
@@ -107,13 +108,13 @@ export class GatewayProcess {
     this.delivery = new MeterDelivery({
       gatewayId: host.id,
       registry: this.registry,
-      sink: redisMeterSink(world.redis.client(this.deliveryThread, world.random)),
+      sink: redisMeterSink(redisClient(world.redis, this.deliveryThread, world.random)),
       clock: host.clock,
       log: world.log,
       settings: SETTINGS,
     });
     this.walletThread = new Thread(`wallets of ${host.id}`, world.ended);
-    this.#walletRedis = world.redis.client(this.walletThread, world.random);
+    this.#walletRedis = redisClient(world.redis, this.walletThread, world.random);
     this.#epoch = epoch;
     this.run = runOf(epoch);
     this.wallets = new WalletBook({

@@ -1,8 +1,9 @@
+import { InvariantBroken } from './checks.js';
 import { NO_DATABASE_FAULTS } from './database.js';
 import { fillWallets, kill, OPERATIONS, openStream, redisWeather, running } from './operations.js';
 import { NO_FAULTS } from './redis.js';
 import type { Variant } from './variants.js';
-import { InvariantBroken, type Keeper, type Settler, World } from './world.js';
+import { type Keeper, type Settler, World } from './world.js';
 
 /** How a history ended. */
 export type HistoryResult =
@@ -17,7 +18,12 @@ export type HistoryResult =
       log: string[];
     };
 
-const TOTAL_WEIGHT = OPERATIONS.reduce((sum, o) => sum + o.weight, 0);
+/** Each as often as its weight says, in tenths. */
+const OPERATIONS_BY_WEIGHT = OPERATIONS.flatMap((o) =>
+  new Array<typeof o>(Math.round(o.weight * 10)).fill(o),
+);
+const OPERATIONS_MIN = 15;
+const OPERATIONS_MAX = 40;
 /** Rounds of ticks and settlement within which everything must be quiet once nothing fails any more. */
 const ROUNDS_MAX = 60;
 
@@ -34,13 +40,13 @@ export async function runHistory(
     for (let i = world.random.below(4); i > 0; i--) openStream(world);
     for (let i = world.random.below(4); i > 0; i--) await fillWallets(world);
     if (world.random.chance(0.7)) redisWeather(world);
-    operations = world.random.between(20, 60);
+    operations = world.random.between(OPERATIONS_MIN, OPERATIONS_MAX);
     for (let i = 0; i < operations; i++) {
       await happen(world, i);
       if (world.broken !== null) throw world.broken;
     }
     await heal(world);
-    world.checkEnd();
+    world.checks.end();
     if (world.broken !== null) throw world.broken;
     return { ok: true, operations, log: world.log };
   } catch (error) {
@@ -56,14 +62,9 @@ export async function runHistory(
 }
 
 async function happen(world: World, i: number): Promise<void> {
-  let at = (world.random.below(1_000_000) / 1_000_000) * TOTAL_WEIGHT;
-  for (const operation of OPERATIONS) {
-    at -= operation.weight;
-    if (at >= 0) continue;
-    world.say(`${i} ${operation.name}`);
-    await operation.happen(world);
-    break;
-  }
+  const operation = world.random.pick(OPERATIONS_BY_WEIGHT);
+  if (world.verbose) world.say(`${i} ${operation.name}`);
+  await operation.happen(world);
   world.pass(world.random.chance(0.8) ? world.random.below(300) : world.random.below(5_000));
 }
 
@@ -82,7 +83,7 @@ async function heal(world: World): Promise<void> {
     host.disk.failNextSync = false;
     if (host.process !== null && host.process.journal.state === 'failed') kill(world, host.process);
     if (host.process === null) await world.start(host);
-    if (host.process === null) world.fail('a gateway starts on a sound disk', host.id);
+    if (host.process === null) world.checks.fail('a gateway starts on a sound disk', host.id);
     else host.process.registry.closeAll({ allocationEnded: true });
   }
   world.streams = [];
@@ -92,23 +93,28 @@ async function heal(world: World): Promise<void> {
       Object.assign(session, { status: 'stopping', stoppedAtMs: world.databaseClock.nowMs() });
   for (let round = 0; round < ROUNDS_MAX; round++) {
     world.pass(round < 10 ? 2_500 : 5_000);
-    for (const process of running(world)) {
-      await process.tick();
-      await process.walletTick();
-    }
+    const processes = running(world);
+    for (const process of processes) await process.tick();
     const { thread, worker } = world.settlers[0] as Settler;
     await thread.start(() => worker.settleNow());
-    const { thread: keeping, keeper } = world.keepers[0] as Keeper;
-    await keeping.start(() => keeper.sweep());
+    for (const process of processes) {
+      // Reads what is committed. Where nothing is left, there is nothing to read.
+      if (process.registry.meterCount > 0) await process.tick();
+      await process.walletTick();
+    }
+    if (world.checks.holdsOpen()) {
+      const { thread: keeping, keeper } = world.keepers[0] as Keeper;
+      await keeping.start(() => keeper.sweep());
+    }
     if (world.broken !== null) throw world.broken;
-    if (world.isQuiet()) {
+    if (world.checks.isQuiet()) {
       world.say(`quiet after ${round + 1} rounds`);
       return;
     }
     // Only what was lost with a host needs an admin.
-    if (round === ROUNDS_MAX / 2) world.writeOffLost();
+    if (round === ROUNDS_MAX / 2) world.checks.writeOffLost();
   }
-  world.fail('everything comes to an end', world.whatIsLeft());
+  world.checks.fail('everything comes to an end', world.checks.whatIsLeft());
 }
 
 /** Whatever is under way ends; two that wait for each other never would. */
@@ -119,7 +125,7 @@ async function finishThreads(world: World): Promise<void> {
     for (const thread of busy) await thread.advance();
     world.replaceDead();
   }
-  world.fail(
+  world.checks.fail(
     'nobody waits for ever',
     world
       .threads()

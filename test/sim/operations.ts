@@ -1,5 +1,7 @@
+import { withTransaction } from '../../control-plane/db/pool.js';
+import { writeOffMeters } from '../../control-plane/settlement/write-off.js';
 import type { GatewayHost, GatewayProcess } from './gateway-process.js';
-import { type Device, PRICES, type Settler, type Stream, type World } from './world.js';
+import { type Device, PRICES, type Settler, type Stream, uuid, type World } from './world.js';
 
 /** One kind of thing that happens. Does nothing when the world is not in a state for it. */
 export interface Operation {
@@ -9,6 +11,7 @@ export interface Operation {
   happen(world: World): void | Promise<void>;
 }
 
+const ADMIN = uuid('m', 0);
 const MINUTE_MS = 60_000;
 const YEAR_MS = 365 * 24 * 60 * MINUTE_MS;
 
@@ -29,18 +32,23 @@ function openStream(world: World): void {
   if (device.gateway?.process == null) connect(world, device);
   const process = device.gateway?.process;
   if (process == null) return;
-  const before = world.allocations.filter((a) => a.sessionId === device.sessionId);
-  const again = before.length > 0 && random.chance(0.6) ? random.pick(before) : null;
-  const buyerId = again?.buyerId ?? random.pick(world.buyers);
-  const allocationId = again?.allocationId ?? world.newAllocation(device.sessionId, buyerId);
   const { sessionId } = device;
+  const before = world.allocations.filter((a) => a.sessionId === sessionId);
+  const again = before.length > 0 && random.chance(0.6) ? random.pick(before) : null;
+  const { allocationId, buyerId, packageId } =
+    again ?? world.newAllocation(sessionId, random.pick(world.buyers));
+  const subUserId = uuid('u', world.buyers.indexOf(buyerId));
+  const bySubUser = world.db.subUsers.has(subUserId) && random.chance(0.5);
+  const wallets = [process.wallets.wallet({ kind: 'buyer', ownerId: buyerId })];
+  if (packageId !== null) wallets.push(process.wallets.wallet({ kind: 'package', ownerId: allocationId }));
+  if (bySubUser) wallets.push(process.wallets.wallet({ kind: 'sub_user', ownerId: subUserId }));
   const opened = process.registry.open({
     sessionId,
     allocationId,
     buyerId,
-    packageId: null,
-    subUserId: null,
-    wallets: [process.wallets.wallet({ kind: 'buyer', ownerId: buyerId })],
+    packageId,
+    subUserId: bySubUser ? subUserId : null,
+    wallets,
     ...prices(world, buyerId),
   });
   if (!opened.ok) {
@@ -240,12 +248,39 @@ function diskFault(world: World): void {
   else disk.full = true;
 }
 
+/**
+ * An admin gives up a run that is over and that nobody has finished: its gateway seems to be lost. It may come back
+ * all the same, and what it has in its journal is booked then.
+ */
+async function writeOff(world: World): Promise<void> {
+  const { admin, random } = world;
+  const steps = random.chance(0.6) ? undefined : random.between(1, 6);
+  if (admin.busy) await admin.advance(steps);
+  else {
+    const over = [...world.db.holds.values()].filter(
+      (h) => !h.closed && world.hosts.every((host) => host.id !== h.gatewayId || host.process?.run !== h.run),
+    );
+    if (over.length === 0) return;
+    const { gatewayId, run } = random.pick(over);
+    world.say(`  ${run} of ${gatewayId}`);
+    world.runsGivenUp.add(`${gatewayId}|${run}`);
+    const pool = world.poolOf(admin);
+    await admin.start(
+      () => withTransaction(pool, (client) => writeOffMeters(client, { gatewayId, run }, ADMIN, 'lost')),
+      steps,
+    );
+  }
+  world.replaceDead();
+}
+
 /** Faults that last: each history has its own share of them, and some have none. */
 export function redisWeather(world: World): void {
   const { random, redis, db } = world;
   const bad = random.chance(0.6);
   const some = () => (bad && random.chance(0.6) ? random.below(30) / 100 : 0);
-  redis.faults = { answerLost: some(), late: some(), twice: some() };
+  // Now and then a network that brings half of everything late: what is old must never win.
+  const old = bad && random.chance(0.3) ? 0.3 : 0;
+  redis.faults = { answerLost: some(), late: old + some(), twice: old + some() };
   db.faults = {
     connectionLost: some() / 4,
     answerLost: some() / 2,
@@ -258,6 +293,7 @@ async function advance(world: World): Promise<void> {
   const busy = [
     ...running(world).map((p) => p.deliveryThread),
     ...world.settlers.map((s) => s.thread),
+    world.admin,
   ].filter((thread) => thread.busy);
   if (busy.length === 0) return;
   await random.pick(busy).advance(random.chance(0.4) ? undefined : random.between(1, 5));
@@ -274,7 +310,7 @@ export const OPERATIONS: readonly Operation[] = [
   { name: 'wallets', weight: 6, happen: walletTick },
   { name: 'keeper', weight: 5, happen: keep },
   { name: 'advance', weight: 10, happen: advance },
-  { name: 'arrive', weight: 6, happen: (w) => w.redis.arrive(w.random) },
+  { name: 'arrive', weight: 8, happen: (w) => w.redis.arrive(w.random) },
   { name: 'sync', weight: 2, happen: sync },
   {
     name: 'close',
@@ -327,15 +363,20 @@ export const OPERATIONS: readonly Operation[] = [
   },
   { name: 'weather', weight: 1.5, happen: redisWeather },
   { name: 'clock jumps', weight: 1, happen: jumpClock },
-  { name: 'connect', weight: 3, happen: (w) => connect(w, w.random.pick(w.devices)) },
+  { name: 'connect', weight: 4, happen: (w) => connect(w, w.random.pick(w.devices)) },
   { name: 'price', weight: 2, happen: movePrice },
   { name: 'prices heard', weight: 1, happen: hearPrices },
   { name: 'stop session', weight: 1, happen: stopSession },
   {
     name: 'top-up',
     weight: 0.5,
-    happen: (w) => w.topUp(w.random.pick(w.buyers), BigInt(w.random.below(50_000))),
+    happen(w) {
+      w.topUp(w.random.pick(w.buyers), BigInt(w.random.below(50_000)));
+      for (const row of w.db.subUsers.values())
+        if (w.random.chance(0.5)) row.bytesMax += BigInt(w.random.below(500_000));
+    },
   },
+  { name: 'write-off', weight: 2, happen: writeOff },
   { name: 'disk fault', weight: 0.5, happen: diskFault },
   {
     name: 'disks have room',

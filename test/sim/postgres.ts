@@ -62,7 +62,7 @@ function holdsOf({ db, tx }: At): HoldRow[] {
 function ownedBy(at: At, kinds: readonly string[], owners: readonly string[]): HoldRow[] {
   return holdsOf(at)
     .filter((h) => owners.some((owner, i) => owner === h.ownerId && kinds[i] === h.kind))
-    .sort((a, b) => (holdKey(a) < holdKey(b) ? -1 : 1));
+    .sort((a, b) => (a.key < b.key ? -1 : 1));
 }
 
 function writeHold({ db, tx, holds }: At, key: string, row: HoldRow): void {
@@ -76,22 +76,27 @@ function writeHold({ db, tx, holds }: At, key: string, row: HoldRow): void {
   tx.holds.set(key, row);
 }
 
+const isOpen = (m: MeterRow) => !m.final && !m.writtenOff;
+
 /** The condition UNSETTLED of `wallets/wallets.ts`. */
-function unsettled(db: SimulatedDatabase, hold: HoldRow): boolean {
+function unsettled({ db, tx }: At, hold: HoldRow): boolean {
   const of = (m: MeterRow) => {
     if (hold.kind === 'buyer') return m.buyerId === hold.ownerId;
     if (hold.kind === 'package') return m.allocationId === hold.ownerId;
     return m.buyerId === db.subUsers.get(hold.ownerId)?.buyerId;
   };
   for (const m of db.meters.values())
-    if (m.gatewayId === hold.gatewayId && m.run === hold.run && !m.final && !m.writtenOff && of(m))
-      return true;
+    if (m.gatewayId === hold.gatewayId && m.run === hold.run && isOpen(m) && of(m)) {
+      if (!tx.writtenOff.has(`${m.gatewayId}|${m.key}`)) return true;
+    }
   return false;
 }
 
-function lockRows(at: At, names: readonly string[]): boolean {
-  return at.tx.tryLock([...names].sort());
+function openMetersOf(db: SimulatedDatabase, gatewayId: string, run: string): MeterRow[] {
+  return [...db.meters.values()].filter((m) => m.gatewayId === gatewayId && m.run === run && isOpen(m));
 }
+
+const lockRows = (at: At, names: readonly string[]): boolean => at.tx.tryLock(names);
 
 /** What the statements of `control-plane/wallets` do, each by a part of its text that no other has. */
 const STATEMENTS: ReadonlyArray<[part: string, does: Statement]> = [
@@ -153,7 +158,7 @@ const STATEMENTS: ReadonlyArray<[part: string, does: Statement]> = [
       const open = ownedBy(at, kinds, owners).filter((h) => !h.closed);
       return lockRows(
         at,
-        open.map((h) => `holds|${holdKey(h)}`),
+        open.map((h) => `holds|${h.key}`),
       )
         ? []
         : BLOCKED;
@@ -198,6 +203,7 @@ const STATEMENTS: ReadonlyArray<[part: string, does: Statement]> = [
         const row = at.tx.holds.get(key) ?? at.db.holds.get(key);
         if (row?.closed) return [];
         const after: HoldRow = {
+          key,
           kind: columns[0][i] as WalletKind,
           ownerId: columns[1][i] as string,
           gatewayId: columns[2][i] as string,
@@ -220,13 +226,45 @@ const STATEMENTS: ReadonlyArray<[part: string, does: Statement]> = [
       if (
         !lockRows(
           at,
-          open.map((h) => `holds|${holdKey(h)}`),
+          open.map((h) => `holds|${h.key}`),
         )
       )
         return BLOCKED;
       return close(at, open);
     },
   ],
+  [
+    'SELECT DISTINCT left(m.epoch, 24) AS run FROM meters m',
+    ({ db }, [gatewayId, run]: [string, string]) =>
+      openMetersOf(db, gatewayId, run).length > 0 ? [{ run }] : [],
+  ],
+  [
+    'SELECT s.id FROM traffic_sessions s',
+    (at, [gatewayId, run]: [string, string]) => {
+      const ids = [...new Set(openMetersOf(at.db, gatewayId, run).map((m) => m.sessionId))];
+      if (
+        !lockRows(
+          at,
+          ids.map((id) => `sessions|${id}`),
+        )
+      )
+        return BLOCKED;
+      return ids.map((id) => ({ id }));
+    },
+  ],
+  [
+    'UPDATE meters m SET written_off_at = now()',
+    ({ db, tx }, [gatewayId, run, _admin, sessionIds]: [string, string, string, string[]]) => {
+      const found = openMetersOf(db, gatewayId, run).filter((m) => sessionIds.includes(m.sessionId));
+      for (const m of found) tx.writtenOff.add(`${gatewayId}|${m.key}`);
+      // Nobody else writes them meanwhile: their sessions are locked.
+      tx.write(() => {
+        for (const m of found) m.writtenOff = true;
+      });
+      return found.map((m) => ({ session_id: m.sessionId }));
+    },
+  ],
+  ['INSERT INTO audit_log', () => []],
   [
     'SELECT kind, owner_id, gateway_id, run FROM wallet_holds',
     (at, [kinds, owners]: [string[], string[]]) =>
@@ -268,9 +306,9 @@ const placeOf = (h: HoldRow) => `${h.gatewayId}|${h.run}|${h.kind}|${h.ownerId}`
 function close(at: At, rows: readonly HoldRow[]): Rows {
   const closed: Rows = [];
   for (const row of rows) {
-    if (row.closed || unsettled(at.db, row)) continue;
+    if (row.closed || unsettled(at, row)) continue;
     const after = { ...row, closed: true };
-    writeHold(at, holdKey(row), after);
+    writeHold(at, row.key, after);
     closed.push({ ...outside(after) });
   }
   return closed;
@@ -291,6 +329,8 @@ function statementOf(text: string): Statement {
   return found;
 }
 
+const nothing = () => {};
+
 /**
  * Connections of one process to the simulated tables, for project code that speaks SQL: it knows the statements above
  * and no others.
@@ -301,25 +341,27 @@ export function simulatedPool(
   random: Random,
   observer: HoldsObserver,
 ): pg.Pool {
-  const run = async (tx: Transaction, text: string, params: unknown[] = []) => {
+  const run = (tx: Transaction, text: string, params: unknown[] = []) => {
     const statement = statementOf(text);
-    const rows = await tx.read(() => statement({ db, tx, holds: observer }, params as never));
-    return { rows, rowCount: rows.length };
+    return tx.read(() => {
+      const rows = statement({ db, tx, holds: observer }, params as never);
+      return rows === BLOCKED ? BLOCKED : { rows, rowCount: rows.length };
+    });
   };
-  const connect = async () => {
+  const connect = () => {
     let tx = new Transaction(db, thread, random);
-    return {
-      on: () => {},
-      removeListener: () => {},
+    return Promise.resolve({
+      on: nothing,
+      removeListener: nothing,
       release: () => tx.end(),
-      async query(text: string, params?: unknown[]) {
-        if (text.startsWith('BEGIN')) tx = new Transaction(db, thread, random);
-        else if (text === 'COMMIT') await tx.commit();
-        else if (text === 'ROLLBACK') tx.end();
+      query(text: string, params?: unknown[]): Promise<unknown> {
+        if (text === 'COMMIT') return tx.commit();
+        if (text === 'ROLLBACK') tx.end();
+        else if (text.startsWith('BEGIN')) tx = new Transaction(db, thread, random);
         else return run(tx, text, params);
-        return { rows: [], rowCount: 0 };
+        return Promise.resolve();
       },
-    };
+    });
   };
   return {
     connect,

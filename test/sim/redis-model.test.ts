@@ -8,6 +8,7 @@ import { silentLog } from '../../gateway/runtime/logging.js';
 import { redisKinds, startRedis } from '../helpers/services.js';
 import { Random } from './random.js';
 import { SimulatedRedis } from './redis.js';
+import { redisClient } from './redis-client.js';
 import { Thread } from './thread.js';
 import { uuid } from './world.js';
 
@@ -110,7 +111,7 @@ async function everything(redis: LiveRedis): Promise<unknown> {
 function modelled(): { redis: LiveRedis; run: <T>(what: () => Promise<T>) => Promise<T> } {
   const thread = new Thread('test', () => {});
   return {
-    redis: new SimulatedRedis().client(thread, new Random(0)),
+    redis: redisClient(new SimulatedRedis(), thread, new Random(0)),
     async run(what) {
       let result: ReturnType<typeof what> | undefined;
       await thread.start(() => {

@@ -1,9 +1,5 @@
-import type { LiveRedis } from '../../gateway/live/connection.js';
 import type { MeterReport, SettledMark, WalletAsk, WalletRecord } from '../../gateway/live/records.js';
-import { silentLog } from '../../gateway/runtime/logging.js';
-import { SimulatedFault } from './disk.js';
 import type { Random } from './random.js';
-import type { Thread } from './thread.js';
 
 type Value = string | Map<string, string> | Set<string>;
 
@@ -17,6 +13,9 @@ export interface RedisFaults {
   twice: number;
 }
 
+const NOTHING: ReadonlyMap<string, string> = new Map();
+
+/** A way on which nothing goes wrong. */
 export const NO_FAULTS: Readonly<RedisFaults> = { answerLost: 0, late: 0, twice: 0 };
 
 /**
@@ -62,67 +61,29 @@ export class SimulatedRedis {
     if (!this.away) command?.();
   }
 
-  /** Redis as one thread of a process reaches it. */
-  client(thread: Thread, random: Random): LiveRedis {
-    const read =
-      <A extends unknown[], R>(command: (...args: A) => R) =>
-      (...args: A): Promise<R> =>
-        thread.io(() => {
-          if (this.away) throw new SimulatedFault('REDIS_AWAY');
-          if (random.chance(this.faults.answerLost)) throw new SimulatedFault('REDIS_ANSWER_LOST');
-          return command(...args);
-        });
-    const write =
-      <A extends unknown[], R>(command: (...args: A) => R) =>
-      (...args: A): Promise<R> =>
-        thread.io(() => {
-          if (this.away) throw new SimulatedFault('REDIS_AWAY');
-          if (random.chance(this.faults.late)) {
-            this.#underWay.push(() => command(...args));
-            throw new SimulatedFault('REDIS_LATE');
-          }
-          if (random.chance(this.faults.twice)) this.#underWay.push(() => command(...args));
-          const result = command(...args);
-          if (random.chance(this.faults.answerLost)) throw new SimulatedFault('REDIS_ANSWER_LOST');
-          return result;
-        });
-    return {
-      log: silentLog,
-      get: read((key: string) => this.#text(key) ?? null),
-      hget: read((key: string, field: string) => this.#hash(key)?.get(field) ?? null),
-      hmget: read((key: string, ...fields: string[]) => this.hmget(key, fields)),
-      hgetall: read((key: string) => Object.fromEntries(this.#hash(key) ?? [])),
-      hlen: read((key: string) => this.#hash(key)?.size ?? 0),
-      hscan: read((key: string): [string, string[]] => ['0', [...(this.#hash(key) ?? [])].flat()]),
-      smembers: read((key: string) => [...(this.#set(key) ?? [])]),
-      sscan: read((key: string): [string, string[]] => ['0', [...(this.#set(key) ?? [])]]),
-      set: write((key: string, value: string, _px?: 'PX', ttlMs?: number) => this.set(key, value, ttlMs)),
-      hset: write((key: string, ...pairs: string[]) => this.hset(key, pairs)),
-      hdel: write((key: string, ...fields: string[]) => this.hdel(key, fields)),
-      sadd: write((key: string, ...members: string[]) => this.sadd(key, members)),
-      srem: write((key: string, ...members: string[]) => this.srem(key, members)),
-      pipeline: () => this.#pipeline(write),
-      askWallets: write((asks: string, ...args: string[]) => this.askWallets(asks, args)),
-      showWallets: write((wallets: string, ...args: string[]) => this.showWallets(wallets, args)),
-      reportMeters: write((meters: string, dirty: string, ...args: string[]) =>
-        this.reportMeters(meters, dirty, args),
-      ),
-      settleMeters: write((meters: string, dirty: string, settled: string, ...args: string[]) =>
-        this.settleMeters(meters, dirty, settled, args),
-      ),
-      dropOrphanMeters: write((meters: string, dirty: string, ...keys: string[]) =>
-        this.dropOrphanMeters(meters, dirty, keys),
-      ),
-    } as unknown as LiveRedis;
+  /** A command that arrives at some later moment. */
+  delay(command: () => void): void {
+    this.#underWay.push(command);
   }
 
-  /** Rings are not modelled: keepers find what they miss when they sweep. */
-  #pipeline(write: <A extends unknown[], R>(command: (...args: A) => R) => (...args: A) => Promise<R>) {
-    const pipeline = {
-      xadd: () => pipeline,
-      exec: write(() => []),
-    };
-    return pipeline;
+  get(key: string): string | null {
+    return this.#text(key) ?? null;
+  }
+  hgetall(key: string): Record<string, string> {
+    return Object.fromEntries(this.#hash(key) ?? NOTHING);
+  }
+  hlen(key: string): number {
+    return this.#hash(key)?.size ?? 0;
+  }
+  /** Fields and values in turn, as HSCAN gives them. */
+  hpairs(key: string): string[] {
+    const pairs: string[] = [];
+    for (const [field, value] of this.#hash(key) ?? NOTHING) pairs.push(field, value);
+    return pairs;
+  }
+  smembers(key: string): string[] {
+    const set = this.#set(key);
+    return set === undefined ? [] : [...set];
   }
 
   /** As SET, with PX when there is a ttl. */

@@ -1,6 +1,9 @@
 /** What an `io` returns when it cannot be done yet (a row lock is held by another): the thread waits and tries again. */
 export const BLOCKED: unique symbol = Symbol('blocked');
 
+/** A promise that nobody keeps. Not one for all: that would keep whoever waits for it. */
+const NEVER = () => new Promise<never>(() => {});
+
 /**
  * One line of execution of a simulated process. The code in it is the project's own and runs as it is written; each
  * call to the world outside (a Redis command, a statement) is one step, and the history decides when it happens and
@@ -38,9 +41,24 @@ export class Thread {
 
   /** The world outside does `act` for this thread when its turn comes. A throw is a rejection. */
   io<T>(act: () => T | typeof BLOCKED): Promise<T> {
-    if (this.dead) return new Promise<never>(() => {}); // not one for all: it would keep whoever waits for it
+    if (this.dead) return NEVER();
+    let blocked = false;
+    if (this.#budget > 0) {
+      this.#budget--;
+      let result: T | typeof BLOCKED;
+      try {
+        result = act();
+      } catch (error) {
+        return Promise.reject(error as Error);
+      }
+      if (this.dead) return NEVER(); // the act was the kill itself
+      if (result !== BLOCKED) return Promise.resolve(result);
+      blocked = true;
+    }
     return new Promise<T>((resolve, reject) => {
-      const attempt = () => {
+      this.#blocked ||= blocked;
+      this.#budget = 0;
+      this.#waiting.push(() => {
         let result: T | typeof BLOCKED;
         try {
           result = act();
@@ -48,18 +66,11 @@ export class Thread {
           reject(error as Error);
           return true;
         }
-        if (this.dead) return true; // the act was the kill itself
+        if (this.dead) return true;
         if (result === BLOCKED) return false;
         resolve(result);
         return true;
-      };
-      if (this.#budget > 0) {
-        this.#budget--;
-        if (attempt()) return;
-        this.#blocked = true;
-      }
-      this.#budget = 0;
-      this.#waiting.push(attempt);
+      });
       this.#arrived();
     });
   }

@@ -1,4 +1,14 @@
+import { chargeMicros } from '../../control-plane/ledger/money.js';
+import type { WalletKind } from '../../gateway/live/records.js';
 import type { Meter } from '../../gateway/metering/meter.js';
+import { holdKey } from './database.js';
+
+/** What one run of a gateway has truly used of one wallet: micro-dollars of a buyer, bytes of the others. */
+export interface TrueUse {
+  /** Of its hold. */
+  holdKey: string;
+  used: bigint;
+}
 
 /** What really went through one meter. */
 export interface TrueMeter {
@@ -8,6 +18,10 @@ export interface TrueMeter {
   /** Micro-dollars per 10^9 bytes. */
   buyerPrice: bigint;
   run: string;
+  /** What its bytes cost, as it must be booked. */
+  chargedMicros: bigint;
+  /** The buyer's, and those of the package and the sub-user if it has them. */
+  uses: TrueUse[];
   up: number;
   down: number;
   /** Of that, what a loss of the host cannot take any more: as of the latest sync. */
@@ -28,6 +42,8 @@ export interface TrueMeter {
 export class Truth {
   /** By gateway id + meter key. */
   readonly meters = new Map<string, TrueMeter>();
+  /** By hold. */
+  readonly #uses = new Map<string, TrueUse>();
 
   of(gatewayId: string, meter: Meter, run: string): TrueMeter {
     const key = `${gatewayId}|${meter.key}`;
@@ -39,6 +55,8 @@ export class Truth {
         buyerId: meter.identity.buyerId,
         buyerPrice: BigInt(meter.identity.buyerPriceMicrosPerGb),
         run,
+        chargedMicros: 0n,
+        uses: this.#usesOf(gatewayId, meter, run),
         up: 0,
         down: 0,
         syncedUp: 0,
@@ -55,6 +73,38 @@ export class Truth {
     return found;
   }
 
+  #usesOf(gatewayId: string, { identity }: Meter, run: string): TrueUse[] {
+    const uses = [this.#use('buyer', identity.buyerId, gatewayId, run)];
+    if (identity.packageId !== null) uses.push(this.#use('package', identity.allocationId, gatewayId, run));
+    if (identity.subUserId !== null) uses.push(this.#use('sub_user', identity.subUserId, gatewayId, run));
+    return uses;
+  }
+  #use(kind: WalletKind, ownerId: string, gatewayId: string, run: string): TrueUse {
+    const key = holdKey({ kind, ownerId, gatewayId, run });
+    let use = this.#uses.get(key);
+    if (use === undefined) {
+      use = { holdKey: key, used: 0n };
+      this.#uses.set(key, use);
+    }
+    return use;
+  }
+
+  /** Bytes went through the meter. */
+  went(meter: TrueMeter, up: boolean, bytes: number): void {
+    if (up) {
+      meter.up += bytes;
+      meter.leastUp += bytes;
+    } else {
+      meter.down += bytes;
+      meter.leastDown += bytes;
+    }
+    const before = meter.chargedMicros;
+    meter.chargedMicros = chargeMicros(BigInt(meter.up + meter.down), meter.buyerPrice);
+    const [money, ...bounds] = meter.uses;
+    if (money) money.used += meter.chargedMicros - before;
+    for (const use of bounds) use.used += BigInt(bytes);
+  }
+
   /** The meter's gateway has put everything so far on its disk. */
   synced(gatewayId: string): void {
     for (const m of this.meters.values())
@@ -62,6 +112,13 @@ export class Truth {
         m.syncedUp = m.leastUp;
         m.syncedDown = m.leastDown;
       }
+  }
+
+  /** Whether a meter of the run may have lost bytes with its host. */
+  lostWithHost(gatewayId: string, run: string): boolean {
+    for (const m of this.meters.values())
+      if (m.gatewayId === gatewayId && m.run === run && m.hostLost) return true;
+    return false;
   }
 
   /** Its host is gone with what was not synced. */

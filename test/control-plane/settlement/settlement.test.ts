@@ -430,7 +430,6 @@ t.test('settlement', async (t) => {
       recordNowMs,
       log: silentLog,
       settings: () => ({ ...SETTLEMENT_DEFAULTS, holdMs: 24 * HOUR }),
-      balancesChanged: async () => {},
     });
     const meter = new TestMeter('gw-a', session.sessionId, buyers[0] ?? '').count(0, 2_000_000_000);
     await deliver(redis, [meter]);
@@ -462,7 +461,6 @@ t.test('settlement', async (t) => {
         recordNowMs,
         log: silentLog,
         settings: () => ({ ...SETTLEMENT_DEFAULTS, holdMs: 24 * HOUR }),
-        balancesChanged: async () => {},
       });
     }
   });

@@ -74,7 +74,6 @@ export async function measureSettlement(
     clock: systemClock,
     log: silentLog,
     settings: () => ({ ...SETTLEMENT_DEFAULTS, ...settings }),
-    balancesChanged: async () => {},
   });
   await worker.settleNow(); // past its first sweep
 

@@ -30,7 +30,6 @@ export function createWorker(
       offerBytes: 5_000_000,
       ...settings,
     }),
-    balancesChanged: async () => {},
   });
 }
 

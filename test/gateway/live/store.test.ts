@@ -73,12 +73,6 @@ onEachRedis(t, async (t, server) => {
     await store.deleteAccount(redis, 'acme');
     t.equal(await store.readAccount(redis, 'acme'), null);
 
-    for (const balance of [0n, -5n, 9_223_372_036_854_775_807n]) {
-      await store.writeBalance(redis, 'b', balance);
-      t.equal(await store.readBalance(redis, 'b'), balance);
-    }
-    t.equal(await store.readBalance(redis, 'nobody'), null);
-
     await store.writePackageRoute(redis, route, nowMs);
     t.same(await store.readPackageRoute(redis, 'pk'), route);
     t.ok((await redis.pttl(liveKeys.packageRoute('pk'))) > 50_000);
@@ -160,7 +154,5 @@ onEachRedis(t, async (t, server) => {
     }
     await redis.set(liveKeys.account('acme'), JSON.stringify({ ...good, newField: [1] }));
     t.ok(await store.readAccount(redis, 'acme'), 'a newer writer may add fields');
-    await redis.set(liveKeys.balance('b'), 'much');
-    t.equal(await store.readBalance(redis, 'b'), null);
   });
 });
