@@ -72,6 +72,7 @@ t.test('promtool tries the rules', async (t) => {
   });
   if (version === null) {
     t.comment('promtool is not installed (Debian: apt install prometheus): the rules were not tried');
+    t.notMatch(process.env.TS_TEST_PROGRAMS ?? '', 'promtool', 'it is installed where it must be');
     return t.end();
   }
   const ran = await run('promtool', ['test', 'rules', 'money.test.yml'], { cwd: folder }).then(
