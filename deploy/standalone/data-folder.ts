@@ -29,6 +29,7 @@ export interface DemoSecrets {
 export interface Secrets {
   jwtSecret: string;
   botSecret: string;
+  internalSecret: string;
   bootstrapSecret: string;
   demo: DemoSecrets;
 }
@@ -59,15 +60,18 @@ export class DataFolder {
     return join(this.path, name);
   }
 
-  /** The secrets, drawn at the first start. */
+  /** The secrets; those that are new are drawn and kept. */
   secrets(): Secrets {
     const file = this.file('secrets.json');
-    if (existsSync(file)) return JSON.parse(readFileSync(file, 'utf8')) as Secrets;
+    const kept = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Partial<Secrets>) : {};
+    const draw = () => randomBytes(32).toString('hex');
     const secrets: Secrets = {
-      jwtSecret: randomBytes(32).toString('hex'),
-      botSecret: randomBytes(32).toString('hex'),
-      bootstrapSecret: randomBytes(32).toString('hex'),
+      jwtSecret: draw(),
+      botSecret: draw(),
+      internalSecret: draw(),
+      bootstrapSecret: draw(),
       demo: {},
+      ...kept, // of an earlier version there may be fewer
     };
     this.saveSecrets(secrets);
     return secrets;

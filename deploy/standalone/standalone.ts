@@ -80,7 +80,10 @@ async function startSystem(context: StartContext) {
   if (destination) stops.push(() => destination.stop());
 
   say('starting control plane and gateway …');
-  const env = childEnvironment(config, ports, destination, { databaseUrl, redisUrl, dataDir: folder.path });
+  const env: Record<string, string> = {
+    ...childEnvironment(config, ports, destination, { databaseUrl, redisUrl, dataDir: folder.path }),
+    TS_INTERNAL_SECRET: secrets.internalSecret,
+  };
   const controlPlane = startChild(context, 'control-plane', 'control-plane/main.js', {
     ...env,
     TS_JWT_SECRET: secrets.jwtSecret,
@@ -159,6 +162,7 @@ function childEnvironment(
     TS_PUBLIC_PROXY_HOST: '127.0.0.1',
     TS_PUBLIC_PROXY_PORT: String(ports.proxy),
     TS_GATEWAY_ID: 'standalone',
+    TS_CONTROL_PLANE_URL: `http://127.0.0.1:${ports.api}`,
     TS_GATEWAY_DATA_DIR: join(services.dataDir, 'gateway'),
     TS_DEV_ALLOW: devAllow.join(','),
   };

@@ -136,7 +136,8 @@ t.test('a Postgres of its own can be killed', async (t) => {
   t.teardown(() => server.stop());
   signalProcess(server.pid, 'SIGKILL');
   await server.exited;
-  await t.rejects(query(server.url, 'SELECT 1'), { code: 'ECONNREFUSED' });
+  // Its children may hold the listening socket for a moment longer.
+  await t.rejects(query(server.url, 'SELECT 1'), { code: /^ECONN(REFUSED|RESET)$/ });
 });
 
 for (const kind of redisKinds())
