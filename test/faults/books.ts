@@ -63,6 +63,15 @@ export class Books {
     return answer === null ? null : Number(answer.rows[0]?.bytes ?? 0);
   }
 
+  /** Meters that ever counted for the buyer. */
+  async meterCount(buyerId: string): Promise<number> {
+    const { rows } = await this.#pool.query<{ n: string }>(
+      'SELECT count(*)::text AS n FROM meters m JOIN allocations a ON a.id = m.allocation_id WHERE a.buyer_id = $1',
+      [buyerId],
+    );
+    return Number(rows[0]?.n ?? 0);
+  }
+
   /** Waits until at least `bytes` are booked and nothing more comes for `quietMs`; resolves to what is booked then. */
   async settled(bytes: number, quietMs: number, timeoutMs: number): Promise<number> {
     const until = performance.now() + timeoutMs;

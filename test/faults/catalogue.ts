@@ -32,6 +32,8 @@ export interface Fault {
   title: string;
   /** Streams that run when it strikes. */
   streams: 'none' | 'some' | 'many';
+  /** Devices lose their gateway by it. */
+  hitsGateway?: boolean;
   /** Seconds it lasts by itself, so that transfers are made long enough. */
   lastsS: number;
   /**
@@ -86,6 +88,7 @@ async function killAtMessage(
 export const catalogue: readonly Fault[] = [
   {
     id: 'gateway-kill-idle',
+    hitsGateway: true,
     title: 'kill -9 of a gateway without streams',
     streams: 'none',
     lastsS: 0,
@@ -93,6 +96,7 @@ export const catalogue: readonly Fault[] = [
   },
   {
     id: 'gateway-kill-chunk',
+    hitsGateway: true,
     title: 'kill -9 of a gateway in mid-transfer',
     streams: 'many',
     lastsS: 0,
@@ -103,6 +107,7 @@ export const catalogue: readonly Fault[] = [
   },
   {
     id: 'gateway-kill-delivery',
+    hitsGateway: true,
     title: 'kill -9 of a gateway around a delivery of meters',
     streams: 'some',
     lastsS: 0,
@@ -119,6 +124,7 @@ export const catalogue: readonly Fault[] = [
   },
   {
     id: 'gateway-kill-flush',
+    hitsGateway: true,
     title: 'kill -9 of a gateway that drains and flushes',
     streams: 'some',
     lastsS: 0,
@@ -133,6 +139,7 @@ export const catalogue: readonly Fault[] = [
   },
   {
     id: 'gateway-kill-final',
+    hitsGateway: true,
     title: 'kill -9 of a gateway around a FINAL',
     streams: 'some',
     lastsS: 0,
@@ -355,6 +362,7 @@ export const catalogue: readonly Fault[] = [
   },
   {
     id: 'gateway-frozen',
+    hitsGateway: true,
     title: 'SIGSTOP of a gateway for 60 s',
     streams: 'some',
     lastsS: 60,

@@ -143,6 +143,8 @@ export class Traffic {
   readonly #origin: Origin;
   readonly #running = new Set<RunningTransfer>();
   readonly transfers: Transfer[] = [];
+  /** How often connections were refused, by what the proxy said (RFC 1929 status, RFC 1928 reply). */
+  readonly refusals = new Map<string, number>();
 
   constructor(origin: Origin) {
     this.#origin = origin;
@@ -201,6 +203,8 @@ export class Traffic {
     const { socket } = answer;
     connected(socket);
     if (answer.reply !== 0) {
+      const why = `${answer.auth ?? 'no'} auth, ${answer.reply ?? 'no'} reply`;
+      this.refusals.set(why, (this.refusals.get(why) ?? 0) + 1);
       socket.destroy();
       return;
     }

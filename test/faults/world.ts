@@ -28,6 +28,8 @@ export interface Site {
   links: { gatewayRedis: Link; controlRedis: Link; controlPostgres: Link };
   /** The folder of the gateway's journal. */
   journalDir: string;
+  /** Since when all its devices are connected, as far as anyone looked; null: unknown. */
+  onlineSinceMs: number | null;
 }
 
 type RedisServer = Pick<RunningRedis, 'pid' | 'exited' | 'stop'>;
@@ -38,6 +40,8 @@ type Undo = Array<() => unknown>;
 /** Bytes of the file system that the journal of the first gateway lies on, when it has one of its own. */
 const JOURNAL_DISK_BYTES = 2 * 1024 * 1024;
 const READY_TIMEOUT_MS = 30_000;
+/** Above the agent's own measure of a connection that held (10 s). */
+const AT_EASE_MS = 10_500;
 const BUYERS = 3;
 /** The last buyer has little money, and less from case to case than it would like to use. */
 const THIN = BUYERS - 1;
@@ -202,6 +206,7 @@ export class World {
         apiUrl: `http://127.0.0.1:${apiPort}`,
         links,
         journalDir,
+        onlineSinceMs: null,
       });
     }
     undo.push(() =>
@@ -262,6 +267,9 @@ export class World {
 
   /** The buyer with little money. */
   readonly thinBuyer = THIN;
+  get thinBuyerId(): string {
+    return (this.buyers[THIN] as TestBuyer).id;
+  }
   /** What that buyer was given in all, micro-dollars. */
   thinFundedMicros = 0;
   /** What it has relayed in all, bytes. */
@@ -295,12 +303,23 @@ export class World {
       : ((await answer.json()) as { tunnels: number; streams: number; unsettledMeters: number });
   }
 
+  /**
+   * Waits until the devices have been connected for so long that they take the next loss for a first one: those that
+   * lose their gateway again and again come back ever later, which is not what a case is about.
+   */
+  async untilDevicesAtEase(site: Site): Promise<void> {
+    const sinceMs = site.onlineSinceMs ?? performance.now();
+    await delay(Math.max(0, AT_EASE_MS - (performance.now() - sinceMs)));
+    await this.untilDevicesOnline(site);
+  }
+
   async untilDevicesOnline(site: Site): Promise<void> {
     const until = performance.now() + READY_TIMEOUT_MS;
     while (((await this.gatewayStatus(site))?.tunnels ?? 0) < site.agents.length) {
       if (performance.now() > until) throw new Error('the devices did not connect');
       await delay(50);
     }
+    site.onlineSinceMs ??= performance.now();
   }
 
   get postgresPid(): number {

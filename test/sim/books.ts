@@ -23,8 +23,8 @@ import type { Thread } from './thread.js';
 /** Told of everything that a commit changed, in the moment it becomes visible. */
 export interface BooksObserver {
   meterBooked(before: MeterRow | undefined, after: MeterRow): void;
-  /** After all of the booking is visible. */
-  spent(spent: HoldSpent): void;
+  /** A booking has drawn on holds; all of it is visible. */
+  spent(draws: readonly HoldSpent[]): void;
   fail(invariant: string, detail: string): never;
 }
 
@@ -227,7 +227,7 @@ export class Books {
       const subUser = db.subUsers.get(id);
       if (subUser !== undefined) subUser.bytesUsed += bytes;
     }
-    for (const spent of plan.holdsSpent) this.#observer.spent(spent);
+    this.#observer.spent(plan.holdsSpent);
   }
 }
 

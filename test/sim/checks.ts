@@ -89,18 +89,22 @@ export class Checks {
     this.#covered(after.kind, after.ownerId);
   }
 
-  /** A booking has drawn on a hold. */
-  spent({ kind, ownerId, gatewayId, run, units }: HoldSpent): void {
+  /** A booking has drawn on holds. */
+  spent(draws: readonly HoldSpent[]): void {
+    for (const draw of draws) this.#drawn(draw);
+    // All of the booking first: it has taken from the balance for each of them.
+    for (const { kind, ownerId } of draws) this.#covered(kind, ownerId);
+  }
+
+  #drawn({ kind, ownerId, gatewayId, run, units }: HoldSpent): void {
     const world = this.#world;
     const hold = world.db.holds.get(holdKey({ kind, ownerId, gatewayId, run }));
-    if (hold === undefined || hold.closed) {
-      const name = `${kind}|${ownerId}`;
-      if (world.runsGivenUp.has(`${gatewayId}|${run}`))
-        this.#late.set(name, (this.#late.get(name) ?? 0n) + units);
-      else if (!world.truth.lostWithHost(gatewayId, run))
-        this.fail('a hold is closed when all of its run is booked', `${name}|${gatewayId}|${run}: ${units}`);
-    }
-    this.#covered(kind, ownerId);
+    if (hold !== undefined && !hold.closed) return;
+    const name = `${kind}|${ownerId}`;
+    if (world.runsGivenUp.has(`${gatewayId}|${run}`))
+      this.#late.set(name, (this.#late.get(name) ?? 0n) + units);
+    else if (!world.truth.lostWithHost(gatewayId, run))
+      this.fail('a hold is closed when all of its run is booked', `${name}|${gatewayId}|${run}: ${units}`);
   }
 
   /** What is held of an owner is there: of money, of a package, of a sub-user's limit. */

@@ -186,7 +186,7 @@ export class Transaction {
       for (const change of this.#writes) change();
       this.end();
       if (killed) return this.#thread.kill();
-      if (faults.answerLost > 0 && this.#random.chance(faults.answerLost)) throw new SimulatedFault('08006');
+      if (faults.answerLost > 0 && this.#random.chance(faults.answerLost)) throw SimulatedFault.of('08006');
     });
   }
 
@@ -199,7 +199,7 @@ export class Transaction {
   #statement<T>(act: () => T | typeof BLOCKED): Promise<T> {
     return this.#thread.io(() => {
       const { connectionLost } = this.#db.faults;
-      if (connectionLost > 0 && this.#random.chance(connectionLost)) throw new SimulatedFault('08006');
+      if (connectionLost > 0 && this.#random.chance(connectionLost)) throw SimulatedFault.of('08006');
       return act();
     });
   }

@@ -6,9 +6,20 @@ import type { Random } from './random.js';
 /** What an injected fault throws, so that a history can tell it from a bug. */
 export class SimulatedFault extends Error {
   readonly code: string;
-  constructor(code: string) {
+  private constructor(code: string) {
     super(`simulated: ${code}`);
     this.code = code;
+  }
+
+  static readonly #made = new Map<string, SimulatedFault>();
+  /** The same one for a code every time: millions are thrown, and nobody reads where. */
+  static of(code: string): SimulatedFault {
+    let fault = SimulatedFault.#made.get(code);
+    if (fault === undefined) {
+      fault = new SimulatedFault(code);
+      SimulatedFault.#made.set(code, fault);
+    }
+    return fault;
   }
 }
 
@@ -52,7 +63,7 @@ export class SimulatedDisk {
       create: (path, parts) => this.#create(path, parts),
       open: (path) => this.#open(path, user),
       append: () => {
-        if (this.full) throw new SimulatedFault('ENOSPC');
+        if (this.full) throw SimulatedFault.of('ENOSPC');
       },
     };
   }
@@ -99,12 +110,12 @@ export class SimulatedDisk {
 
   #open(path: string, user: DiskUser): JournalFile {
     const file = this.#files.get(path);
-    if (file === undefined) throw new SimulatedFault('ENOENT');
+    if (file === undefined) throw SimulatedFault.of('ENOENT');
     const disk = this;
     return {
       write(buffer, length, position) {
         // A process that is gone: whatever of it still runs here does nothing out there.
-        if (user.dead) throw new SimulatedFault('KILLED');
+        if (user.dead) throw SimulatedFault.of('KILLED');
         disk.#write(file, buffer, length, position);
       },
       read(buffer, length, position) {
@@ -119,7 +130,7 @@ export class SimulatedDisk {
         if (user.dead) return;
         if (disk.failNextSync) {
           disk.failNextSync = false;
-          queueMicrotask(() => done(new SimulatedFault('EIO')));
+          queueMicrotask(() => done(SimulatedFault.of('EIO')));
           return;
         }
         for (let i = 0; i < file.unsynced.length; i += 2) {
@@ -136,10 +147,10 @@ export class SimulatedDisk {
 
   #write(file: StoredFile, buffer: Buffer, length: number, position: number): void {
     const end = position + length;
-    if (this.full && end > file.sizeBytes) throw new SimulatedFault('ENOSPC');
+    if (this.full && end > file.sizeBytes) throw SimulatedFault.of('ENOSPC');
     const fail = this.failNextWrite;
     this.failNextWrite = null;
-    if (fail === 'whole') throw new SimulatedFault('EIO');
+    if (fail === 'whole') throw SimulatedFault.of('EIO');
     if (end > file.bytes.length) {
       file.bytes = Buffer.concat([file.bytes, Buffer.alloc(end - file.bytes.length)]);
       file.lasting = Buffer.concat([file.lasting, Buffer.alloc(end - file.lasting.length)]);
@@ -150,6 +161,6 @@ export class SimulatedDisk {
     file.unsynced.push(position, written);
     if (fail !== 'half') return;
     file.torn = true;
-    throw new SimulatedFault('EIO');
+    throw SimulatedFault.of('EIO');
   }
 }

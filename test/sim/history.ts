@@ -22,8 +22,8 @@ export type HistoryResult =
 const OPERATIONS_BY_WEIGHT = OPERATIONS.flatMap((o) =>
   new Array<typeof o>(Math.round(o.weight * 10)).fill(o),
 );
-const OPERATIONS_MIN = 15;
-const OPERATIONS_MAX = 40;
+const OPERATIONS_MIN = 12;
+const OPERATIONS_MAX = 32;
 /** Rounds of ticks and settlement within which everything must be quiet once nothing fails any more. */
 const ROUNDS_MAX = 60;
 

@@ -25,9 +25,9 @@ class SimulatedClient {
   #read<T>(command: () => T | typeof BLOCKED): Promise<T> {
     return this.#thread.io(() => {
       const { away, faults } = this.#redis;
-      if (away) throw new SimulatedFault('REDIS_AWAY');
+      if (away) throw SimulatedFault.of('REDIS_AWAY');
       if (faults.answerLost > 0 && this.#random.chance(faults.answerLost))
-        throw new SimulatedFault('REDIS_ANSWER_LOST');
+        throw SimulatedFault.of('REDIS_ANSWER_LOST');
       return command();
     });
   }
@@ -35,15 +35,15 @@ class SimulatedClient {
   #write<T>(command: () => T): Promise<T> {
     return this.#thread.io(() => {
       const { away, faults } = this.#redis;
-      if (away) throw new SimulatedFault('REDIS_AWAY');
+      if (away) throw SimulatedFault.of('REDIS_AWAY');
       if (faults.late > 0 && this.#random.chance(faults.late)) {
         this.#redis.delay(command);
-        throw new SimulatedFault('REDIS_LATE');
+        throw SimulatedFault.of('REDIS_LATE');
       }
       if (faults.twice > 0 && this.#random.chance(faults.twice)) this.#redis.delay(command);
       const result = command();
       if (faults.answerLost > 0 && this.#random.chance(faults.answerLost))
-        throw new SimulatedFault('REDIS_ANSWER_LOST');
+        throw SimulatedFault.of('REDIS_ANSWER_LOST');
       return result;
     });
   }
