@@ -1,5 +1,5 @@
 import { type ByteCounts, DeviceApi, type StartRefusal, type TunnelInvitation } from './api.js';
-import { backoffMs, sleep } from './backoff.js';
+import { backoffMs, RECONNECT_BACKOFF, SOON_BACKOFF, SOON_FOR_MS, sleep } from './backoff.js';
 import type { AgentConfig } from './config.js';
 import { DeviceTunnel, type TunnelEnd, type TunnelEnvironment } from './device-tunnel.js';
 import type { AgentLog } from './log.js';
@@ -138,6 +138,8 @@ class DeviceAgent implements Agent {
   #streamsTotal = 0;
   #tunnelsTotal = 0;
   #failures = 0;
+  /** Monotonic ms of the latest loss of a tunnel that had held. */
+  #lostAtMs = Number.NEGATIVE_INFINITY;
   #reported: ByteCounts = { bytesUp: 0, bytesDown: 0 };
   #reportedAtMs = performance.now();
   #told = '';
@@ -277,7 +279,11 @@ class DeviceAgent implements Agent {
     this.#tellStatus();
     const onlineAtMs = performance.now();
     const end = await tunnel.left;
-    if (performance.now() - onlineAtMs >= STABLE_AFTER_MS) this.#failures = 0;
+    const endedAtMs = performance.now();
+    if (endedAtMs - onlineAtMs >= STABLE_AFTER_MS) {
+      this.#failures = 0;
+      this.#lostAtMs = endedAtMs;
+    }
     return this.#afterEnd(tunnel, end);
   }
 
@@ -340,7 +346,9 @@ class DeviceAgent implements Agent {
   }
 
   #again(atLeastMs: number): Step {
-    const waitMs = atLeastMs + backoffMs(this.#failures, this.#random());
+    const soon = performance.now() - this.#lostAtMs < SOON_FOR_MS;
+    const limits = soon ? SOON_BACKOFF : RECONNECT_BACKOFF;
+    const waitMs = atLeastMs + backoffMs(this.#failures, this.#random(), limits);
     return { kind: 'again', waitMs, state: 'waiting' };
   }
 

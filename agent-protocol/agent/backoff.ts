@@ -10,6 +10,11 @@ export interface BackoffLimits {
 
 export const RECONNECT_BACKOFF: BackoffLimits = { firstMs: 500, baseMs: 250, maxMs: 30_000 };
 
+/** For this long after a tunnel that held was lost, waits stay short: gateways mostly come back within seconds. */
+export const SOON_FOR_MS = 60_000;
+/** As RECONNECT_BACKOFF, for the time after such a loss. */
+export const SOON_BACKOFF: BackoffLimits = { ...RECONNECT_BACKOFF, maxMs: 4_000 };
+
 /**
  * Wait in ms before attempt number `failures + 1`, where `failures` counts the failures in a row so far (0: the
  * thing worked until just now). `random` is in [0, 1). The result is in [0, firstMs] for 0, else between half and

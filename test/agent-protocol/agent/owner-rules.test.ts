@@ -2,7 +2,7 @@ import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
-import { backoffMs } from '../../../agent-protocol/agent/backoff.js';
+import { backoffMs, SOON_BACKOFF } from '../../../agent-protocol/agent/backoff.js';
 import { NO_OWNER_LIMITS, OwnerRules } from '../../../agent-protocol/agent/owner-rules.js';
 import { emptyUsage, UsageFile } from '../../../agent-protocol/agent/usage.js';
 
@@ -142,6 +142,8 @@ t.test('usage survives a restart', async (t) => {
 });
 
 t.test('waits between attempts', async (t) => {
+  for (let n = 0; n < 12; n++)
+    t.ok(backoffMs(n, 0.999, SOON_BACKOFF) <= 4_000, 'soon after a loss: never long');
   t.equal(backoffMs(0, 0), 0);
   t.ok(backoffMs(0, 0.999) < 500);
   fc.assert(
