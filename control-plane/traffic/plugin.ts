@@ -1,4 +1,5 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
+import type { FastifyRequest } from 'fastify';
 import type pg from 'pg';
 import { Type } from 'typebox';
 import type { LiveRedis } from '../../gateway/live/connection.js';
@@ -6,6 +7,7 @@ import type { Clock } from '../../gateway/runtime/clock.js';
 import { withTransaction } from '../db/pool.js';
 import { Problem } from '../errors.js';
 import { clientAddress } from '../http/client-address.js';
+import { limitBy } from '../http/rate-limit.js';
 import { actorOf, subjectUserId } from '../http/roles.js';
 import {
   Bytes,
@@ -66,6 +68,14 @@ const range = {
 const userId = { user_id: Type.Optional(Uuid) };
 const page = { page: Type.Optional(Type.Integer({ minimum: 1, maximum: 10_000 })) };
 
+/** Starts of one device a minute; above it 429. An agent that lost its gateway tries about every three seconds. */
+const STARTS_PER_DEVICE_MAX = 60;
+/**
+ * Starts from one address a minute; above it 429. Thousands of phones may share an address (carrier-grade NAT), and all
+ * of them come at once when a gateway was lost.
+ */
+const STARTS_PER_ADDRESS_MAX = 6_000;
+
 /** Sharing: start, stop, the device's reports, history and figures. */
 export const trafficPlugin: FastifyPluginAsyncTypebox<TrafficDeps> = async (app, deps) => {
   const { pool, clock } = deps;
@@ -73,7 +83,14 @@ export const trafficPlugin: FastifyPluginAsyncTypebox<TrafficDeps> = async (app,
   app.post(
     '/api/traffic/start',
     {
-      config: { roles: ['user', 'device'], rateLimit: { max: 60, timeWindow: 60_000 } },
+      config: { roles: ['user', 'device'], rateLimit: { max: STARTS_PER_ADDRESS_MAX, timeWindow: 60_000 } },
+      preHandler: limitBy<FastifyRequest<{ Body: { device_id: string } }>>(app, {
+        name: 'traffic-start',
+        max: STARTS_PER_DEVICE_MAX,
+        windowMs: 60_000,
+        // With the caller: nobody uses up the starts of somebody else's device.
+        key: (request) => `${actorOf(request, 'user', 'device').userId}:${request.body.device_id}`,
+      }),
       schema: {
         tags: ['Traffic'],
         summary: 'Start sharing on a device',

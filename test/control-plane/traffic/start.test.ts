@@ -143,6 +143,21 @@ t.test('start', async (t) => {
     t.equal((await sessions(world, deviceId)).length, 1);
   });
 
+  await t.test('one address may stand for many devices; each has a limit of its own', async (t) => {
+    const [busy, other] = [await provider(world), await provider(world)];
+    const from = '198.51.100.77';
+    const codes: number[] = [];
+    for (let i = 0; i < 61; i++)
+      codes.push((await start(world, busy.user.token, busy.deviceId, { from })).status);
+    t.same(codes, [...new Array(60).fill(200), 429]);
+    t.equal((await start(world, other.user.token, other.deviceId, { from })).status, 200);
+    t.not(
+      (await start(world, other.user.token, busy.deviceId, { from })).status,
+      429,
+      'nobody uses up the starts of somebody else’s device',
+    );
+  });
+
   await t.test('and from changing addresses: still one', async (t) => {
     const { deviceKey, deviceId } = await provider(world);
     const answers = await Promise.all(
