@@ -8,8 +8,9 @@ import { Verdict } from './verdict.js';
 /**
  * Sees every byte before it goes on, in pieces of less than COUNT_BYTES_MAX. `out` is socket to tunnel, `in` tunnel to
  * socket; at a gateway bytesUp and bytesDown. A piece is offered only when those before it in its direction are with
- * the operating system, and what is not, of both directions, never exceeds COUNT_BYTES_MAX. After GO it goes on at once; after WAIT the bytes stay here until `Bridge.retry`, which
- * offers them again; after REFUSE both sides are reset and the bytes do not go on.
+ * the operating system, and what is not, of both directions, never exceeds COUNT_BYTES_MAX. After GO it goes on at
+ * once; after WAIT the bytes stay here until `Bridge.retry`, which offers them again; after REFUSE both sides are reset
+ * and the bytes do not go on.
  */
 export interface BridgeObserver {
   /**

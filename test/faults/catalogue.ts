@@ -84,6 +84,23 @@ async function killAtMessage(
   return inTime;
 }
 
+/** Kills a settler around one of the first messages of a kind that it sends to Postgres. */
+async function killSettler(
+  { site, random, note }: Scene,
+  strike: () => void,
+  what: 'statement' | 'commit',
+  nthMax: number,
+): Promise<void> {
+  const moment = random.pick(['before', 'after']);
+  const nth = random.integer(1, nthMax);
+  const hit = await killAtMessage(
+    site.controlPlane,
+    (kill) => postgresTap(site.links.controlPostgres, { what, moment, nth }, kill),
+    strike,
+  );
+  note(hit ? `${what} ${nth}, ${moment}` : 'no message in time');
+}
+
 /** Every fault, in the order in which they are run. */
 export const catalogue: readonly Fault[] = [
   {
@@ -161,32 +178,14 @@ export const catalogue: readonly Fault[] = [
     title: 'kill -9 of a settler around a statement of its transaction',
     streams: 'some',
     lastsS: 0,
-    async run({ site, random, note }, strike) {
-      const moment = random.pick(['before', 'after']);
-      const nth = random.integer(1, 12);
-      const hit = await killAtMessage(
-        site.controlPlane,
-        (kill) => postgresTap(site.links.controlPostgres, { what: 'statement', moment, nth }, kill),
-        strike,
-      );
-      note(hit ? `statement ${nth}, ${moment}` : 'no message in time');
-    },
+    run: (scene, strike) => killSettler(scene, strike, 'statement', 12),
   },
   {
     id: 'settler-kill-commit',
     title: 'kill -9 of a settler around COMMIT',
     streams: 'some',
     lastsS: 0,
-    async run({ site, random, note }, strike) {
-      const moment = random.pick(['before', 'after']);
-      const nth = random.integer(1, 6);
-      const hit = await killAtMessage(
-        site.controlPlane,
-        (kill) => postgresTap(site.links.controlPostgres, { what: 'commit', moment, nth }, kill),
-        strike,
-      );
-      note(hit ? moment : 'no message in time');
-    },
+    run: (scene, strike) => killSettler(scene, strike, 'commit', 6),
   },
   {
     id: 'redis-empty',
