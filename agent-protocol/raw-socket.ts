@@ -63,6 +63,7 @@ export class RawSocket {
         this.#onEnd,
       );
       this.socket.on('data', (chunk: Buffer) => this.#tlsGather?.add(chunk));
+      this.socket.on('end', () => this.#tlsGather?.endAfterFlush());
     } else {
       const read = new ReadBuffer();
       this.#read = read;
@@ -78,13 +79,13 @@ export class RawSocket {
           return true;
         },
       });
+      this.socket.on('end', this.#onEof);
     }
     this.socket.pause();
     this.socket.on('drain', () => this.#sink?.onDrain());
     this.socket.on('error', (error) => {
       this.#error = error;
     });
-    this.socket.on('end', this.#tlsGather === null ? this.#onEnd : () => this.#tlsGather?.endAfterFlush());
     this.socket.on('close', () => {
       this.closed = true;
       this.#read?.release();
@@ -97,6 +98,25 @@ export class RawSocket {
   readonly #onEnd = (): void => {
     this.ended = true;
     this.#sink?.onEnd();
+  };
+
+  /**
+   * libuv tells of a reset as of a regular end when bytes were still unread: what was cut would look whole. The
+   * operating system refuses even an empty write on a socket that was reset, so that is tried first. Behind a backlog
+   * it needs no trying: what is being written fails by itself in this turn of the event loop. Whoever has sent FIN
+   * already can not tell any more.
+   */
+  readonly #onEof = (): void => {
+    const socket = this.socket;
+    if (!socket.writable) this.#onEnd();
+    else if (socket.writableLength === 0)
+      socket.write(nothing, (error) => {
+        if (!error) this.#onEnd();
+      });
+    else
+      setImmediate(() => {
+        if (!socket.destroyed) this.#onEnd();
+      });
   };
 
   /** Sends everything from now on to `sink`. An end or close that has already been is told to it in the next tick. */

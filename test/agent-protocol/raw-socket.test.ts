@@ -350,3 +350,34 @@ t.test('as a stream: node:http serves over it, and it can be given back', async 
   const [still] = await once(client, 'data');
   t.equal(String(still), 'still here');
 });
+
+t.test('a reset behind unread bytes is no regular end', async (t) => {
+  for (const how of ['reset', 'fin'] as const) {
+    const server = createServer({ pauseOnConnect: true });
+    t.teardown(() => server.close());
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const accepted = once(server, 'connection') as Promise<[Socket]>;
+    const raw = dialSocket({ host: '127.0.0.1', port: (server.address() as AddressInfo).port });
+    const sink = new Sink();
+    raw.setSink(sink);
+    const [[sender]] = await Promise.all([accepted, once(raw.socket, 'connect')]);
+    await new Promise<void>((resolve) => sender.write(Buffer.alloc(20_000), () => resolve()));
+    if (how === 'reset') sender.resetAndDestroy();
+    else sender.end();
+    // On loopback both are with the receiver when the sender's calls have returned.
+    await new Promise((resolve) => setImmediate(resolve));
+    raw.resume();
+    if (how === 'reset') {
+      t.match(await sink.closed, { code: 'ECONNRESET' });
+      t.equal(sink.ends, 0);
+    } else {
+      await until(() => sink.ends > 0);
+      raw.end();
+      sender.resume();
+      t.equal(await sink.closed, null);
+      t.equal(sink.ends, 1);
+    }
+    t.equal(sink.bytes, 20_000, 'what came before is delivered');
+  }
+});

@@ -60,7 +60,13 @@ async function ended(socket: Socket): Promise<'reset' | 'fin' | 'late'> {
   const timer = new AbortController();
   const late = delay(1_000, 'late' as const, { signal: timer.signal }).catch(() => 'late' as const);
   const closed = new Promise<void>((resolve) => {
-    socket.once('end', resolve);
+    // Node reports an end for a reset behind unread bytes; the system tells who tries to write.
+    socket.once('end', () =>
+      socket.write(Buffer.alloc(0), (error) => {
+        if (error) how = 'reset';
+        resolve();
+      }),
+    );
     socket.once('close', () => resolve());
   });
   const result = await Promise.race([closed.then(() => how), late]);
