@@ -20,8 +20,6 @@ export interface BridgeObserver {
   readonly pieceBytesMax?: number;
   onBytesOut(bytes: number): Verdict;
   onBytesIn(bytes: number): Verdict;
-  /** The operating system has taken so many bytes of those that went on; at the latest when more may go that way. */
-  onSent?(bytes: number): void;
   /**
    * Exactly once, after which nothing is counted. `finished`: both directions were closed in order and every byte
    * counted was delivered; `reset`: cut by either side or with the tunnel; `refused`: by this observer.
@@ -158,12 +156,11 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
         return from;
       }
       const more = stream.send(buffer, from, to, headroomBytes);
-      // Without window the stream says stop also when nothing is in the way.
-      if (more || (stream.sendWindowBytes === 0 && stream.session.backlogBytes === 0))
-        this.#observer.onSent?.(to - from);
-      else this.#sendingBytes = to - from;
+      const pieceBytes = to - from;
       from = to;
       if (more) continue;
+      // Without window the stream says stop also when nothing is in the way.
+      if (stream.sendWindowBytes > 0 || stream.session.backlogBytes > 0) this.#sendingBytes = pieceBytes;
       this.#outBlocked = true;
       return from;
     }
@@ -183,9 +180,7 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
   onWritable(): void {
     if (this.#over) return;
     this.#outBlocked = false;
-    const sentBytes = this.#sendingBytes;
     this.#sendingBytes = 0;
-    if (sentBytes > 0) this.#observer.onSent?.(sentBytes);
     this.#goOn();
   }
 
@@ -235,10 +230,7 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
       const view = buffer.subarray(from, to);
       const taken = this.#socket.write(mayKeep ? view : Buffer.from(view));
       from = to;
-      if (taken) {
-        this.#observer.onSent?.(view.length);
-        continue;
-      }
+      if (taken) continue;
       this.#writingBytes = view.length;
       if (mayKeep) session.keepReadBuffer();
       break;
@@ -257,7 +249,6 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
     if (this.#over || this.#writingBytes === 0 || this.#socket.backlogBytes > 0) return;
     const writtenBytes = this.#writingBytes;
     this.#writingBytes = 0;
-    this.#observer.onSent?.(writtenBytes);
     this.#stream.consumed(writtenBytes);
     if (this.#queue !== null) this.#writeQueue(this.#queue);
   }
@@ -274,7 +265,6 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
         this.#writingBytes = bytes;
         break;
       }
-      this.#observer.onSent?.(bytes);
       this.#stream.consumed(bytes);
     }
     if (queue.bytes > 0) return;

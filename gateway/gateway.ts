@@ -89,6 +89,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
   });
   const journal = await Journal.open({
     path: join(config.dataDir, 'meters.journal'),
+    mapped: config.journalMapped,
     gatewayId: config.gatewayId,
     epoch,
     clock,
@@ -371,7 +372,13 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     ],
   });
   log.info(
-    { gatewayId: config.gatewayId, proxyPort, tunnelPort, replayed: journal.replayed.length },
+    {
+      gatewayId: config.gatewayId,
+      proxyPort,
+      tunnelPort,
+      replayed: journal.replayed.length,
+      journalMapped: journal.mapped,
+    },
     'gateway_started',
   );
 

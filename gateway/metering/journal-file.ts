@@ -12,6 +12,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { dirname } from 'node:path';
+import { type FileMap, mapFile } from './journal-map.js';
 
 /** The file under the journal, as narrow as the journal needs it, so that tests can make it fail. */
 export interface JournalFile {
@@ -23,6 +24,11 @@ export interface JournalFile {
   truncate(sizeBytes: number): void;
   /** fdatasync: what was written before is on the disk when `done` is called without an error. Never before it returns. */
   sync(done: (error: Error | null) => void): void;
+  /**
+   * The first `sizeBytes` as memory that is the file, of which only what the file has may be touched; null where that
+   * cannot be had. Whoever has it must not use it after `close`.
+   */
+  map?(sizeBytes: number): Uint8Array | null;
   close(): void;
 }
 
@@ -60,6 +66,7 @@ export function isNoSpace(error: unknown): boolean {
 /** Opens an existing file for the journal; `mode` 'r' for inspection only. Throws what node:fs throws. */
 export function openJournalFile(path: string, mode: 'r' | 'r+' = 'r+'): JournalFile {
   const fd = openSync(path, mode);
+  let mapped: FileMap | null = null;
   return {
     write(buffer, length, position) {
       const written = writeSync(fd, buffer, 0, length, position);
@@ -70,7 +77,14 @@ export function openJournalFile(path: string, mode: 'r' | 'r+' = 'r+'): JournalF
     sizeBytes: () => fstatSync(fd).size,
     truncate: (sizeBytes) => ftruncateSync(fd, sizeBytes),
     sync: (done) => fdatasync(fd, done),
-    close: () => closeSync(fd),
+    map(sizeBytes) {
+      mapped = mapFile(fd, path, sizeBytes);
+      return mapped?.bytes ?? null;
+    },
+    close() {
+      mapped?.unmap();
+      closeSync(fd);
+    },
   };
 }
 

@@ -43,9 +43,7 @@
  * | 168 | 4  | CRC-32 of bytes 0…167 |
  * | 172 | 4  | zero |
  *
- * bytesUp and bytesDown are what a restart charges: never below what was counted, and while streams live they may be
- * ahead of it, within COUNT_BYTES_MAX for each live stream beyond what was handed to the operating system and within
- * what the leases have paid for (MeterBinding). With FINAL they are the exact counts.
+ * bytesUp and bytesDown are the exact counts, written before the bytes go on: what a restart charges.
  *
  * A slot never used is all zeros. The first write of a slot (sequence 1) opens a meter with zero counts.
  */

@@ -49,6 +49,8 @@ export interface JournalOptions {
    * Counts are refused from the failed write on.
    */
   onFailed?: (error: Error) => void;
+  /** false: counts are always written with calls to the system, as where the file cannot be mapped. */
+  mapped?: boolean;
   /** Where the files are; default: the file system. For fault injection and simulation. */
   disk?: JournalDisk;
   /** Runs something once, later; default: a timer that keeps no process alive. */
@@ -61,8 +63,9 @@ function laterByTimer(run: () => void, delayMs: number): { cancel(): void } {
 }
 
 /**
- * The meter journal: the truth about bytes until Postgres has committed them. One slot a live meter; a write is one
- * positional write of one of the slot's two copies, in turn.
+ * The meter journal: the truth about bytes until Postgres has committed them. One slot a live meter; a write goes to
+ * one of the slot's two copies, in turn: a store into the mapped file, or a positional write where there is no map.
+ * Both are with the operating system when they return, and a kill -9 in the middle leaves the other copy whole.
  *
  * | state | holds | left by |
  * |---|---|---|
@@ -79,6 +82,8 @@ export class Journal {
   readonly problems: readonly JournalProblem[];
 
   readonly #file: JournalFile;
+  /** The file as memory; null: it is written with calls to the system. */
+  #map: Uint8Array | null = null;
   readonly #lock: JournalLock;
   readonly #clock: Clock;
   readonly #log: Log;
@@ -177,11 +182,23 @@ export class Journal {
     const wanted = Math.ceil(options.settings.journalSlots / extentSlots);
     while (this.#header.extents < wanted && this.#grow());
     if (this.#failure !== null) throw this.#failure;
+    if (options.mapped !== false) this.#map = file.map?.(this.#mostBytes) ?? null;
     this.#schedule();
+  }
+
+  /** Size of the file with all the slots it may ever have. */
+  get #mostBytes(): number {
+    const { extents, extentSlots } = this.#header;
+    const most = Math.max(extents, Math.floor(this.#settings.journalSlotsMax / extentSlots), 1);
+    return HEADER_BYTES + most * extentBytes(extentSlots);
   }
 
   get state(): 'open' | 'failed' | 'closed' {
     return this.#state;
+  }
+  /** Whether counts are stored into the mapped file, without a call to the system. */
+  get mapped(): boolean {
+    return this.#map !== null;
   }
   /** Why the journal failed; null while it has not. */
   get failure(): Error | null {
@@ -250,11 +267,15 @@ export class Journal {
     putU64(view, ACTIVE_AT, Math.max(activeAtMs, 0));
     view.setUint32(FLAGS_AT, FLAG_USED | flags, true);
     view.setUint32(CRC_AT, crc32(slot.tail, slot.identityCrc), true);
-    try {
-      this.#file.write(slot.record, RECORD_BYTES, sequence % 2 === 0 ? slot.offset0 : slot.offset1);
-    } catch (error) {
-      this.#fail(error as Error);
-      return false;
+    const offset = sequence % 2 === 0 ? slot.offset0 : slot.offset1;
+    if (this.#map !== null) this.#map.set(slot.record, offset);
+    else {
+      try {
+        this.#file.write(slot.record, RECORD_BYTES, offset);
+      } catch (error) {
+        this.#fail(error as Error);
+        return false;
+      }
     }
     slot.sequence = sequence;
     this.#writes++;
@@ -291,6 +312,7 @@ export class Journal {
     await this.sync();
     this.#timer?.cancel();
     this.#state = 'closed';
+    this.#map = null;
     this.#file.close();
     this.#lock.release();
   }

@@ -1,4 +1,3 @@
-import { COUNT_BYTES_MAX } from '../../agent-protocol/limits.js';
 import { Verdict } from '../../agent-protocol/verdict.js';
 import type { MeterReport } from '../live/records.js';
 import type { Clock } from '../runtime/clock.js';
@@ -14,15 +13,8 @@ export interface MeterChanges {
 }
 
 /**
- * Most bytes by which the journal's record may be ahead of the counts of one binding, however many streams would allow
- * more: further on hardly a write is saved, and a kill would charge what nobody was about to send.
- */
-export const JOURNAL_AHEAD_BYTES_MAX = 1024 * 1024;
-
-/**
  * The cumulative bytes of one allocation on one traffic session at one pair of prices, since one start of this
- * gateway. Counts never fall, and never exceed what the journal holds: its record may be **ahead** of them, so that
- * many pieces are covered by one write. The counts are what is reported; the record is what a killed gateway leaves.
+ * gateway. Counts never fall, and the journal has each before the bytes go on.
  */
 export class Meter {
   /** `meterKey(...)`: the same in Redis and Postgres. */
@@ -34,9 +26,6 @@ export class Meter {
   changedAtMs = 0;
   #bytesUp: number;
   #bytesDown: number;
-  /** What the journal's record says; each at least the count. */
-  #recordedUp: number;
-  #recordedDown: number;
   #activeAtMs: number;
   #final: boolean;
   #allocationEnded: boolean;
@@ -55,8 +44,8 @@ export class Meter {
   ) {
     this.key = key;
     this.identity = identity;
-    this.#bytesUp = this.#recordedUp = counts.bytesUp;
-    this.#bytesDown = this.#recordedDown = counts.bytesDown;
+    this.#bytesUp = counts.bytesUp;
+    this.#bytesDown = counts.bytesDown;
     this.#activeAtMs = counts.activeAtMs;
     this.#final = (counts.flags & FLAG_FINAL) !== 0;
     this.#allocationEnded = (counts.flags & FLAG_ALLOCATION_ENDED) !== 0;
@@ -82,69 +71,31 @@ export class Meter {
     return this.#allocationEnded;
   }
 
-  /** Bytes by which the journal's record is ahead of the counts, both directions together. */
-  get aheadBytes(): number {
-    return this.#recordedUp - this.#bytesUp + (this.#recordedDown - this.#bytesDown);
-  }
-
   /**
-   * Counts bytes that are about to go up. true: the journal's record covers them and they may go on. false: the meter
-   * is FINAL or the journal has failed; they must not go on and are not counted. Throws RangeError for what is not a
-   * byte count.
-   * @param aheadBytesMax if the record must be written: how far it may be ahead of the counts afterwards
+   * Counts bytes that are about to go up. true: the journal has them and they may go on. false: the meter is FINAL or
+   * the journal has failed; they must not go on and are not counted. Throws RangeError for what is not a byte count.
    */
-  countUp(bytes: number, aheadBytesMax = 0): boolean {
-    if (!this.#mayCount(bytes)) return false;
-    const bytesUp = this.#bytesUp + bytes;
-    if (bytesUp > this.#recordedUp) {
-      const bytesDown = this.#bytesDown;
-      const keptBytes = keptAhead(this.#recordedDown - bytesDown, aheadBytesMax);
-      if (!this.#record(bytesUp, bytesDown, aheadBytesMax - keptBytes, keptBytes)) return false;
-    }
-    this.#bytesUp = bytesUp;
-    this.#activeAtMs = this.#clock.nowMs();
-    if (!this.queued) this.#changes.changed(this);
-    return true;
+  countUp(bytes: number): boolean {
+    return this.#count(bytes, 0);
   }
-
   /** The same for bytes that are about to go down. */
-  countDown(bytes: number, aheadBytesMax = 0): boolean {
-    if (!this.#mayCount(bytes)) return false;
-    const bytesDown = this.#bytesDown + bytes;
-    if (bytesDown > this.#recordedDown) {
-      const bytesUp = this.#bytesUp;
-      const keptBytes = keptAhead(this.#recordedUp - bytesUp, aheadBytesMax);
-      if (!this.#record(bytesUp, bytesDown, keptBytes, aheadBytesMax - keptBytes)) return false;
-    }
+  countDown(bytes: number): boolean {
+    return this.#count(0, bytes);
+  }
+
+  #count(up: number, down: number): boolean {
+    if (this.#final) return false;
+    const bytesUp = this.#bytesUp + up;
+    const bytesDown = this.#bytesDown + down;
+    if (!(up >= 0 && down >= 0 && Number.isSafeInteger(bytesUp + bytesDown)))
+      throw new RangeError('not a byte count');
+    const nowMs = this.#clock.nowMs();
+    if (!this.#journal.write(this.#slot, bytesUp, bytesDown, nowMs, 0)) return false;
+    this.#bytesUp = bytesUp;
     this.#bytesDown = bytesDown;
-    this.#activeAtMs = this.#clock.nowMs();
+    this.#activeAtMs = nowMs;
     if (!this.queued) this.#changes.changed(this);
     return true;
-  }
-
-  #mayCount(bytes: number): boolean {
-    // What is covered already is refused, too, once the journal has failed.
-    if (this.#final || this.#journal.state !== 'open') return false;
-    if (!Number.isSafeInteger(bytes) || bytes < 0) throw new RangeError('not a byte count');
-    return true;
-  }
-
-  #record(bytesUp: number, bytesDown: number, aheadUp: number, aheadDown: number): boolean {
-    if (!Number.isSafeInteger(bytesUp + bytesDown)) throw new RangeError('not a byte count');
-    const fits = Number.isSafeInteger(bytesUp + bytesDown + aheadUp + aheadDown);
-    const recordedUp = fits ? bytesUp + aheadUp : bytesUp;
-    const recordedDown = fits ? bytesDown + aheadDown : bytesDown;
-    if (!this.#journal.write(this.#slot, recordedUp, recordedDown, this.#clock.nowMs(), 0)) return false;
-    this.#recordedUp = recordedUp;
-    this.#recordedDown = recordedDown;
-    return true;
-  }
-
-  /** @internal The record may be so far ahead and no further. Should the journal fail, nothing is counted any more. */
-  limitAhead(aheadBytesMax: number): void {
-    if (this.#final || this.aheadBytes <= aheadBytesMax) return;
-    const keptBytes = keptAhead(this.#recordedUp - this.#bytesUp, aheadBytesMax);
-    this.#record(this.#bytesUp, this.#bytesDown, keptBytes, aheadBytesMax - keptBytes);
   }
 
   /** @internal false: the journal failed, and the meter stays as it is until a restart replays it as FINAL. */
@@ -153,8 +104,6 @@ export class Meter {
     const flags = FLAG_FINAL | (ended ? FLAG_ALLOCATION_ENDED : 0);
     if (!this.#journal.write(this.#slot, this.#bytesUp, this.#bytesDown, this.#activeAtMs, flags))
       return false;
-    this.#recordedUp = this.#bytesUp;
-    this.#recordedDown = this.#bytesDown;
     this.#final = true;
     this.#allocationEnded = ended;
     if (!this.queued) this.#changes.changed(this);
@@ -188,14 +137,6 @@ export class Meter {
   }
 }
 
-/**
- * What the direction that is not being counted keeps of its lead: half, so that it soon is the other's when it rests,
- * and two that take turns both have some.
- */
-function keptAhead(aheadBytes: number, aheadBytesMax: number): number {
-  return Math.min(Math.floor(aheadBytes / 2), aheadBytesMax);
-}
-
 export type { MeterWaiter } from './wallet.js';
 
 /** Why a count was refused last. */
@@ -204,23 +145,11 @@ export type CountRefusal = WalletRefusal | 'CLOSED' | 'JOURNAL_FAILED';
 /**
  * What the streams of one allocation hold: counts into the meter of the prices in force, as far as the wallets allow.
  * A price change swaps the meter under it; streams notice nothing.
- *
- * A killed gateway charges what its journal says, so that may exceed what was handed to the operating system by
- * COUNT_BYTES_MAX for each live stream and no more. What the streams do not need of this for bytes on their way, the
- * record may be ahead of the counts: at any moment
- *
- *     (recorded − counted) + (counted − sent) ≤ live streams × COUNT_BYTES_MAX
- *
- * and recorded ≤ what the leases have paid for. A binding whose streams were not announced is never ahead.
  */
 export class MeterBinding implements LeaseHolder {
   #countedBytes = 0;
   /** Up to here nobody has to be asked; at most the least of the leases' limits. */
   #limitBytes = Infinity;
-  /** Live streams. */
-  #streams = 0;
-  /** Bytes counted that the operating system has not got from us, over all prices. */
-  #unsentBytes = 0;
   #meter: Meter;
   readonly #leases: readonly Lease[];
   /** Whose WAIT was the latest. */
@@ -252,61 +181,25 @@ export class MeterBinding implements LeaseHolder {
     return this.#closed;
   }
 
-  /** A stream is going to count here; its end is to be told by `streamEnded`. */
-  streamOpened(): void {
-    this.#streams++;
-  }
-
-  /** The operating system has taken so many of the bytes counted. */
-  sent(bytes: number): void {
-    this.#unsentBytes -= bytes;
-  }
-
-  /** A stream is over; of what it counted so many bytes were never `sent`, nor will be. */
-  streamEnded(unsentBytes: number): void {
-    this.#streams--;
-    this.#unsentBytes -= unsentBytes;
-    if (this.#meter.aheadBytes > this.#streams * COUNT_BYTES_MAX - this.#unsentBytes)
-      this.#meter.limitAhead(this.#aheadBytesMax(0));
-  }
-
-  /**
-   * How far the record may be ahead once `bytes` more are counted. One stream's share is left alone, so that the next
-   * stream to end does not cost a write.
-   */
-  #aheadBytesMax(bytes: number): number {
-    const unusedBytes =
-      this.#streams * COUNT_BYTES_MAX - Math.max(COUNT_BYTES_MAX, this.#unsentBytes + bytes);
-    const paidBytes = this.#limitBytes - this.#countedBytes - bytes;
-    return Math.max(0, Math.min(JOURNAL_AHEAD_BYTES_MAX, unusedBytes, paidBytes));
-  }
-
-  /**
-   * Counts bytes about to go up; unless GO they must not go on. WAIT: see `wait`; REFUSE: see `refusal`.
-   * @param aheadBytesMax how far the journal's record may be ahead, as far as the caller knows of limits
-   */
-  countUp(bytes: number, aheadBytesMax = 0): Verdict {
+  /** Counts bytes about to go up; unless GO they must not go on. WAIT: see `wait`; REFUSE: see `refusal`. */
+  countUp(bytes: number): Verdict {
     if (this.#countedBytes + bytes > this.#limitBytes) {
       const verdict = this.#extend(bytes);
       if (verdict !== Verdict.GO) return verdict;
     }
-    const ahead = Math.min(aheadBytesMax, this.#aheadBytesMax(bytes));
-    if (!this.#meter.countUp(bytes, ahead)) return this.#notCounted();
+    if (!this.#meter.countUp(bytes)) return this.#notCounted();
     this.#countedBytes += bytes;
-    this.#unsentBytes += bytes;
     return Verdict.GO;
   }
 
   /** The same for bytes about to go down. */
-  countDown(bytes: number, aheadBytesMax = 0): Verdict {
+  countDown(bytes: number): Verdict {
     if (this.#countedBytes + bytes > this.#limitBytes) {
       const verdict = this.#extend(bytes);
       if (verdict !== Verdict.GO) return verdict;
     }
-    const ahead = Math.min(aheadBytesMax, this.#aheadBytesMax(bytes));
-    if (!this.#meter.countDown(bytes, ahead)) return this.#notCounted();
+    if (!this.#meter.countDown(bytes)) return this.#notCounted();
     this.#countedBytes += bytes;
-    this.#unsentBytes += bytes;
     return Verdict.GO;
   }
 
@@ -342,8 +235,6 @@ export class MeterBinding implements LeaseHolder {
   /** @internal A wallet takes back what is not used. */
   lowerLimit(limitBytes: number): void {
     this.#limitBytes = Math.min(this.#limitBytes, limitBytes);
-    // What the record is ahead is not to be paid for any more: it may be another's the next moment.
-    this.#meter.limitAhead(this.#aheadBytesMax(0));
   }
   /** @internal A wallet cuts a waiter. */
   refuse(why: WalletRefusal): void {

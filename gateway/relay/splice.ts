@@ -49,8 +49,6 @@ export class Splice implements BridgeObserver, MeterWaiter {
   #cut: () => void;
   #retry: () => void = () => {};
   #waiting = false;
-  /** Counted and not with the operating system, both directions. */
-  #unsentBytes = 0;
   #over = false;
 
   /** `cut` drops both sides at once; the buyer's side replaces it when it takes the stream (`onCut`). */
@@ -62,7 +60,6 @@ export class Splice implements BridgeObserver, MeterWaiter {
     this.#binding = subject.binding;
     this.#totals = owner.totals;
     this.#cut = cut;
-    this.#binding.streamOpened();
   }
 
   /** Who drops both sides from now on. */
@@ -89,11 +86,9 @@ export class Splice implements BridgeObserver, MeterWaiter {
 
   onBytesOut(bytes: number): Verdict {
     const allowance = this.#allowance;
-    const leftBytes = allowance.sizeBytes - allowance.bytesUsed - bytes;
-    if (leftBytes < 0) return Verdict.REFUSE;
-    const verdict = this.#binding.countUp(bytes, leftBytes);
+    if (allowance.bytesUsed + bytes > allowance.sizeBytes) return Verdict.REFUSE;
+    const verdict = this.#binding.countUp(bytes);
     if (verdict !== Verdict.GO) return this.#notNow(verdict);
-    this.#unsentBytes += bytes;
     allowance.bytesUsed += bytes;
     this.#totals.bytesUp += bytes;
     return verdict;
@@ -101,20 +96,12 @@ export class Splice implements BridgeObserver, MeterWaiter {
 
   onBytesIn(bytes: number): Verdict {
     const allowance = this.#allowance;
-    const leftBytes = allowance.sizeBytes - allowance.bytesUsed - bytes;
-    if (leftBytes < 0) return Verdict.REFUSE;
-    const verdict = this.#binding.countDown(bytes, leftBytes);
+    if (allowance.bytesUsed + bytes > allowance.sizeBytes) return Verdict.REFUSE;
+    const verdict = this.#binding.countDown(bytes);
     if (verdict !== Verdict.GO) return this.#notNow(verdict);
-    this.#unsentBytes += bytes;
     allowance.bytesUsed += bytes;
     this.#totals.bytesDown += bytes;
     return verdict;
-  }
-
-  onSent(bytes: number): void {
-    if (this.#over) return;
-    this.#unsentBytes -= bytes;
-    this.#binding.sent(bytes);
   }
 
   /** Both directions may wait at once; the binding knows one waiter. */
@@ -136,7 +123,6 @@ export class Splice implements BridgeObserver, MeterWaiter {
     if (this.#over) return;
     this.#over = true;
     this.#stopWaiting();
-    this.#binding.streamEnded(this.#unsentBytes);
     this.#owner.ended(this, how);
   }
 }

@@ -78,10 +78,10 @@ export class StreamDuplex extends Duplex implements StreamHandler {
       this.#rest = bytes === rest.length ? null : rest.subarray(bytes);
       // A headroom of 0: the bytes are copied, so the caller's buffer is free at once.
       const more = this.#stream.send(rest, 0, bytes, 0);
-      if (more || (this.#stream.sendWindowBytes === 0 && this.#stream.session.backlogBytes === 0))
-        this.#splice.onSent(bytes);
-      else this.#sendingBytes = bytes;
       if (more) continue;
+      // Without window the stream says stop also when nothing is in the way.
+      if (this.#stream.sendWindowBytes > 0 || this.#stream.session.backlogBytes > 0)
+        this.#sendingBytes = bytes;
       if (this.#stream.state === 'closed') this.#fail('the stream was reset', 'reset');
       else this.#outBlocked = true;
       return;
@@ -91,9 +91,7 @@ export class StreamDuplex extends Duplex implements StreamHandler {
 
   onWritable(): void {
     this.#outBlocked = false;
-    const sentBytes = this.#sendingBytes;
     this.#sendingBytes = 0;
-    if (sentBytes > 0) this.#splice.onSent(sentBytes);
     this.#send();
   }
 
@@ -166,11 +164,7 @@ export class StreamDuplex extends Duplex implements StreamHandler {
   readonly #look = (): void => {
     this.#looking = false;
     if (this.destroyed) return;
-    if (this.#buyer.writableLength === 0) {
-      const sentBytes = this.#underWayBytes;
-      this.#underWayBytes = 0;
-      if (sentBytes > 0) this.#splice.onSent(sentBytes);
-    }
+    if (this.#buyer.writableLength === 0) this.#underWayBytes = 0;
     this.#offer();
   };
 

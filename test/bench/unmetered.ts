@@ -13,5 +13,3 @@ const meter = (await import(pathToFileURL(projectPath('dist/gateway/metering/met
 };
 meter.MeterBinding.prototype.countUp = () => Verdict.GO;
 meter.MeterBinding.prototype.countDown = () => Verdict.GO;
-meter.MeterBinding.prototype.sent = () => {};
-meter.MeterBinding.prototype.streamEnded = () => {};

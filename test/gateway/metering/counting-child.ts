@@ -1,6 +1,6 @@
 /**
  * A process to be killed. `hold`: opens the journal and waits. `<port>`: counts, then forwards, in chunks of 64 KiB
- * over a socket, as fast as it can.
+ * over a socket, as fast as it can. A third argument `calls`: the journal is not mapped.
  */
 import { connect } from 'node:net';
 import { Journal } from '../../../gateway/metering/journal.js';
@@ -11,7 +11,7 @@ import { silentLog } from '../../../gateway/runtime/logging.js';
 import { GATEWAY, mustOpen } from './harness.js';
 
 const CHUNK_BYTES = 65_536;
-const [path, what] = process.argv.slice(2) as [string, string];
+const [path, what, how] = process.argv.slice(2) as [string, string, string | undefined];
 const epoch = drawEpoch();
 const settings = meteringSettings({ journalSlots: 64, journalExtentSlots: 64, journalReserveSlots: 0 });
 const journal = await Journal.open({
@@ -21,6 +21,7 @@ const journal = await Journal.open({
   clock: systemClock,
   log: silentLog,
   settings,
+  mapped: how !== 'calls',
 });
 if (what !== 'hold') {
   const binding = mustOpen(new MeterRegistry(journal, epoch, systemClock, settings));

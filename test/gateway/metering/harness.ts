@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
-import { copyFileSync, mkdtempSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { Journal, type JournalOptions } from '../../../gateway/metering/journal.js';
 import { fileDisk, type JournalDisk } from '../../../gateway/metering/journal-disk.js';
-import type { JournalFile } from '../../../gateway/metering/journal-file.js';
+import { type JournalFile, openJournalFile } from '../../../gateway/metering/journal-file.js';
 import { type MeteringSettings, meteringSettings } from '../../../gateway/metering/limits.js';
 import type { MeterBinding } from '../../../gateway/metering/meter.js';
 import { drawEpoch, MeterRegistry, type MeterSubject } from '../../../gateway/metering/registry.js';
@@ -37,6 +37,24 @@ export function folder(t: Test): string {
   const path = mkdtempSync(join(tmpdir(), 'ts-meter-'));
   t.teardown(() => rmSync(path, { recursive: true, force: true }));
   return path;
+}
+
+/** A folder in which journals are mapped, removed at the end; null where there is none (another system than Linux). */
+export function mappedFolder(t: Test): string | null {
+  for (const parent of [tmpdir(), '/dev/shm']) {
+    if (!existsSync(parent)) continue;
+    const path = mkdtempSync(join(parent, 'ts-meter-'));
+    t.teardown(() => rmSync(path, { recursive: true, force: true }));
+    const probe = join(path, 'probe');
+    writeFileSync(probe, Buffer.alloc(4_096));
+    const file = openJournalFile(probe);
+    const mapped = file.map?.(4_096) != null;
+    file.close();
+    if (mapped) return path;
+  }
+  if (process.platform === 'linux')
+    throw new Error('koffi is not installed: nothing is mapped on this machine');
+  return null;
 }
 
 /** Opens journal and registry as a gateway does at start; closed at the end of the test. */
