@@ -45,6 +45,8 @@ const RETRY_MS = 200;
 const RINGS_MAX = 1_000;
 /** Questions answered in one transaction: it holds the locks of all of them. */
 const BATCH = 200;
+/** Holds read by one statement. */
+const HOLDS_READ = 1_000;
 
 /** Counters since the start, for metrics. */
 export interface WalletKeeperCounts {
@@ -64,6 +66,8 @@ export class WalletKeeper {
   readonly counts: WalletKeeperCounts = { answers: 0, closed: 0, failures: 0 };
   readonly #deps: WalletKeeperDeps;
   #bell: LiveRedis | null = null;
+  /** null: not known which one that is. */
+  #lastRingId: string | null = null;
   #stopped = false;
   #listening: Promise<void> = Promise.resolve();
   #sweeping: Promise<void> = Promise.resolve();
@@ -104,28 +108,44 @@ export class WalletKeeper {
     }, delayMs);
   }
 
-  async #listen(bellRedis: LiveRedis): Promise<void> {
-    let lastId: string | null = null;
+  async #listen(bell: LiveRedis): Promise<void> {
     while (!this.#stopped) {
       try {
-        lastId ??= await readLastRingId(bellRedis);
-        const rings = await readWalletBell(bellRedis, lastId, RINGS_MAX, BLOCK_MS);
-        const last = rings.at(-1);
-        if (last === undefined) continue;
-        lastId = last.id;
-        const keys = new Map<string, HoldKey>();
-        for (const { gatewayId, field } of rings) {
-          const parsed = parseWalletField(field);
-          if (parsed !== null) keys.set(`${gatewayId} ${field}`, { gatewayId, ...parsed });
-        }
-        await this.#answerRings([...keys.values()]);
+        await this.answerRings(bell);
       } catch (error) {
         if (this.#stopped) return;
         this.#failed(error);
-        // Another stream, perhaps, with smaller ids. What rang meanwhile is found by the sweep.
-        lastId = null;
         await this.#pause(RETRY_MS);
       }
+    }
+  }
+
+  /**
+   * Waits for rings, not long, and answers them: those after the ones of the call before, in the first call those
+   * that come from now on. `bell`: a connection of its own, because the read blocks. Rejects when Postgres or Redis
+   * is away.
+   */
+  async answerRings(bell: LiveRedis): Promise<void> {
+    try {
+      this.#lastRingId ??= await readLastRingId(bell);
+      const rings = await readWalletBell(bell, this.#lastRingId, RINGS_MAX, BLOCK_MS);
+      const last = rings.at(-1);
+      if (last === undefined) {
+        // A Redis that came back empty with its clock set back gives ids that are never above this one.
+        if (isBefore(await readLastRingId(bell), this.#lastRingId)) this.#lastRingId = '0-0';
+        return;
+      }
+      this.#lastRingId = last.id;
+      const keys = new Map<string, HoldKey>();
+      for (const { gatewayId, field } of rings) {
+        const parsed = parseWalletField(field);
+        if (parsed !== null) keys.set(`${gatewayId} ${field}`, { gatewayId, ...parsed });
+      }
+      await this.#answerKeys([...keys.values()]);
+    } catch (error) {
+      // Another stream, perhaps, with smaller ids. What rang meanwhile is found by the sweep.
+      this.#lastRingId = null;
+      throw error;
     }
   }
 
@@ -146,7 +166,7 @@ export class WalletKeeper {
     });
   }
 
-  async #answerRings(keys: readonly HoldKey[]): Promise<void> {
+  async #answerKeys(keys: readonly HoldKey[]): Promise<void> {
     const replies = await this.#answer(await this.#questions(keys));
     await this.#serveOthers(replies);
   }
@@ -188,10 +208,8 @@ export class WalletKeeper {
   async #asked(
     keys: readonly HoldKey[],
   ): Promise<Array<{ question: WalletQuestion | null; shown: WalletRecord | null }>> {
-    const byGateway = new Map<string, HoldKey[]>();
-    for (const key of keys) byGateway.set(key.gatewayId, [...(byGateway.get(key.gatewayId) ?? []), key]);
     const found: Array<{ question: WalletQuestion | null; shown: WalletRecord | null }> = [];
-    for (const [gatewayId, some] of byGateway) {
+    for (const [gatewayId, some] of groupByGateway(keys)) {
       const fields = some.map((k) => walletField(k.run, k.owner));
       const [asks, shown] = await Promise.all([
         readWalletAsks(this.#deps.redis, gatewayId, fields),
@@ -251,19 +269,20 @@ export class WalletKeeper {
     const hungry: WalletQuestion[] = [];
     const toShow: Array<{ field: string } & WalletRecord> = [];
     const open = new Set<string>();
-    for await (const hold of openHolds(pool, gatewayId)) {
-      const field = walletField(hold.run, hold.owner);
-      open.add(field);
-      const ask = asks.get(field);
-      const there = shown.get(field) ?? null;
-      if (ask) {
-        const question = questionOf(hold, ask);
-        if (question.finished || question.renounced > hold.renounced)
-          questions.push({ ...question, wantGranted: 0n, withdrawn: 0n });
-        if (isHungry(question, there)) hungry.push(question);
+    for await (const holds of openHolds(pool, gatewayId))
+      for (const hold of holds) {
+        const field = walletField(hold.run, hold.owner);
+        open.add(field);
+        const ask = asks.get(field);
+        const there = shown.get(field) ?? null;
+        if (ask) {
+          const question = questionOf(hold, ask);
+          if (question.finished || question.renounced > hold.renounced)
+            questions.push({ ...question, wantGranted: 0n, withdrawn: 0n });
+          if (isHungry(question, there)) hungry.push(question);
+        }
+        if (there === null || BigInt(there.granted) < hold.granted) toShow.push(shownOf(hold, field));
       }
-      if (there === null || BigInt(there.granted) < hold.granted) toShow.push(shownOf(hold, field));
-    }
     for (const [field, ask] of asks) {
       const parsed = open.has(field) ? null : parseWalletField(field);
       if (parsed === null) continue;
@@ -306,31 +325,31 @@ export class WalletKeeper {
 
 /** Shows every open hold, whatever was asked: a Redis that came back empty. Rejects when one of them is away. */
 export async function rebuildWallets(pool: pg.Pool, redis: LiveRedis): Promise<void> {
-  let batch: OpenHold[] = [];
-  const flush = async () => {
-    for (const [gatewayId, some] of groupByGateway(batch))
+  for await (const holds of openHolds(pool, null))
+    for (const [gatewayId, some] of groupByGateway(holds))
       await showWallets(
         redis,
         gatewayId,
         some.map((h) => shownOf(h, walletField(h.run, h.owner))),
       );
-    batch = [];
-  };
-  for await (const hold of openHolds(pool, null)) {
-    batch.push(hold);
-    if (batch.length >= BATCH) await flush();
-  }
-  await flush();
 }
 
-async function* openHolds(pool: pg.Pool, gatewayId: string | null): AsyncGenerator<OpenHold> {
+/** Open holds, of one gateway or (null) of all, some at a time. */
+async function* openHolds(pool: pg.Pool, gatewayId: string | null): AsyncGenerator<OpenHold[]> {
   let after: OpenHold | null = null;
   for (;;) {
-    const step: OpenHold[] = await readOpenHolds(pool, gatewayId, after, 1_000);
-    yield* step;
+    const step: OpenHold[] = await readOpenHolds(pool, gatewayId, after, HOLDS_READ);
+    yield step;
     after = step.at(-1) ?? null;
-    if (step.length < 1_000) return;
+    if (step.length < HOLDS_READ) return;
   }
+}
+
+/** Ids of a Redis stream: ms and a number within it. */
+function isBefore(id: string, other: string): boolean {
+  const [ms = 0, n = 0] = id.split('-').map(Number);
+  const [otherMs = 0, otherN = 0] = other.split('-').map(Number);
+  return ms < otherMs || (ms === otherMs && n < otherN);
 }
 
 /** Not answered, or answered with less than asked when there was nothing: the answer may be another one now. */

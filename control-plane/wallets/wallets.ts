@@ -42,11 +42,15 @@ interface Owned {
   unit: bigint;
 }
 
-interface HoldRow {
+/** The columns that name a hold. */
+interface HoldColumns {
   kind: WalletKind;
   owner_id: string;
   gateway_id: string;
   run: string;
+}
+
+interface HoldRow extends HoldColumns {
   granted: bigint;
   renounced: bigint;
   spent: bigint;
@@ -55,7 +59,8 @@ interface HoldRow {
 }
 
 const ownerKey = (o: WalletOwner) => `${o.kind} ${o.ownerId}`;
-const holdKey = (h: HoldKey) => `${ownerKey(h.owner)} ${h.gatewayId} ${h.run}`;
+const holdKey = (h: HoldKey) => `${h.owner.kind} ${h.owner.ownerId} ${h.gatewayId} ${h.run}`;
+const keyOfRow = (r: HoldColumns) => `${r.kind} ${r.owner_id} ${r.gateway_id} ${r.run}`;
 const byText = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);
 
 /**
@@ -71,54 +76,69 @@ export async function answerWallets(
   questions: readonly WalletQuestion[],
   options: { defaultBuyerPriceMicrosPerGb: bigint },
 ): Promise<WalletReply[]> {
-  const sorted = [...questions].sort((a, b) => byText(holdKey(a), holdKey(b)));
-  const ids = (kind: WalletKind) => [
-    ...new Set(sorted.filter((q) => q.owner.kind === kind).map((q) => q.owner.ownerId)),
-  ];
-  const owned = new Map<string, Owned>([
-    ...(await lockPackages(client, ids('package'))),
-    ...(await lockBuyers(client, ids('buyer'), options.defaultBuyerPriceMicrosPerGb)),
-  ]);
-  const owners = [...new Map(sorted.map((q) => [ownerKey(q.owner), q.owner])).values()];
+  const asked = questions
+    .map((q): Asked => ({ q, key: holdKey(q), ownerKey: ownerKey(q.owner) }))
+    .sort((a, b) => byText(a.key, b.key));
+  const owned = await lockPackages(client, idsOf('package', asked));
+  await lockBuyers(client, idsOf('buyer', asked), options.defaultBuyerPriceMicrosPerGb, owned);
+  const owners = [...new Map(asked.map(({ q, ownerKey }) => [ownerKey, q.owner])).values()];
   await client.query(
     `SELECT 1 FROM wallet_holds WHERE (kind, owner_id) IN (SELECT * FROM unnest($1::text[], $2::uuid[]))
         AND closed_at IS NULL ORDER BY kind, owner_id, gateway_id, run FOR NO KEY UPDATE`,
     [owners.map((o) => o.kind), owners.map((o) => o.ownerId)],
   );
-  for (const [key, value] of await lockSubUsers(client, ids('sub_user'))) owned.set(key, value);
+  await lockSubUsers(client, idsOf('sub_user', asked), owned);
 
   const holds = await readHolds(client, owners);
-  const before = new Map([...holds].map(([key, row]) => [key, heldOf(row)]));
+  const before = new Map<string, bigint>();
+  for (const [key, row] of holds) before.set(key, heldOf(row));
   // What comes back first: it may be granted to another right away.
-  for (const q of sorted) {
-    const row = holds.get(holdKey(q));
+  for (const { q, key } of asked) {
+    const row = holds.get(key);
     if (row && !row.closed && q.renounced > row.renounced) row.renounced = q.renounced;
   }
-  const closed = await closeFinished(client, sorted, holds);
+  const closed = await closeFinished(client, asked, holds);
 
   const changed = new Map<string, HoldRow>();
-  const decided = sorted.map((q) => {
-    const row = holds.get(holdKey(q)) ?? emptyRow(q);
-    const reply = decide(q, row, owned.get(ownerKey(q.owner)), holds);
-    const known = holds.has(holdKey(q));
-    if (reply.granted > row.granted || (known && !row.closed && isNews(q, row, before.get(holdKey(q))))) {
+  const decided = asked.map(({ q, key, ownerKey }) => {
+    const known = holds.get(key);
+    const row = known ?? emptyRow(q);
+    const reply = decide(q, row, known !== undefined, owned.get(ownerKey), holds);
+    const heldBefore = before.get(key) ?? 0n;
+    if (reply.granted > row.granted || (known && !row.closed && isNews(q, row, heldBefore))) {
       row.granted = reply.granted;
       if (q.wantGranted > row.answered) row.answered = q.wantGranted;
-      holds.set(holdKey(q), row);
-      changed.set(holdKey(q), row);
+      holds.set(key, row);
+      changed.set(key, row);
     }
-    const gaveBack = heldOf(row) < (before.get(holdKey(q)) ?? 0n) || closed.has(holdKey(q));
-    return { ...reply, gaveBack };
+    reply.gaveBack = heldOf(row) < heldBefore || closed.has(key);
+    return reply;
   });
   const written = await writeHolds(client, [...changed.values()]);
   // Closed by somebody who took no lock here (an admin's write-off): nothing was granted to it.
-  return decided.map((reply) =>
-    changed.has(holdKey(reply)) && !written.has(holdKey(reply)) ? { ...reply, closed: true } : reply,
-  );
+  asked.forEach(({ key }, i) => {
+    const reply = decided[i];
+    if (reply && changed.has(key) && !written.has(key)) reply.closed = true;
+  });
+  return decided;
+}
+
+/** A question with the names that it is looked up by, made once. */
+interface Asked {
+  q: WalletQuestion;
+  /** `holdKey`. */
+  key: string;
+  ownerKey: string;
+}
+
+function idsOf(kind: WalletKind, asked: readonly Asked[]): string[] {
+  const ids = new Set<string>();
+  for (const { q } of asked) if (q.owner.kind === kind) ids.add(q.owner.ownerId);
+  return [...ids];
 }
 
 /** Whether something else than a grant is to be written. */
-const isNews = (q: WalletQuestion, row: HoldRow, heldBefore = 0n): boolean =>
+const isNews = (q: WalletQuestion, row: HoldRow, heldBefore: bigint): boolean =>
   q.wantGranted > row.answered || heldOf(row) !== heldBefore;
 
 const heldOf = (row: HoldRow): bigint => {
@@ -143,27 +163,50 @@ function emptyRow(q: HoldKey): HoldRow {
 function decide(
   q: WalletQuestion,
   row: HoldRow,
+  known: boolean,
   owned: Owned | undefined,
   holds: ReadonlyMap<string, HoldRow>,
-): Omit<WalletReply, 'gaveBack'> {
+): WalletReply {
   const { gatewayId, run, owner } = q;
-  const reply = { gatewayId, run, owner, granted: row.granted, answered: q.wantGranted };
-  const never = !holds.has(holdKey(q)) && q.finished;
-  if (row.closed || never) return { ...reply, state: 'exhausted', closed: true };
-  if (owned === undefined) return { ...reply, state: 'exhausted', closed: false };
+  const reply: WalletReply = {
+    gatewayId,
+    run,
+    owner,
+    granted: row.granted,
+    answered: q.wantGranted,
+    state: 'exhausted',
+    closed: false,
+    gaveBack: false,
+  };
+  if (row.closed || (!known && q.finished)) {
+    reply.closed = true;
+    return reply;
+  }
+  if (owned === undefined) return reply;
   let held = 0n;
   let othersHold = false;
   for (const other of holds.values()) {
     if (other.kind !== owner.kind || other.owner_id !== owner.ownerId) continue;
-    held += heldOf(other);
-    if (other !== row && heldOf(other) > 0n) othersHold = true;
+    const itsHeld = heldOf(other);
+    held += itsHeld;
+    if (other !== row && itsHeld > 0n) othersHold = true;
   }
   const available = owned.left === null ? 2n ** 62n : owned.left - held;
-  if (q.finished || q.withdrawn >= q.wantGranted) return { ...reply, state: 'open', closed: false };
-  const asked = { granted: row.granted, wantGranted: q.wantGranted, available, unit: owned.unit, othersHold };
-  if (q.wantGranted <= row.answered && !q.again && available > 0n)
-    return { ...reply, state: 'open', closed: false };
-  return { ...reply, ...decideGrant(asked), closed: false };
+  const answeredBefore = q.wantGranted <= row.answered && !q.again && available > 0n;
+  if (q.finished || q.withdrawn >= q.wantGranted || answeredBefore) {
+    reply.state = 'open';
+    return reply;
+  }
+  const grant = decideGrant({
+    granted: row.granted,
+    wantGranted: q.wantGranted,
+    available,
+    unit: owned.unit,
+    othersHold,
+  });
+  reply.granted = grant.granted;
+  reply.state = grant.state;
+  return reply;
 }
 
 async function lockPackages(client: Queryable, ids: readonly string[]): Promise<Map<string, Owned>> {
@@ -182,9 +225,9 @@ async function lockBuyers(
   client: Queryable,
   ids: readonly string[],
   defaultPriceMicrosPerGb: bigint,
-): Promise<Map<string, Owned>> {
-  const found = new Map<string, Owned>();
-  if (ids.length === 0) return found;
+  found: Map<string, Owned>,
+): Promise<void> {
+  if (ids.length === 0) return;
   const { rows } = await client.query<{ id: string; balance_micros: bigint; price: bigint | null }>(
     `SELECT b.id, a.balance_micros, b.price_micros_per_gb AS price
        FROM ledger_accounts a JOIN buyers b ON b.id = a.owner_id
@@ -196,19 +239,20 @@ async function lockBuyers(
       left: r.balance_micros,
       unit: chargeMicros(UNIT_BYTES, r.price ?? defaultPriceMicrosPerGb) + 1n,
     });
-  return found;
 }
 
-async function lockSubUsers(client: Queryable, ids: readonly string[]): Promise<Map<string, Owned>> {
-  const found = new Map<string, Owned>();
-  if (ids.length === 0) return found;
+async function lockSubUsers(
+  client: Queryable,
+  ids: readonly string[],
+  found: Map<string, Owned>,
+): Promise<void> {
+  if (ids.length === 0) return;
   const { rows } = await client.query<{ id: string; left: bigint | null }>(
     `SELECT id, bytes_max - bytes_used AS left FROM sub_users
       WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE`,
     [ids],
   );
   for (const r of rows) found.set(`sub_user ${r.id}`, { left: r.left, unit: UNIT_BYTES });
-  return found;
 }
 
 async function readHolds(client: Queryable, owners: readonly WalletOwner[]): Promise<Map<string, HoldRow>> {
@@ -217,12 +261,9 @@ async function readHolds(client: Queryable, owners: readonly WalletOwner[]): Pro
        FROM wallet_holds WHERE (kind, owner_id) IN (SELECT * FROM unnest($1::text[], $2::uuid[]))`,
     [owners.map((o) => o.kind), owners.map((o) => o.ownerId)],
   );
-  return new Map(
-    rows.map((r) => [
-      holdKey({ owner: { kind: r.kind, ownerId: r.owner_id }, gatewayId: r.gateway_id, run: r.run }),
-      r,
-    ]),
-  );
+  const holds = new Map<string, HoldRow>();
+  for (const row of rows) holds.set(keyOfRow(row), row);
+  return holds;
 }
 
 /** Which meters of a hold's run and owner are not committed FINAL (or written off) yet. */
@@ -233,34 +274,31 @@ const UNSETTLED = `
                      WHEN 'package' THEN al.id = h.owner_id
                      ELSE al.buyer_id = (SELECT buyer_id FROM sub_users WHERE id = h.owner_id) END`;
 
+const CLOSE_FINISHED = `
+  UPDATE wallet_holds h SET closed_at = now(), updated_at = now()
+   WHERE (h.kind, h.owner_id, h.gateway_id, h.run) IN
+           (SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[]))
+     AND h.closed_at IS NULL AND NOT EXISTS (${UNSETTLED})
+   RETURNING kind, owner_id, gateway_id, run`;
+
 /** Closes the holds of finished runs; returns the keys of those it closed. */
 async function closeFinished(
   client: Queryable,
-  questions: readonly WalletQuestion[],
+  asked: readonly Asked[],
   holds: ReadonlyMap<string, HoldRow>,
 ): Promise<Set<string>> {
-  const done = questions.filter((q) => q.finished && holds.get(holdKey(q))?.closed === false);
+  const done: WalletQuestion[] = [];
+  for (const { q, key } of asked) if (q.finished && holds.get(key)?.closed === false) done.push(q);
   const closed = new Set<string>();
   if (done.length === 0) return closed;
-  const { rows } = await client.query<Pick<HoldRow, 'kind' | 'owner_id' | 'gateway_id' | 'run'>>(
-    `UPDATE wallet_holds h SET closed_at = now(), updated_at = now()
-      WHERE (h.kind, h.owner_id, h.gateway_id, h.run) IN
-              (SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[]))
-        AND h.closed_at IS NULL AND NOT EXISTS (${UNSETTLED})
-      RETURNING kind, owner_id, gateway_id, run`,
-    [
-      done.map((q) => q.owner.kind),
-      done.map((q) => q.owner.ownerId),
-      done.map((q) => q.gatewayId),
-      done.map((q) => q.run),
-    ],
-  );
+  const { rows } = await client.query<HoldColumns>(CLOSE_FINISHED, [
+    done.map((q) => q.owner.kind),
+    done.map((q) => q.owner.ownerId),
+    done.map((q) => q.gatewayId),
+    done.map((q) => q.run),
+  ]);
   for (const r of rows) {
-    const key = holdKey({
-      owner: { kind: r.kind, ownerId: r.owner_id },
-      gatewayId: r.gateway_id,
-      run: r.run,
-    });
+    const key = keyOfRow(r);
     closed.add(key);
     const row = holds.get(key);
     if (row) row.closed = true;
@@ -272,7 +310,7 @@ async function closeFinished(
 async function writeHolds(client: Queryable, rows: readonly HoldRow[]): Promise<Set<string>> {
   const written = new Set<string>();
   if (rows.length === 0) return written;
-  const result = await client.query<Pick<HoldRow, 'kind' | 'owner_id' | 'gateway_id' | 'run'>>(
+  const result = await client.query<HoldColumns>(
     `INSERT INTO wallet_holds AS h (kind, owner_id, gateway_id, run, granted, renounced, answered)
      SELECT kind, owner_id, gateway_id, run, granted, renounced, answered
        FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[])
@@ -292,10 +330,7 @@ async function writeHolds(client: Queryable, rows: readonly HoldRow[]): Promise<
       rows.map((r) => r.answered.toString()),
     ],
   );
-  for (const r of result.rows)
-    written.add(
-      holdKey({ owner: { kind: r.kind, ownerId: r.owner_id }, gatewayId: r.gateway_id, run: r.run }),
-    );
+  for (const row of result.rows) written.add(keyOfRow(row));
   return written;
 }
 
@@ -314,7 +349,7 @@ export async function closeHoldsOfRun(client: Queryable, gatewayId: string, run:
 
 /** Open holds of these owners, wherever they are. */
 export async function openHoldsOf(db: Queryable, owners: readonly WalletOwner[]): Promise<HoldKey[]> {
-  const { rows } = await db.query<Pick<HoldRow, 'kind' | 'owner_id' | 'gateway_id' | 'run'>>(
+  const { rows } = await db.query<HoldColumns>(
     `SELECT kind, owner_id, gateway_id, run FROM wallet_holds
       WHERE (kind, owner_id) IN (SELECT * FROM unnest($1::text[], $2::uuid[])) AND closed_at IS NULL`,
     [owners.map((o) => o.kind), owners.map((o) => o.ownerId)],

@@ -33,10 +33,11 @@ export function isListOf<T>(check: Check<T>): Check<T[]> {
 /** An object with at least these fields; further fields are allowed, so that old code reads newer records. */
 export function isRecordOf<T extends object>(fields: { [K in keyof Required<T>]: Check<T[K]> }): Check<T> {
   const entries = Object.entries(fields) as Array<[string, Check<unknown>]>;
-  return (value): value is T =>
-    typeof value === 'object' &&
-    value !== null &&
-    entries.every(([name, check]) => check((value as Record<string, unknown>)[name]));
+  return (value): value is T => {
+    if (typeof value !== 'object' || value === null) return false;
+    for (const [name, check] of entries) if (!check((value as Record<string, unknown>)[name])) return false;
+    return true;
+  };
 }
 
 /** The value of the JSON text when it passes the check, else undefined. */

@@ -262,18 +262,20 @@ export class MeterDelivery {
   }
 
   /** A sink that neither answers nor rejects counts as away; what it still does later does no harm. */
-  async #limited<T>(answer: Promise<T>): Promise<T> {
-    const limit = pause(this.#o.settings.deliveryTimeoutMs);
-    try {
-      return await Promise.race([
-        answer,
-        limit.over.then(() => {
-          throw new DeliveryTimeoutError();
-        }),
-      ]);
-    } finally {
-      limit.cancel();
-    }
+  #limited<T>(answer: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => reject(new DeliveryTimeoutError()), this.#o.settings.deliveryTimeoutMs);
+      answer.then(
+        (result) => {
+          clearTimeout(timer);
+          resolve(result);
+        },
+        (error) => {
+          clearTimeout(timer);
+          reject(error);
+        },
+      );
+    });
   }
 }
 

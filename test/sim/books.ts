@@ -10,13 +10,7 @@ import {
 import type { MeterClaim } from '../../control-plane/settlement/reports.js';
 import type { SettlementSettings } from '../../control-plane/settlement/settings.js';
 import { runOf } from '../../gateway/live/records.js';
-import {
-  type AllocationRow,
-  holdKey,
-  type MeterRow,
-  type SimulatedDatabase,
-  type Transaction,
-} from './database.js';
+import { accountKey, holdKey, type MeterRow, type SimulatedDatabase, type Transaction } from './database.js';
 import type { Random } from './random.js';
 import type { Thread } from './thread.js';
 
@@ -39,8 +33,6 @@ export interface BooksVariant {
 class SerializationFailure extends Error {
   readonly code = '40001';
 }
-
-const rowKey = (gatewayId: string, key: string) => `${gatewayId}|${key}`;
 
 /**
  * `bookMeters` on simulated tables: the locks, reads and writes of `settlement/book.ts` in its order, around the
@@ -88,10 +80,10 @@ export class Books {
     await tx.lock('sessions', sessionIds);
     const known = distinct(claims.map((c) => c.allocationId)).filter((id) => db.allocations.has(id));
     await tx.lock('allocations', known);
-    const state = await tx.read(() => this.#read(gatewayId, claims, sessionIds));
+    const state = await tx.statement(() => this.#read(gatewayId, claims, sessionIds));
     const plan = planBooking(gatewayId, claims, state, this.#settings);
 
-    const made = plan.newAllocations.map((a) => a.id).sort();
+    const made = plan.newAllocations.map((a) => a.id);
     await tx.lock('allocations', made);
     // ON CONFLICT DO NOTHING after waiting for who made it.
     if (made.some((id) => db.allocations.has(id)))
@@ -102,14 +94,14 @@ export class Books {
       let sum = 0n;
       for (const e of entries) {
         sum += e.amountMicros;
-        accounts.add(`${e.account.kind}|${e.account.ownerId ?? ''}`);
+        accounts.add(accountKey(e.account.kind, e.account.ownerId));
       }
       if (sum !== 0n) throw new Error(`ledger transaction ${sourceId} sums to ${sum}`);
     }
-    await tx.lock('accounts', [...accounts].sort());
-    const holds = plan.holdsSpent.map((h) => holdKey({ ...h, gatewayId })).filter((key) => db.holds.has(key));
+    await tx.lock('accounts', [...accounts]);
+    const holds = plan.holdsSpent.map(holdKey).filter((key) => db.holds.has(key));
     await tx.lock('holds', holds);
-    await tx.lock('sub_users', [...plan.subUserBytes.keys()].sort());
+    await tx.lock('sub_users', [...plan.subUserBytes.keys()]);
     tx.write(() => this.#apply(gatewayId, plan));
     return plan;
   }
@@ -156,7 +148,7 @@ export class Books {
   }
 
   #meterOf(gatewayId: string, claim: MeterClaim): MeterState | undefined {
-    const row = this.#db.meters.get(rowKey(gatewayId, claim.key));
+    const row = this.#db.meters.get(gatewayId, claim.key);
     if (this.#variant.markPerSession) {
       let mark: MeterState | undefined = row;
       for (const other of this.#db.meters.values())
@@ -174,7 +166,8 @@ export class Books {
       const chargedMicros = chargeMicros(bytesUp + bytesDown, claim.buyerPrice);
       const earnedMicros = chargeMicros(bytesUp + bytesDown, claim.providerPrice);
       const fallen = { ...row, bytesUp, bytesDown, chargedMicros, earnedMicros };
-      this.#db.meters.set(rowKey(gatewayId, claim.key), fallen);
+      this.#db.meters.set(gatewayId, claim.key, fallen);
+      this.#observer.meterBooked(row, fallen);
       return fallen;
     }
     return row;
@@ -184,12 +177,29 @@ export class Books {
   #apply(gatewayId: string, plan: BookingPlan): void {
     const db = this.#db;
     for (const a of plan.newAllocations)
-      db.allocations.set(a.id, { ...a, status: 'in_progress', sizeBytes: 0n, bytes: 0n } as AllocationRow);
+      db.allocations.set(a.id, {
+        id: a.id,
+        buyerId: a.buyerId,
+        packageId: a.packageId,
+        subUserId: a.subUserId,
+        status: 'in_progress',
+        via: a.via,
+        sessionId: a.sessionId,
+        sizeBytes: 0n,
+        bytes: 0n,
+      });
     for (const { claim, meter } of plan.meters) {
-      const key = rowKey(gatewayId, claim.key);
-      const before = db.meters.get(key);
+      const before = db.meters.get(gatewayId, claim.key);
       const after: MeterRow = {
-        ...meter,
+        id: meter.id,
+        bytesUp: meter.bytesUp,
+        bytesDown: meter.bytesDown,
+        chargedMicros: meter.chargedMicros,
+        earnedMicros: meter.earnedMicros,
+        referralMicros: meter.referralMicros,
+        final: meter.final,
+        writtenOff: meter.writtenOff,
+        subUserId: meter.subUserId,
         key: claim.key,
         gatewayId,
         sessionId: claim.sessionId,
@@ -198,7 +208,7 @@ export class Books {
         run: runOf(claim.epoch),
         buyerPrice: claim.buyerPrice,
       };
-      db.meters.set(key, after);
+      db.meters.set(gatewayId, claim.key, after);
       this.#observer.meterBooked(before, after);
     }
     for (const claim of plan.follow) {
@@ -215,12 +225,12 @@ export class Books {
     for (const { kind, sourceId, entries } of plan.transactions) {
       db.ledger.add(`${kind}|${sourceId}`);
       for (const e of entries) {
-        const account = `${e.account.kind}|${e.account.ownerId ?? ''}`;
+        const account = accountKey(e.account.kind, e.account.ownerId);
         db.accounts.set(account, (db.accounts.get(account) ?? 0n) + e.amountMicros);
       }
     }
     for (const spent of plan.holdsSpent) {
-      const hold = db.holds.get(holdKey({ ...spent, gatewayId }));
+      const hold = db.holds.get(holdKey(spent));
       if (hold !== undefined) hold.spent += spent.units;
     }
     for (const [id, bytes] of plan.subUserBytes) {
@@ -231,4 +241,4 @@ export class Books {
   }
 }
 
-const distinct = (values: readonly string[]) => [...new Set(values)].sort();
+const distinct = (values: readonly string[]) => [...new Set(values)];

@@ -2,7 +2,7 @@ import { chargeMicros } from '../../control-plane/ledger/money.js';
 import type { HoldSpent } from '../../control-plane/settlement/core.js';
 import type { WalletKind } from '../../gateway/live/records.js';
 import type { MeterRegistry } from '../../gateway/metering/registry.js';
-import { type HoldRow, holdKey, type MeterRow } from './database.js';
+import { accountKey, type HoldRow, holdKey, type MeterRow } from './database.js';
 import type { GatewayHost } from './gateway-process.js';
 import type { TrueMeter } from './truth.js';
 import type { World } from './world.js';
@@ -58,8 +58,7 @@ export class Checks {
   replayed(host: GatewayHost, registry: MeterRegistry): void {
     const found = new Map<string, { bytesUp: number; bytesDown: number }>();
     for (const meter of registry.meters()) found.set(meter.key, meter);
-    for (const m of this.#world.truth.meters.values()) {
-      if (m.gatewayId !== host.id) continue;
+    for (const m of this.#world.truth.meters.of(host.id)) {
       const replayed = found.get(m.key);
       if (replayed === undefined) {
         if (m.leastUp + m.leastDown > 0 && !m.final)
@@ -120,7 +119,7 @@ export class Checks {
 
   #left(kind: WalletKind, ownerId: string): bigint {
     const { db } = this.#world;
-    if (kind === 'buyer') return db.accounts.get(`buyer_prepaid|${ownerId}`) ?? 0n;
+    if (kind === 'buyer') return db.accounts.get(accountKey('buyer_prepaid', ownerId)) ?? 0n;
     if (kind === 'package') {
       const row = db.allocations.get(ownerId);
       return (row?.sizeBytes ?? 0n) - (row?.bytes ?? 0n);
@@ -130,7 +129,7 @@ export class Checks {
   }
 
   meterBooked(before: MeterRow | undefined, after: MeterRow): void {
-    const truth = this.#world.truth.meters.get(`${after.gatewayId}|${after.key}`);
+    const truth = this.#world.truth.meters.get(after.gatewayId, after.key);
     if (truth === undefined) {
       if (after.bytesUp + after.bytesDown > 0n)
         this.fail('booked ≤ counted', `${after.key} never counted a byte`);
@@ -193,7 +192,7 @@ export class Checks {
       if (row.final || row.writtenOff) continue;
       const registry = hosts.find((h) => h.id === row.gatewayId)?.process?.registry;
       if (registry?.has(row.key)) continue;
-      const known = truth.meters.get(`${row.gatewayId}|${row.key}`);
+      const known = truth.meters.get(row.gatewayId, row.key);
       if (known !== undefined && !known.hostLost)
         this.fail('every meter becomes FINAL', `${row.key} is in no journal`);
       row.writtenOff = true;
@@ -204,7 +203,7 @@ export class Checks {
   end(): void {
     const { db, truth, buyers, funded } = this.#world;
     for (const m of truth.meters.values()) {
-      const row = db.meters.get(`${m.gatewayId}|${m.key}`);
+      const row = db.meters.get(m.gatewayId, m.key);
       const up = row?.bytesUp ?? 0n;
       const down = row?.bytesDown ?? 0n;
       if (up < BigInt(m.leastUp) || down < BigInt(m.leastDown))
@@ -225,7 +224,7 @@ export class Checks {
       if (row.subUserId !== null) add(bytes, row.subUserId, sum);
     }
     for (const buyerId of buyers) {
-      const balance = db.accounts.get(`buyer_prepaid|${buyerId}`) ?? 0n;
+      const balance = db.accounts.get(accountKey('buyer_prepaid', buyerId)) ?? 0n;
       const owed = (funded.get(buyerId) ?? 0n) - (charged.get(buyerId) ?? 0n);
       if (balance !== owed)
         this.fail('a balance is what was paid in less what was charged', `${balance}, not ${owed}`);

@@ -2,6 +2,7 @@ import type { MeterState } from '../../control-plane/settlement/booked.js';
 import type { WalletKind } from '../../gateway/live/records.js';
 import { SimulatedFault } from './disk.js';
 import type { Random } from './random.js';
+import { Table } from './table.js';
 import { BLOCKED, type Thread } from './thread.js';
 
 export interface SessionRow {
@@ -77,6 +78,12 @@ export const NO_DATABASE_FAULTS: Readonly<DatabaseFaults> = {
 export const holdKey = (h: { kind: WalletKind; ownerId: string; gatewayId: string; run: string }) =>
   `${h.kind}|${h.ownerId}|${h.gatewayId}|${h.run}`;
 
+/** What can be locked. */
+export type LockedTable = 'sessions' | 'allocations' | 'accounts' | 'holds' | 'sub_users';
+
+/** The name of an account's row. */
+export const accountKey = (kind: string, ownerId: string | null) => `${kind}|${ownerId ?? ''}`;
+
 /**
  * The tables that money depends on, as committed. Reading sees what is committed; writing is collected in a
  * transaction and becomes visible with its commit, whole or not at all. Locks are by row name and wait for each
@@ -87,14 +94,20 @@ export class SimulatedDatabase {
   readonly sessions = new Map<string, SessionRow>();
   readonly allocations = new Map<string, AllocationRow>();
   readonly subUsers = new Map<string, SubUserRow>();
-  /** By gateway id + meter key. */
-  readonly meters = new Map<string, MeterRow>();
+  /** By gateway id and meter key. A booking makes rows anew: who has read one keeps what it read. */
+  readonly meters = new Table<MeterRow>();
   readonly holds = new Map<string, HoldRow>();
-  /** Balances by account kind + owner. */
+  /** Balances by `accountKey`. */
   readonly accounts = new Map<string, bigint>();
   /** Ledger transactions by kind + source id. */
   readonly ledger = new Set<string>();
-  readonly #locks = new Map<string, Transaction>();
+  readonly #locks: Readonly<Record<LockedTable, Map<string, Transaction>>> = {
+    sessions: new Map(),
+    allocations: new Map(),
+    accounts: new Map(),
+    holds: new Map(),
+    sub_users: new Map(),
+  };
   #meterId = 0n;
 
   nextMeterId(): bigint {
@@ -115,17 +128,19 @@ export class SimulatedDatabase {
   }
 
   /** @internal */
-  tryLock(names: readonly string[], tx: Transaction): boolean {
-    for (const name of names) {
-      const holder = this.#locks.get(name);
+  tryLock(table: LockedTable, ids: readonly string[], tx: Transaction): boolean {
+    const locks = this.#locks[table];
+    for (const id of ids) {
+      const holder = locks.get(id);
       if (holder !== undefined && holder !== tx && !holder.over) return false;
     }
-    for (const name of names) this.#locks.set(name, tx);
+    for (const id of ids) locks.set(id, tx);
     return true;
   }
   /** @internal */
-  unlock(names: readonly string[], tx: Transaction): void {
-    for (const name of names) if (this.#locks.get(name) === tx) this.#locks.delete(name);
+  unlock(table: LockedTable, ids: readonly string[], tx: Transaction): void {
+    const locks = this.#locks[table];
+    for (const id of ids) if (locks.get(id) === tx) locks.delete(id);
   }
 }
 
@@ -134,12 +149,11 @@ export class Transaction {
   readonly #db: SimulatedDatabase;
   readonly #thread: Thread;
   readonly #random: Random;
-  readonly #held: string[] = [];
+  readonly #held: Array<{ table: LockedTable; ids: readonly string[] }> = [];
   readonly #writes: Array<() => void> = [];
-  /** Holds as this transaction has written them. */
-  readonly holds = new Map<string, HoldRow>();
-  /** Meters that this transaction has written off, by gateway id + key. */
-  readonly writtenOff = new Set<string>();
+  #holds: Map<string, HoldRow> | null = null;
+  #holdCommitted: ((before: HoldRow | undefined, after: HoldRow) => void) | null = null;
+  #writtenOff: Set<MeterRow> | null = null;
   #over = false;
 
   constructor(db: SimulatedDatabase, thread: Thread, random: Random) {
@@ -153,23 +167,57 @@ export class Transaction {
     return this.#over || this.#thread.dead;
   }
 
-  /** SELECT … FOR UPDATE of rows of one table, made rows included: waits while another transaction holds one. */
-  lock(table: string, ids: readonly string[]): Promise<void> {
+  /**
+   * SELECT … FOR UPDATE of rows of one table, made rows included: waits while another transaction holds one. All
+   * of them or none, so their order is nobody's business.
+   */
+  lock(table: LockedTable, ids: readonly string[]): Promise<void> {
     if (ids.length === 0) return Promise.resolve();
-    const names = ids.map((id) => `${table}|${id}`);
-    return this.#statement(() => (this.tryLock(names) ? undefined : BLOCKED));
+    return this.statement(() => (this.tryLock(table, ids) ? undefined : BLOCKED));
   }
 
   /** For a statement that locks what it finds: false when another transaction holds one of the rows. */
-  tryLock(names: readonly string[]): boolean {
-    if (!this.#db.tryLock(names, this)) return false;
-    this.#held.push(...names);
+  tryLock(table: LockedTable, ids: readonly string[]): boolean {
+    if (ids.length === 0) return true;
+    if (!this.#db.tryLock(table, ids, this)) return false;
+    this.#held.push({ table, ids });
     return true;
   }
 
-  /** Reads what is committed. */
-  read<T>(look: () => T | typeof BLOCKED): Promise<T> {
-    return this.#statement(look);
+  /** A hold by `holdKey`, as this transaction sees it: as it has written it, else as committed. */
+  hold(key: string): HoldRow | undefined {
+    return this.#holds?.get(key) ?? this.#db.holds.get(key);
+  }
+  /** Those of all holds, as this transaction sees them, that are wanted. */
+  holdsWhere(wanted: (hold: HoldRow) => boolean): HoldRow[] {
+    const found: HoldRow[] = [];
+    for (const committed of this.#db.holds.values()) {
+      const row = this.#holds?.get(committed.key) ?? committed;
+      if (wanted(row)) found.push(row);
+    }
+    if (this.#holds !== null)
+      for (const row of this.#holds.values())
+        if (!this.#db.holds.has(row.key) && wanted(row)) found.push(row);
+    return found;
+  }
+  /** Others see it with the commit; `committed` is told then, when all of the commit is visible. */
+  writeHold(row: HoldRow, committed: (before: HoldRow | undefined, after: HoldRow) => void): void {
+    this.#holds ??= new Map();
+    this.#holds.set(row.key, row);
+    this.#holdCommitted = committed;
+  }
+
+  /** Whether a meter is written off, as this transaction sees it. */
+  isWrittenOff(meter: MeterRow): boolean {
+    return meter.writtenOff || (this.#writtenOff?.has(meter) ?? false);
+  }
+  /** Nobody else may write the meters meanwhile: their sessions are locked. */
+  writeOff(meters: readonly MeterRow[]): void {
+    this.#writtenOff ??= new Set();
+    for (const meter of meters) this.#writtenOff.add(meter);
+    this.write(() => {
+      for (const meter of meters) meter.writtenOff = true;
+    });
   }
 
   /** To be done at the commit. */
@@ -179,24 +227,38 @@ export class Transaction {
 
   /** @internal */
   commit(): Promise<void> {
-    return this.#statement(() => {
+    return this.statement(() => {
       const { faults } = this.#db;
       const killed = faults.killedAtCommit > 0 && this.#random.chance(faults.killedAtCommit);
       if (killed && this.#random.chance(0.5)) return this.#thread.kill();
       for (const change of this.#writes) change();
+      this.#commitHolds();
       this.end();
       if (killed) return this.#thread.kill();
       if (faults.answerLost > 0 && this.#random.chance(faults.answerLost)) throw SimulatedFault.of('08006');
     });
   }
 
-  /** @internal */
-  end(): void {
-    this.#over = true;
-    this.#db.unlock(this.#held, this);
+  #commitHolds(): void {
+    if (this.#holds === null) return;
+    const { holds } = this.#db;
+    const changed: Array<{ before: HoldRow | undefined; after: HoldRow }> = [];
+    for (const [key, after] of this.#holds) {
+      changed.push({ before: holds.get(key), after });
+      holds.set(key, after);
+    }
+    for (const { before, after } of changed) this.#holdCommitted?.(before, after);
   }
 
-  #statement<T>(act: () => T | typeof BLOCKED): Promise<T> {
+  /** @internal */
+  end(): void {
+    if (this.#over) return;
+    this.#over = true;
+    for (const { table, ids } of this.#held) this.#db.unlock(table, ids, this);
+  }
+
+  /** Anything that reads what is committed, or writes with `write`. */
+  statement<T>(act: () => T | typeof BLOCKED): Promise<T> {
     return this.#thread.io(() => {
       const { connectionLost } = this.#db.faults;
       if (connectionLost > 0 && this.#random.chance(connectionLost)) throw SimulatedFault.of('08006');

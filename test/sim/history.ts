@@ -37,6 +37,7 @@ export async function runHistory(
   let operations = 0;
   try {
     for (const host of world.hosts) await world.start(host);
+    for (const { thread, keeper, bell } of world.keepers) await thread.start(() => keeper.answerRings(bell));
     for (let i = world.random.below(4); i > 0; i--) openStream(world);
     for (let i = world.random.below(4); i > 0; i--) await fillWallets(world);
     if (world.random.chance(0.7)) redisWeather(world);
@@ -64,7 +65,9 @@ export async function runHistory(
 async function happen(world: World, i: number): Promise<void> {
   const operation = world.random.pick(OPERATIONS_BY_WEIGHT);
   if (world.verbose) world.say(`${i} ${operation.name}`);
-  await operation.happen(world);
+  // Most of them are over at once.
+  const happening = operation.happen(world);
+  if (happening !== undefined) await happening;
   world.pass(world.random.chance(0.8) ? world.random.below(300) : world.random.below(5_000));
 }
 
@@ -75,7 +78,6 @@ async function heal(world: World): Promise<void> {
   redis.away = false;
   redis.faults = NO_FAULTS;
   db.faults = NO_DATABASE_FAULTS;
-  while (redis.underWay > 0) redis.arrive(random);
   await finishThreads(world);
   for (const host of world.hosts) {
     host.disk.full = false;
@@ -91,10 +93,13 @@ async function heal(world: World): Promise<void> {
   for (const session of db.sessions.values())
     if (session.status === 'active')
       Object.assign(session, { status: 'stopping', stoppedAtMs: world.databaseClock.nowMs() });
+  // What is under way arrives when newer is there and not booked yet, or when that is booked already.
+  const arriveInRound = random.chance(0.5) ? 0 : 1;
   for (let round = 0; round < ROUNDS_MAX; round++) {
     world.pass(round < 10 ? 2_500 : 5_000);
     const processes = running(world);
     for (const process of processes) await process.tick();
+    if (round >= arriveInRound) while (redis.underWay > 0) redis.arrive(random);
     const { thread, worker } = world.settlers[0] as Settler;
     await thread.start(() => worker.settleNow());
     for (const process of processes) {
@@ -107,7 +112,7 @@ async function heal(world: World): Promise<void> {
       await keeping.start(() => keeper.sweep());
     }
     if (world.broken !== null) throw world.broken;
-    if (world.checks.isQuiet()) {
+    if (redis.underWay === 0 && world.checks.isQuiet()) {
       world.say(`quiet after ${round + 1} rounds`);
       return;
     }

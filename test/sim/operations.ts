@@ -1,7 +1,7 @@
 import { withTransaction } from '../../control-plane/db/pool.js';
 import { writeOffMeters } from '../../control-plane/settlement/write-off.js';
 import type { GatewayHost, GatewayProcess } from './gateway-process.js';
-import { type Device, PRICES, type Settler, type Stream, uuid, type World } from './world.js';
+import { type Device, type Keeper, PRICES, type Settler, type Stream, uuid, type World } from './world.js';
 
 /** One kind of thing that happens. Does nothing when the world is not in a state for it. */
 export interface Operation {
@@ -15,8 +15,11 @@ const ADMIN = uuid('m', 0);
 const MINUTE_MS = 60_000;
 const YEAR_MS = 365 * 24 * 60 * MINUTE_MS;
 
-const running = (world: World): GatewayProcess[] =>
-  world.hosts.flatMap((host) => (host.process === null ? [] : [host.process]));
+function running(world: World): GatewayProcess[] {
+  const processes: GatewayProcess[] = [];
+  for (const { process } of world.hosts) if (process !== null) processes.push(process);
+  return processes;
+}
 
 function prices(world: World, buyerId: string) {
   return {
@@ -70,12 +73,18 @@ function openStream(world: World): void {
   world.say(`  ${allocationId.slice(-2)} on ${process.host.id}`);
 }
 
-async function count(world: World): Promise<void> {
+function count(world: World): void | Promise<void> {
   const { random } = world;
   if (world.streams.length === 0) openStream(world);
   if (world.streams.length === 0) return;
   const stream = random.pick(world.streams);
-  if (stream.waiting && random.chance(0.7)) await fillWallets(world, stream.process);
+  if (stream.waiting && random.chance(0.7))
+    return fillWallets(world, stream.process).then(() => countOn(world, stream));
+  countOn(world, stream);
+}
+
+function countOn(world: World, stream: Stream): void {
+  const { random } = world;
   const times = random.between(1, 3);
   for (let i = 0; i < times; i++) {
     const bytes = random.chance(0.5) ? random.between(1, 1_500) : random.between(1, 65_536);
@@ -109,15 +118,21 @@ async function walletTick(world: World): Promise<void> {
   await process.walletTick(world.random.chance(0.7) ? undefined : world.random.between(1, 4));
 }
 
+/** A keeper hears the bell, or looks through everything; or goes on with what it is at. */
+async function keeperActs(keeping: Keeper, rings: boolean, steps?: number): Promise<void> {
+  const { thread, keeper, bell } = keeping;
+  if (thread.busy) await thread.advance(steps);
+  else await thread.start(() => (rings ? keeper.answerRings(bell) : keeper.sweep()), steps);
+}
+
 /** An ask, its answer, and the reading of it: what it takes for a stream to begin. */
 export async function fillWallets(world: World, chosen: GatewayProcess | null = null): Promise<void> {
   const processes = running(world);
   if (processes.length === 0) return;
   const process = chosen ?? world.random.pick(processes);
-  const { thread, keeper } = world.random.pick(world.keepers);
   await process.walletTick();
-  if (thread.busy) await thread.advance();
-  else await thread.start(() => keeper.sweep());
+  // The bell brings it at once to whoever has listened before; else it takes a sweep.
+  await keeperActs(world.random.pick(world.keepers), world.random.chance(0.7));
   world.replaceDead();
   if (process.host.process === process) await process.walletTick();
 }
@@ -131,11 +146,18 @@ function freeByTime(world: World): void {
 
 async function keep(world: World): Promise<void> {
   const { random } = world;
-  const { thread, keeper } = random.pick(world.keepers);
+  const keeping = random.pick(world.keepers);
   const steps = random.chance(0.6) ? undefined : random.between(1, 12);
   if (world.variant === 'lease-freed-by-time') freeByTime(world);
-  if (thread.busy) await thread.advance(steps);
-  else await thread.start(() => keeper.sweep(), steps);
+  await keeperActs(keeping, false, steps);
+  world.replaceDead();
+}
+
+/** Whatever rang is answered, by a keeper that may be killed on the way. */
+async function hearBell(world: World): Promise<void> {
+  const { random } = world;
+  const keeping = random.pick(world.keepers);
+  await keeperActs(keeping, true, random.chance(0.6) ? undefined : random.between(1, 12));
   world.replaceDead();
 }
 
@@ -309,6 +331,7 @@ export const OPERATIONS: readonly Operation[] = [
   { name: 'wallets filled', weight: 10, happen: fillWallets },
   { name: 'wallets', weight: 6, happen: walletTick },
   { name: 'keeper', weight: 5, happen: keep },
+  { name: 'bell', weight: 5, happen: hearBell },
   { name: 'advance', weight: 10, happen: advance },
   { name: 'arrive', weight: 8, happen: (w) => w.redis.arrive(w.random) },
   { name: 'sync', weight: 2, happen: sync },

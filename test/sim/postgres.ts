@@ -1,6 +1,13 @@
 import type pg from 'pg';
 import type { WalletKind } from '../../gateway/live/records.js';
-import { type HoldRow, holdKey, type MeterRow, type SimulatedDatabase, Transaction } from './database.js';
+import {
+  accountKey,
+  type HoldRow,
+  holdKey,
+  type MeterRow,
+  type SimulatedDatabase,
+  Transaction,
+} from './database.js';
 import type { Random } from './random.js';
 import { BLOCKED, type Thread } from './thread.js';
 
@@ -9,14 +16,14 @@ export interface HoldsObserver {
   holdWritten(before: HoldRow | undefined, after: HoldRow): void;
 }
 
-type Rows = Array<Record<string, unknown>>;
+type Rows = object[];
 type Statement = (at: At, params: never) => Rows | typeof BLOCKED;
 
 /** What a statement works on. */
 interface At {
   db: SimulatedDatabase;
   tx: Transaction;
-  holds: HoldsObserver;
+  holdWritten: HoldsObserver['holdWritten'];
 }
 
 interface PgHold {
@@ -51,29 +58,11 @@ const keyAt = (columns: readonly string[][], i: number) =>
     run: columns[3]?.[i] as string,
   });
 
-/** The transaction's view: what is committed, and over it what it has written itself. */
-function holdsOf({ db, tx }: At): HoldRow[] {
-  const rows: HoldRow[] = [];
-  for (const [key, row] of db.holds) rows.push(tx.holds.get(key) ?? row);
-  for (const [key, row] of tx.holds) if (!db.holds.has(key)) rows.push(row);
-  return rows;
-}
-
 function ownedBy(at: At, kinds: readonly string[], owners: readonly string[]): HoldRow[] {
-  return holdsOf(at)
-    .filter((h) => owners.some((owner, i) => owner === h.ownerId && kinds[i] === h.kind))
-    .sort((a, b) => (a.key < b.key ? -1 : 1));
-}
-
-function writeHold({ db, tx, holds }: At, key: string, row: HoldRow): void {
-  if (!tx.holds.has(key))
-    tx.write(() => {
-      const before = db.holds.get(key);
-      const after = tx.holds.get(key) as HoldRow;
-      db.holds.set(key, after);
-      holds.holdWritten(before, after);
-    });
-  tx.holds.set(key, row);
+  return at.tx.holdsWhere((h) => {
+    for (let i = 0; i < owners.length; i++) if (owners[i] === h.ownerId && kinds[i] === h.kind) return true;
+    return false;
+  });
 }
 
 const isOpen = (m: MeterRow) => !m.final && !m.writtenOff;
@@ -85,18 +74,14 @@ function unsettled({ db, tx }: At, hold: HoldRow): boolean {
     if (hold.kind === 'package') return m.allocationId === hold.ownerId;
     return m.buyerId === db.subUsers.get(hold.ownerId)?.buyerId;
   };
-  for (const m of db.meters.values())
-    if (m.gatewayId === hold.gatewayId && m.run === hold.run && isOpen(m) && of(m)) {
-      if (!tx.writtenOff.has(`${m.gatewayId}|${m.key}`)) return true;
-    }
+  for (const m of db.meters.of(hold.gatewayId))
+    if (m.run === hold.run && !m.final && !tx.isWrittenOff(m) && of(m)) return true;
   return false;
 }
 
 function openMetersOf(db: SimulatedDatabase, gatewayId: string, run: string): MeterRow[] {
-  return [...db.meters.values()].filter((m) => m.gatewayId === gatewayId && m.run === run && isOpen(m));
+  return [...db.meters.of(gatewayId)].filter((m) => m.run === run && isOpen(m));
 }
-
-const lockRows = (at: At, names: readonly string[]): boolean => at.tx.tryLock(names);
 
 /** What the statements of `control-plane/wallets` do, each by a part of its text that no other has. */
 const STATEMENTS: ReadonlyArray<[part: string, does: Statement]> = [
@@ -104,13 +89,7 @@ const STATEMENTS: ReadonlyArray<[part: string, does: Statement]> = [
     'SELECT id, size_bytes - bytes_up - bytes_down AS left FROM allocations',
     (at, [ids]: [string[]]) => {
       const found = ids.filter((id) => at.db.allocations.get(id)?.via === 'pull');
-      if (
-        !lockRows(
-          at,
-          found.map((id) => `allocations|${id}`),
-        )
-      )
-        return BLOCKED;
+      if (!at.tx.tryLock('allocations', found)) return BLOCKED;
       return found.map((id) => {
         const row = at.db.allocations.get(id);
         return { id, left: (row?.sizeBytes ?? 0n) - (row?.bytes ?? 0n) };
@@ -120,17 +99,12 @@ const STATEMENTS: ReadonlyArray<[part: string, does: Statement]> = [
   [
     'SELECT b.id, a.balance_micros, b.price_micros_per_gb AS price',
     (at, [ids]: [string[]]) => {
-      const found = ids.filter((id) => at.db.accounts.has(`buyer_prepaid|${id}`));
-      if (
-        !lockRows(
-          at,
-          found.map((id) => `accounts|buyer_prepaid|${id}`),
-        )
-      )
-        return BLOCKED;
-      return found.map((id) => ({
+      const found = ids.filter((id) => at.db.accounts.has(accountKey('buyer_prepaid', id)));
+      const keys = found.map((id) => accountKey('buyer_prepaid', id));
+      if (!at.tx.tryLock('accounts', keys)) return BLOCKED;
+      return found.map((id, i) => ({
         id,
-        balance_micros: at.db.accounts.get(`buyer_prepaid|${id}`),
+        balance_micros: at.db.accounts.get(keys[i] as string),
         price: null,
       }));
     },
@@ -139,13 +113,7 @@ const STATEMENTS: ReadonlyArray<[part: string, does: Statement]> = [
     'SELECT id, bytes_max - bytes_used AS left FROM sub_users',
     (at, [ids]: [string[]]) => {
       const found = ids.filter((id) => at.db.subUsers.has(id));
-      if (
-        !lockRows(
-          at,
-          found.map((id) => `sub_users|${id}`),
-        )
-      )
-        return BLOCKED;
+      if (!at.tx.tryLock('sub_users', found)) return BLOCKED;
       return found.map((id) => {
         const row = at.db.subUsers.get(id);
         return { id, left: (row?.bytesMax ?? 0n) - (row?.bytesUsed ?? 0n) };
@@ -155,33 +123,23 @@ const STATEMENTS: ReadonlyArray<[part: string, does: Statement]> = [
   [
     'ORDER BY kind, owner_id, gateway_id, run FOR NO KEY UPDATE',
     (at, [kinds, owners]: [string[], string[]]) => {
-      const open = ownedBy(at, kinds, owners).filter((h) => !h.closed);
-      return lockRows(
-        at,
-        open.map((h) => `holds|${h.key}`),
-      )
-        ? []
-        : BLOCKED;
+      const keys: string[] = [];
+      for (const h of ownedBy(at, kinds, owners)) if (!h.closed) keys.push(h.key);
+      return at.tx.tryLock('holds', keys) ? [] : BLOCKED;
     },
   ],
   [
     'closed_at IS NOT NULL AS closed\n       FROM wallet_holds WHERE (kind, owner_id) IN',
-    (at, [kinds, owners]: [string[], string[]]) => ownedBy(at, kinds, owners).map((h) => ({ ...outside(h) })),
+    (at, [kinds, owners]: [string[], string[]]) => ownedBy(at, kinds, owners).map(outside),
   ],
   [
     'WHERE (h.kind, h.owner_id, h.gateway_id, h.run) IN',
     (at, columns: string[][]) => {
       const keys = (columns[0] ?? []).map((_, i) => keyAt(columns, i));
-      if (
-        !lockRows(
-          at,
-          keys.map((key) => `holds|${key}`),
-        )
-      )
-        return BLOCKED;
+      if (!at.tx.tryLock('holds', keys)) return BLOCKED;
       return close(
         at,
-        keys.flatMap((key) => at.tx.holds.get(key) ?? at.db.holds.get(key) ?? []),
+        keys.flatMap((key) => at.tx.hold(key) ?? []),
       );
     },
   ],
@@ -189,18 +147,12 @@ const STATEMENTS: ReadonlyArray<[part: string, does: Statement]> = [
     'INSERT INTO wallet_holds AS h',
     (at, columns: [string[], string[], string[], string[], string[], string[], string[]]) => {
       const keys = columns[0].map((_, i) => keyAt(columns, i));
-      if (
-        !lockRows(
-          at,
-          keys.map((key) => `holds|${key}`),
-        )
-      )
-        return BLOCKED;
+      if (!at.tx.tryLock('holds', keys)) return BLOCKED;
       return keys.flatMap((key, i) => {
         const granted = BigInt(columns[4][i] as string);
         const renounced = BigInt(columns[5][i] as string);
         const answered = BigInt(columns[6][i] as string);
-        const row = at.tx.holds.get(key) ?? at.db.holds.get(key);
+        const row = at.tx.hold(key);
         if (row?.closed) return [];
         const after: HoldRow = {
           key,
@@ -214,22 +166,17 @@ const STATEMENTS: ReadonlyArray<[part: string, does: Statement]> = [
           spent: row?.spent ?? 0n,
           closed: false,
         };
-        writeHold(at, key, after);
-        return [outside(after)] as unknown as Rows;
+        at.tx.writeHold(after, at.holdWritten);
+        return [outside(after)];
       });
     },
   ],
   [
     'WHERE h.gateway_id = $1 AND h.run = $2 AND h.closed_at IS NULL AND NOT EXISTS',
     (at, [gatewayId, run]: [string, string]) => {
-      const open = holdsOf(at).filter((h) => h.gatewayId === gatewayId && h.run === run && !h.closed);
-      if (
-        !lockRows(
-          at,
-          open.map((h) => `holds|${h.key}`),
-        )
-      )
-        return BLOCKED;
+      const open = at.tx.holdsWhere((h) => h.gatewayId === gatewayId && h.run === run && !h.closed);
+      const keys = open.map((h) => h.key);
+      if (!at.tx.tryLock('holds', keys)) return BLOCKED;
       return close(at, open);
     },
   ],
@@ -242,13 +189,7 @@ const STATEMENTS: ReadonlyArray<[part: string, does: Statement]> = [
     'SELECT s.id FROM traffic_sessions s',
     (at, [gatewayId, run]: [string, string]) => {
       const ids = [...new Set(openMetersOf(at.db, gatewayId, run).map((m) => m.sessionId))];
-      if (
-        !lockRows(
-          at,
-          ids.map((id) => `sessions|${id}`),
-        )
-      )
-        return BLOCKED;
+      if (!at.tx.tryLock('sessions', ids)) return BLOCKED;
       return ids.map((id) => ({ id }));
     },
   ],
@@ -256,11 +197,7 @@ const STATEMENTS: ReadonlyArray<[part: string, does: Statement]> = [
     'UPDATE meters m SET written_off_at = now()',
     ({ db, tx }, [gatewayId, run, _admin, sessionIds]: [string, string, string, string[]]) => {
       const found = openMetersOf(db, gatewayId, run).filter((m) => sessionIds.includes(m.sessionId));
-      for (const m of found) tx.writtenOff.add(`${gatewayId}|${m.key}`);
-      // Nobody else writes them meanwhile: their sessions are locked.
-      tx.write(() => {
-        for (const m of found) m.writtenOff = true;
-      });
+      tx.writeOff(found);
       return found.map((m) => ({ session_id: m.sessionId }));
     },
   ],
@@ -270,7 +207,7 @@ const STATEMENTS: ReadonlyArray<[part: string, does: Statement]> = [
     (at, [kinds, owners]: [string[], string[]]) =>
       ownedBy(at, kinds, owners)
         .filter((h) => !h.closed)
-        .map((h) => ({ ...outside(h) })),
+        .map(outside),
   ],
   [
     'SELECT kind, owner_id, gateway_id, run, granted, renounced FROM wallet_holds',
@@ -278,17 +215,17 @@ const STATEMENTS: ReadonlyArray<[part: string, does: Statement]> = [
     (at, [gatewayId, after]: [string | null, string | null]) =>
       after !== null
         ? []
-        : holdsOf(at)
-            .filter((h) => !h.closed && (gatewayId === null || h.gatewayId === gatewayId))
+        : at.tx
+            .holdsWhere((h) => !h.closed && (gatewayId === null || h.gatewayId === gatewayId))
             .sort((a, b) => (placeOf(a) < placeOf(b) ? -1 : 1))
-            .map((h) => ({ ...outside(h) })),
+            .map(outside),
   ],
   [
     'SELECT DISTINCT gateway_id FROM wallet_holds WHERE closed_at IS NULL',
-    (at) =>
-      [...new Set(holdsOf(at).flatMap((h) => (h.closed ? [] : [h.gatewayId])))].map((gateway_id) => ({
-        gateway_id,
-      })),
+    (at) => {
+      const ids = new Set(at.tx.holdsWhere((h) => !h.closed).map((h) => h.gatewayId));
+      return Array.from(ids, (gateway_id) => ({ gateway_id }));
+    },
   ],
   [
     'AND h.gateway_id = $1 AND h.run = w.run AND h.closed_at IS NOT NULL',
@@ -308,8 +245,8 @@ function close(at: At, rows: readonly HoldRow[]): Rows {
   for (const row of rows) {
     if (row.closed || unsettled(at, row)) continue;
     const after = { ...row, closed: true };
-    writeHold(at, row.key, after);
-    closed.push({ ...outside(after) });
+    at.tx.writeHold(after, at.holdWritten);
+    closed.push(outside(after));
   }
   return closed;
 }
@@ -341,23 +278,27 @@ export function simulatedPool(
   random: Random,
   observer: HoldsObserver,
 ): pg.Pool {
+  const holdWritten: HoldsObserver['holdWritten'] = (before, after) => observer.holdWritten(before, after);
   const run = (tx: Transaction, text: string, params: unknown[] = []) => {
     const statement = statementOf(text);
-    return tx.read(() => {
-      const rows = statement({ db, tx, holds: observer }, params as never);
+    const at: At = { db, tx, holdWritten };
+    return tx.statement(() => {
+      const rows = statement(at, params as never);
       return rows === BLOCKED ? BLOCKED : { rows, rowCount: rows.length };
     });
   };
   const connect = () => {
-    let tx = new Transaction(db, thread, random);
+    let tx: Transaction | null = null;
     return Promise.resolve({
       on: nothing,
       removeListener: nothing,
-      release: () => tx.end(),
+      release: () => tx?.end(),
       query(text: string, params?: unknown[]): Promise<unknown> {
-        if (text === 'COMMIT') return tx.commit();
-        if (text === 'ROLLBACK') tx.end();
-        else if (text.startsWith('BEGIN')) tx = new Transaction(db, thread, random);
+        if (tx === null) {
+          if (!text.startsWith('BEGIN')) throw new Error(`outside of a transaction: ${text}`);
+          tx = new Transaction(db, thread, random);
+        } else if (text === 'COMMIT') return tx.commit();
+        else if (text === 'ROLLBACK') tx.end();
         else return run(tx, text, params);
         return Promise.resolve();
       },

@@ -103,12 +103,31 @@ class SimulatedClient {
     return this.#write(() => this.#redis.dropOrphanMeters(meters, dirty, keys));
   }
 
-  /** Rings are not modelled: keepers find what they miss when they sweep. */
+  /** Of XADD alone, as `XADD key MAXLEN ~ n * field value …`. All of them together are late or come twice. */
   pipeline() {
+    const added: Array<[key: string, fields: string[]]> = [];
     const pipeline = {
-      xadd: () => pipeline,
-      exec: () => this.#write(() => []),
+      xadd(key: string, _maxlen: 'MAXLEN', _about: '~', _kept: number, _id: '*', ...fields: string[]) {
+        added.push([key, fields]);
+        return pipeline;
+      },
+      exec: () =>
+        this.#write(() =>
+          added.map(([key, fields]): [Error | null, string] => [null, this.#redis.xadd(key, fields)]),
+        ),
     };
     return pipeline;
+  }
+  /** `XREAD COUNT max [BLOCK ms] STREAMS key after`. Nothing to read: as if the time for it were over. */
+  xread(_count: 'COUNT', max: number, ...rest: unknown[]) {
+    const [key, afterId] = rest.slice(-2) as [string, string];
+    return this.#read(() => {
+      const entries = this.#redis.xread(key, afterId, max);
+      return entries.length === 0 ? null : [[key, entries]];
+    });
+  }
+  /** `XREVRANGE key + - COUNT max`. */
+  xrevrange(key: string, _from: '+', _to: '-', _count: 'COUNT', max: number) {
+    return this.#read(() => this.#redis.xrevrange(key, max));
   }
 }

@@ -3,7 +3,15 @@ import { connectLive, type LiveRedis } from '../../gateway/live/connection.js';
 import { liveKeys } from '../../gateway/live/keys.js';
 import { forgetSettled, reportMeters, settleMeters } from '../../gateway/live/meters.js';
 import { type MeterReport, meterKey } from '../../gateway/live/records.js';
-import { askWallets, forgetWallets, showWallets } from '../../gateway/live/wallets.js';
+import {
+  askWallets,
+  forgetWallets,
+  readLastRingId,
+  readWalletBell,
+  ringWalletBell,
+  showWallets,
+} from '../../gateway/live/wallets.js';
+import { ManualClock } from '../../gateway/runtime/clock.js';
 import { silentLog } from '../../gateway/runtime/logging.js';
 import { redisKinds, startRedis } from '../helpers/services.js';
 import { Random } from './random.js';
@@ -44,7 +52,7 @@ function step(random: Random): (redis: LiveRedis) => Promise<unknown> {
   const keys = reports.map(meterKey);
   const wallets = Array.from({ length: random.between(1, 2) }, () => field(random));
   const amount = () => String(random.chance(0.2) ? 2 ** 52 + random.below(4) : random.below(5));
-  switch (random.below(6)) {
+  switch (random.below(8)) {
     case 0:
     case 1:
       return (redis) => reportMeters(redis, GATEWAY, reports);
@@ -76,6 +84,12 @@ function step(random: Random): (redis: LiveRedis) => Promise<unknown> {
       }));
       return (redis) => showWallets(redis, GATEWAY, shown);
     }
+    case 5:
+      return (redis) => ringWalletBell(redis, GATEWAY, wallets);
+    case 6: {
+      const [skipped, max] = [random.below(5), random.between(1, 3)];
+      return (redis) => readRings(redis, skipped, max);
+    }
     default: {
       const what = random.below(3);
       if (what === 0) return (redis) => forgetSettled(redis, GATEWAY, keys);
@@ -84,6 +98,17 @@ function step(random: Random): (redis: LiveRedis) => Promise<unknown> {
         redis.dropOrphanMeters(liveKeys.meters(GATEWAY), liveKeys.dirtyMeters(GATEWAY), ...keys);
     }
   }
+}
+
+/** Up to `max` rings after the first `skipped` ones; ids differ, because the servers' clocks do. */
+async function readRings(redis: LiveRedis, skipped: number, max: number) {
+  const all = await readWalletBell(redis, '0-0', 1_000, 0);
+  const after = all.slice(0, skipped).at(-1)?.id ?? '0-0';
+  const some = await readWalletBell(redis, after, max, 0);
+  return {
+    rings: some.map(({ gatewayId, field }) => ({ gatewayId, field })),
+    lastIsNewest: (await readLastRingId(redis)) === (all.at(-1)?.id ?? '0-0'),
+  };
 }
 
 /** Everything there is, with the JSON read: the order of its fields is nobody's business. */
@@ -104,6 +129,7 @@ async function everything(redis: LiveRedis): Promise<unknown> {
     ),
     dirty: (await redis.smembers(liveKeys.dirtyMeters(GATEWAY))).sort(),
     gateways: (await redis.smembers(liveKeys.gateways())).sort(),
+    bell: await readRings(redis, 0, 1_000),
   };
 }
 
@@ -142,3 +168,25 @@ for (const kind of redisKinds())
       t.same(await model.run(() => everything(model.redis)), await everything(real), `seed ${seed}`);
     }
   });
+
+t.test('the ids of a stream grow while its clock goes back, and begin anew when it is wiped', async (t) => {
+  const clock = new ManualClock();
+  const redis = new SimulatedRedis(clock);
+  const ring = () => redis.xadd('bell', ['w', 'x']);
+  const first = ring();
+  clock.jumpWall(-3_600_000);
+  const second = ring();
+  t.same(redis.xread('bell', first, 10), [[second, ['w', 'x']]], 'after the first');
+  redis.save();
+  ring();
+  redis.rollBack();
+  t.same(
+    redis.xrevrange('bell', 10).map(([id]) => id),
+    [second, first],
+    'as when it was saved, the newest first',
+  );
+  redis.wipe();
+  const third = ring();
+  t.same(redis.xread('bell', second, 10), [], 'too early an id for whoever has read on');
+  t.same(redis.xrevrange('bell', 1), [[third, ['w', 'x']]]);
+});

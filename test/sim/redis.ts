@@ -1,7 +1,33 @@
 import type { MeterReport, SettledMark, WalletAsk, WalletRecord } from '../../gateway/live/records.js';
+import { type Clock, ManualClock } from '../../gateway/runtime/clock.js';
 import type { Random } from './random.js';
 
-type Value = string | Map<string, string> | Set<string>;
+/** What a field of a hash holds. A script reads the same text again and again: what it has read is kept. */
+class Field {
+  readonly text: string;
+  #json: unknown;
+  constructor(text: string) {
+    this.text = text;
+  }
+  get json(): unknown {
+    this.#json ??= JSON.parse(this.text);
+    return this.#json;
+  }
+}
+
+type Hash = Map<string, Field>;
+
+/** An entry of a stream: its id, and fields and values in turn. */
+export type StreamEntry = [id: string, fields: string[]];
+
+/** Never trimmed: a history has far fewer entries than any stream keeps. */
+interface Stream {
+  entries: StreamEntry[];
+  lastMs: number;
+  lastSequence: number;
+}
+
+type Value = string | Hash | Set<string> | Stream;
 
 /** How the way to Redis misbehaves; probabilities of one command. */
 export interface RedisFaults {
@@ -13,7 +39,7 @@ export interface RedisFaults {
   twice: number;
 }
 
-const NOTHING: ReadonlyMap<string, string> = new Map();
+const NOTHING: ReadonlyMap<string, Field> = new Map();
 
 /** A way on which nothing goes wrong. */
 export const NO_FAULTS: Readonly<RedisFaults> = { answerLost: 0, late: 0, twice: 0 };
@@ -34,11 +60,10 @@ export class SimulatedRedis {
   /** Commands still under way: they happen at any later moment, in any order. */
   readonly #underWay: Array<() => void> = [];
   readonly #expiries = new Map<string, number>();
-  readonly #nowMs: () => number;
+  readonly #clock: Clock;
 
-  /** `nowMs`: the clock of the server, for what expires. */
-  constructor(nowMs: () => number = () => 0) {
-    this.#nowMs = nowMs;
+  constructor(clock: Clock = new ManualClock()) {
+    this.#clock = clock;
   }
 
   get underWay(): number {
@@ -70,7 +95,7 @@ export class SimulatedRedis {
     return this.#text(key) ?? null;
   }
   hgetall(key: string): Record<string, string> {
-    return Object.fromEntries(this.#hash(key) ?? NOTHING);
+    return Object.fromEntries(Array.from(this.#hash(key) ?? NOTHING, ([field, { text }]) => [field, text]));
   }
   hlen(key: string): number {
     return this.#hash(key)?.size ?? 0;
@@ -78,7 +103,7 @@ export class SimulatedRedis {
   /** Fields and values in turn, as HSCAN gives them. */
   hpairs(key: string): string[] {
     const pairs: string[] = [];
-    for (const [field, value] of this.#hash(key) ?? NOTHING) pairs.push(field, value);
+    for (const [field, { text }] of this.#hash(key) ?? NOTHING) pairs.push(field, text);
     return pairs;
   }
   smembers(key: string): string[] {
@@ -90,16 +115,17 @@ export class SimulatedRedis {
   set(key: string, value: string, ttlMs?: number): 'OK' {
     this.#data.set(key, value);
     if (ttlMs === undefined) this.#expiries.delete(key);
-    else this.#expiries.set(key, this.#nowMs() + ttlMs);
+    else this.#expiries.set(key, this.#clock.monotonicMs() + ttlMs);
     return 'OK';
   }
 
   #text(key: string): string | undefined {
-    if ((this.#expiries.get(key) ?? Number.POSITIVE_INFINITY) <= this.#nowMs()) this.#data.delete(key);
+    const expiry = this.#expiries.get(key);
+    if (expiry !== undefined && expiry <= this.#clock.monotonicMs()) this.#data.delete(key);
     const value = this.#data.get(key);
     return typeof value === 'string' ? value : undefined;
   }
-  #hash(key: string): Map<string, string> | undefined {
+  #hash(key: string): Hash | undefined {
     const value = this.#data.get(key);
     return value instanceof Map ? value : undefined;
   }
@@ -107,7 +133,7 @@ export class SimulatedRedis {
     const value = this.#data.get(key);
     return value instanceof Set ? value : undefined;
   }
-  #hashOrNew(key: string): Map<string, string> {
+  #hashOrNew(key: string): Hash {
     let value = this.#hash(key);
     if (value === undefined) {
       value = new Map();
@@ -115,21 +141,26 @@ export class SimulatedRedis {
     }
     return value;
   }
+  #stream(key: string): Stream | undefined {
+    const value = this.#data.get(key);
+    return typeof value === 'object' && 'lastMs' in value ? value : undefined;
+  }
 
   /** As HMGET. */
   hmget(key: string, fields: readonly string[]): Array<string | null> {
     const hash = this.#hash(key);
     if (this.acknowledgesReports && key.includes('meters-settled')) {
       const meters = this.#hash(key.replace('-settled', ''));
-      return fields.map((field) => meters?.get(field) ?? hash?.get(field) ?? null);
+      return fields.map((field) => meters?.get(field)?.text ?? hash?.get(field)?.text ?? null);
     }
-    return fields.map((field) => hash?.get(field) ?? null);
+    return fields.map((field) => hash?.get(field)?.text ?? null);
   }
   /** As HSET. */
   hset(key: string, pairs: readonly string[]): number {
     const hash = this.#hashOrNew(key);
     const before = hash.size;
-    for (let i = 0; i + 1 < pairs.length; i += 2) hash.set(pairs[i] as string, pairs[i + 1] as string);
+    for (let i = 0; i + 1 < pairs.length; i += 2)
+      hash.set(pairs[i] as string, new Field(pairs[i + 1] as string));
     return hash.size - before;
   }
   /** As HDEL. */
@@ -162,6 +193,39 @@ export class SimulatedRedis {
     return gone;
   }
 
+  /** As XADD with `*`: the time of the server, unless the stream has a later id already. */
+  xadd(key: string, fields: string[]): string {
+    let stream = this.#stream(key);
+    if (stream === undefined) {
+      stream = { entries: [], lastMs: 0, lastSequence: 0 };
+      this.#data.set(key, stream);
+    }
+    const nowMs = this.#clock.nowMs();
+    if (nowMs > stream.lastMs) {
+      stream.lastMs = nowMs;
+      stream.lastSequence = 0;
+    } else stream.lastSequence++;
+    const id = `${stream.lastMs}-${stream.lastSequence}`;
+    stream.entries.push([id, fields]);
+    return id;
+  }
+  /** As XREAD of one stream: the oldest entries after `afterId`. */
+  xread(key: string, afterId: string, max: number): StreamEntry[] {
+    const entries = this.#stream(key)?.entries ?? [];
+    const [afterMs, afterSequence] = placeOfId(afterId);
+    let first = entries.length;
+    // From the end: most readers have all but the last ones.
+    for (; first > 0; first--) {
+      const [ms, sequence] = placeOfId((entries[first - 1] as StreamEntry)[0]);
+      if (ms < afterMs || (ms === afterMs && sequence <= afterSequence)) break;
+    }
+    return entries.slice(first, first + max);
+  }
+  /** As XREVRANGE over all of it. */
+  xrevrange(key: string, max: number): StreamEntry[] {
+    return (this.#stream(key)?.entries ?? []).slice(-max).reverse();
+  }
+
   /** What the script `reportMeters` does. */
   reportMeters(metersKey: string, dirtyKey: string, args: readonly string[]): number {
     let changed = 0;
@@ -170,7 +234,7 @@ export class SimulatedRedis {
       let json = args[i + 5] as string;
       const stored = this.#hash(metersKey)?.get(key);
       if (stored !== undefined && !this.setInsteadOfMax) {
-        const old = JSON.parse(stored) as MeterReport;
+        const old = stored.json as MeterReport;
         const up = Number(args[i + 1]);
         const down = Number(args[i + 2]);
         const final = args[i + 3] === '1';
@@ -195,7 +259,7 @@ export class SimulatedRedis {
             allocationEnded: ended || old.allocationEnded,
           });
       }
-      this.#hashOrNew(metersKey).set(key, json);
+      this.#hashOrNew(metersKey).set(key, new Field(json));
       this.sadd(dirtyKey, [key]);
       changed++;
     }
@@ -212,19 +276,19 @@ export class SimulatedRedis {
       let final = args[i + 3] === '1';
       const settled = this.#hash(settledKey)?.get(key);
       if (settled !== undefined) {
-        const old = JSON.parse(settled) as SettledMark;
+        const old = settled.json as SettledMark;
         bytesUp = Math.max(bytesUp, old.bytesUp);
         bytesDown = Math.max(bytesDown, old.bytesDown);
         final = final || old.final;
       }
       this.#hashOrNew(settledKey).set(
         key,
-        `{"bytesUp":${bytesUp},"bytesDown":${bytesDown},"final":${final}}`,
+        new Field(`{"bytesUp":${bytesUp},"bytesDown":${bytesDown},"final":${final}}`),
       );
       const stored = this.#hash(metersKey)?.get(key);
       let done = true;
       if (stored !== undefined) {
-        const report = JSON.parse(stored) as MeterReport;
+        const report = stored.json as MeterReport;
         done = report.bytesUp <= bytesUp && report.bytesDown <= bytesDown && (final || !report.final);
         if (done && final) this.hdel(metersKey, [key]);
       }
@@ -245,15 +309,15 @@ export class SimulatedRedis {
       let finished = args[i + 4] === '1';
       const stored = this.#hash(asksKey)?.get(field);
       if (stored !== undefined) {
-        const old = JSON.parse(stored) as WalletAsk;
+        const old = stored.json as WalletAsk;
         want = Math.max(want, Number(old.wantGranted));
         renounced = Math.max(renounced, Number(old.renounced));
         withdrawn = Math.max(withdrawn, Number(old.withdrawn ?? 0));
         finished = finished || old.finished;
       }
       const json = `{"wantGranted":"${want}","renounced":"${renounced}","withdrawn":"${withdrawn}","finished":${finished}}`;
-      if (json === stored) continue;
-      this.#hashOrNew(asksKey).set(field, json);
+      if (json === stored?.text) continue;
+      this.#hashOrNew(asksKey).set(field, new Field(json));
       changed++;
     }
     return changed;
@@ -268,7 +332,7 @@ export class SimulatedRedis {
       let state = args[i + 3] as WalletRecord['state'];
       const stored = this.#hash(walletsKey)?.get(field);
       if (stored !== undefined) {
-        const old = JSON.parse(stored) as WalletRecord;
+        const old = stored.json as WalletRecord;
         const oldGranted = Number(old.granted);
         const oldAnswered = Number(old.answered);
         if (oldAnswered > answered || (oldAnswered === answered && oldGranted > granted)) {
@@ -279,7 +343,7 @@ export class SimulatedRedis {
       }
       this.#hashOrNew(walletsKey).set(
         field,
-        `{"granted":"${granted}","answered":"${answered}","state":"${state}"}`,
+        new Field(`{"granted":"${granted}","answered":"${answered}","state":"${state}"}`),
       );
     }
     return args.length / 4;
@@ -294,9 +358,21 @@ export class SimulatedRedis {
   }
 }
 
+/** Of an entry's id, `<ms>-<sequence>`. */
+function placeOfId(id: string): [ms: number, sequence: number] {
+  const dash = id.indexOf('-');
+  return [Number(id.slice(0, dash)), Number(id.slice(dash + 1))];
+}
+
 function copyOf(data: ReadonlyMap<string, Value>): Map<string, Value> {
   const copy = new Map<string, Value>();
-  for (const [key, value] of data)
-    copy.set(key, typeof value === 'string' ? value : value instanceof Map ? new Map(value) : new Set(value));
+  for (const [key, value] of data) copy.set(key, copyOfValue(value));
   return copy;
+}
+
+function copyOfValue(value: Value): Value {
+  if (typeof value === 'string') return value;
+  if (value instanceof Map) return new Map(value);
+  if (value instanceof Set) return new Set(value);
+  return { ...value, entries: [...value.entries] };
 }

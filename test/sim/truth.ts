@@ -1,7 +1,8 @@
 import { chargeMicros } from '../../control-plane/ledger/money.js';
-import type { WalletKind } from '../../gateway/live/records.js';
+import { runOf, type WalletKind } from '../../gateway/live/records.js';
 import type { Meter } from '../../gateway/metering/meter.js';
 import { holdKey } from './database.js';
+import { Table } from './table.js';
 
 /** What one run of a gateway has truly used of one wallet: micro-dollars of a buyer, bytes of the others. */
 export interface TrueUse {
@@ -40,15 +41,15 @@ export interface TrueMeter {
 
 /** What the world knows and no part of the project does: every byte that was counted and went on. */
 export class Truth {
-  /** By gateway id + meter key. */
-  readonly meters = new Map<string, TrueMeter>();
+  /** By gateway id and meter key. */
+  readonly meters = new Table<TrueMeter>();
   /** By hold. */
   readonly #uses = new Map<string, TrueUse>();
 
-  of(gatewayId: string, meter: Meter, run: string): TrueMeter {
-    const key = `${gatewayId}|${meter.key}`;
-    let found = this.meters.get(key);
+  of(gatewayId: string, meter: Meter): TrueMeter {
+    let found = this.meters.get(gatewayId, meter.key);
     if (found === undefined) {
+      const run = runOf(meter.identity.epoch);
       found = {
         gatewayId,
         key: meter.key,
@@ -68,7 +69,7 @@ export class Truth {
         bookedDown: 0n,
         final: false,
       };
-      this.meters.set(key, found);
+      this.meters.set(gatewayId, meter.key, found);
     }
     return found;
   }
@@ -100,34 +101,31 @@ export class Truth {
     }
     const before = meter.chargedMicros;
     meter.chargedMicros = chargeMicros(BigInt(meter.up + meter.down), meter.buyerPrice);
-    const [money, ...bounds] = meter.uses;
-    if (money) money.used += meter.chargedMicros - before;
-    for (const use of bounds) use.used += BigInt(bytes);
+    meter.uses.forEach((use, i) => {
+      use.used += i === 0 ? meter.chargedMicros - before : BigInt(bytes);
+    });
   }
 
   /** The meter's gateway has put everything so far on its disk. */
   synced(gatewayId: string): void {
-    for (const m of this.meters.values())
-      if (m.gatewayId === gatewayId) {
-        m.syncedUp = m.leastUp;
-        m.syncedDown = m.leastDown;
-      }
+    for (const m of this.meters.of(gatewayId)) {
+      m.syncedUp = m.leastUp;
+      m.syncedDown = m.leastDown;
+    }
   }
 
   /** Whether a meter of the run may have lost bytes with its host. */
   lostWithHost(gatewayId: string, run: string): boolean {
-    for (const m of this.meters.values())
-      if (m.gatewayId === gatewayId && m.run === run && m.hostLost) return true;
+    for (const m of this.meters.of(gatewayId)) if (m.run === run && m.hostLost) return true;
     return false;
   }
 
   /** Its host is gone with what was not synced. */
   hostLost(gatewayId: string): void {
-    for (const m of this.meters.values())
-      if (m.gatewayId === gatewayId) {
-        m.leastUp = m.syncedUp;
-        m.leastDown = m.syncedDown;
-        m.hostLost = true;
-      }
+    for (const m of this.meters.of(gatewayId)) {
+      m.leastUp = m.syncedUp;
+      m.leastDown = m.syncedDown;
+      m.hostLost = true;
+    }
   }
 }

@@ -4,13 +4,13 @@ import { redisMeterInbox } from '../../control-plane/settlement/inbox.js';
 import { SETTLEMENT_DEFAULTS, type SettlementSettings } from '../../control-plane/settlement/settings.js';
 import { SettlementWorker } from '../../control-plane/settlement/worker.js';
 import { WalletKeeper } from '../../control-plane/wallets/keeper.js';
-import { runOf } from '../../gateway/live/records.js';
+import type { LiveRedis } from '../../gateway/live/connection.js';
 import type { MeterBinding } from '../../gateway/metering/meter.js';
 import { ManualClock } from '../../gateway/runtime/clock.js';
 import type { Log } from '../../gateway/runtime/logging.js';
 import { Books } from './books.js';
 import { Checks, InvariantBroken } from './checks.js';
-import { type HoldRow, SimulatedDatabase } from './database.js';
+import { accountKey, type HoldRow, SimulatedDatabase } from './database.js';
 import { SimulatedFault } from './disk.js';
 import { GatewayHost, GatewayProcess, type GatewayWorld } from './gateway-process.js';
 import { simulatedPool } from './postgres.js';
@@ -62,6 +62,8 @@ export interface Settler {
 export interface Keeper {
   thread: Thread;
   keeper: WalletKeeper;
+  /** The connection on which it hears the bell. */
+  bell: LiveRedis;
 }
 
 /** Prices that round, prices of nothing, and one that makes a byte cost a micro-dollar. */
@@ -95,7 +97,7 @@ export class World {
   readonly db = new SimulatedDatabase();
   readonly truth = new Truth();
   readonly clock = new ManualClock();
-  readonly redis = new SimulatedRedis(() => this.clock.monotonicMs());
+  readonly redis = new SimulatedRedis(this.clock);
   /** Of the database server. */
   readonly databaseClock = new ManualClock();
   readonly hosts: GatewayHost[] = [];
@@ -221,9 +223,10 @@ export class World {
   }
   topUp(buyerId: string, micros: bigint): void {
     this.funded.set(buyerId, (this.funded.get(buyerId) ?? 0n) + micros);
-    const account = `buyer_prepaid|${buyerId}`;
+    const account = accountKey('buyer_prepaid', buyerId);
+    const source = accountKey('platform_funding', null);
     this.db.accounts.set(account, (this.db.accounts.get(account) ?? 0n) + micros);
-    this.db.accounts.set('platform_funding|', (this.db.accounts.get('platform_funding|') ?? 0n) - micros);
+    this.db.accounts.set(source, (this.db.accounts.get(source) ?? 0n) - micros);
   }
 
   newSettler(): Settler {
@@ -241,16 +244,15 @@ export class World {
 
   newKeeper(): Keeper {
     const thread = new Thread('keeper', (error) => this.#ended(error));
+    const redis = redisClient(this.redis, thread, this.random);
     const keeper = new WalletKeeper({
       pool: this.poolOf(thread),
-      redis: redisClient(this.redis, thread, this.random),
-      openBell: () => {
-        throw new Error('nothing rings here');
-      },
+      redis,
+      openBell: () => redis,
       log: this.#log,
       defaultBuyerPriceMicrosPerGb: () => 2_000_000n,
     });
-    return { thread, keeper };
+    return { thread, keeper, bell: redis };
   }
   #newAdmin(): Thread {
     return new Thread('admin', (error) => this.#ended(error));
@@ -262,12 +264,10 @@ export class World {
   /** A control plane that was killed is started anew, with nothing but what is in Redis and Postgres. */
   replaceDead(): void {
     if (this.admin.dead) this.admin = this.#newAdmin();
-    this.keepers.forEach((keeper, i) => {
-      if (keeper.thread.dead) this.keepers[i] = this.newKeeper();
-    });
-    this.settlers.forEach((settler, i) => {
-      if (settler.thread.dead) this.settlers[i] = this.newSettler();
-    });
+    for (let i = 0; i < this.keepers.length; i++)
+      if (this.keepers[i]?.thread.dead) this.keepers[i] = this.newKeeper();
+    for (let i = 0; i < this.settlers.length; i++)
+      if (this.settlers[i]?.thread.dead) this.settlers[i] = this.newSettler();
   }
   threads(): Thread[] {
     const threads = [...this.settlers, ...this.keepers].map((s) => s.thread);
@@ -280,6 +280,7 @@ export class World {
   /** `completeSessions` of the project, on the simulated tables. */
   async #completeSessions(thread: Thread): Promise<void> {
     const { db } = this;
+    if (![...db.sessions.values()].some((s) => s.status === 'stopping')) return;
     const open = (sessionId: string) => {
       for (const m of db.meters.values())
         if (m.sessionId === sessionId && !m.final && !m.writtenOff) return true;
@@ -297,7 +298,7 @@ export class World {
         gone.push(s.id);
     if (gone.length === 0) return;
     await db.transaction(thread, this.random, async (tx) => {
-      await tx.lock('sessions', gone.sort());
+      await tx.lock('sessions', gone);
       tx.write(() => {
         for (const id of gone) {
           const session = db.sessions.get(id);
@@ -335,7 +336,7 @@ export class World {
         },
       });
     if (verdict !== Verdict.GO) return;
-    const meter = this.truth.of(process.host.id, binding.meter, runOf(binding.meter.identity.epoch));
+    const meter = this.truth.of(process.host.id, binding.meter);
     this.truth.went(meter, up, bytes);
     this.checks.counted(meter, binding.meter);
   }

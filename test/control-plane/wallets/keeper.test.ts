@@ -373,6 +373,23 @@ t.test('the keeper', async (t) => {
     t.equal(await redis.hexists(liveKeys.walletAsks('ga'), a), 0);
   });
 
+  t.test('a bell whose ids start lower than they were is heard again', async (t) => {
+    const one = keeper(600_000);
+    await redis.xadd(liveKeys.walletBell(), '9999999999999-0', 'g', 'nobody', 'w', 'nothing');
+    t.teardown(() => one.stop());
+    one.start();
+    const buyerId = await addBuyer(pool);
+    await fund(pool, buyerId, 10n * USD);
+    const field = walletField(newRun(), { kind: 'buyer', ownerId: buyerId });
+    const ringing = connectLive({ url, log: silentLog });
+    t.teardown(() => ringing.disconnect());
+    // It has found its place when it waits behind the ring from the future.
+    t.ok(await until(async () => /cmd=xread /.test(String(await ringing.client('LIST')))));
+    await redis.del(liveKeys.walletBell());
+    await ask('gc', field, 3n * USD);
+    t.ok(await until(async () => (await shown('gc', field))?.answered === String(3n * USD)));
+  });
+
   t.test('what the bell missed is found by the sweep; who waits gets what came back', async (t) => {
     const one = keeper(600_000);
     const buyerId = await addBuyer(pool);
