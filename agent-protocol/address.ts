@@ -151,6 +151,17 @@ function ipv4Text(address: number): string {
   return `${address >>> 24}.${(address >>> 16) & 255}.${(address >>> 8) & 255}.${address & 255}`;
 }
 
+/**
+ * The IPv4 address that an IPv6 address leads to, mapped (`::ffff:…`) or by NAT64 (`64:ff9b::…`): whoever blocks the one
+ * means the other as well. Null for every other address. `address`: as `parseHost` gives it.
+ */
+export function embeddedIpv4(address: string): string | null {
+  const parts = /^(?:::ffff|64:ff9b:):(?:([0-9a-f]{1,4}):)?([0-9a-f]{1,4})$/.exec(address);
+  if (!parts) return null;
+  const high = Number.parseInt(parts[1] ?? '0', 16);
+  return ipv4Text(((high << 16) | Number.parseInt(parts[2] as string, 16)) >>> 0);
+}
+
 /** Eight 16-bit words of a valid IPv6 text. */
 function ipv6Words(text: string): number[] {
   const lastColon = text.lastIndexOf(':');
@@ -222,6 +233,8 @@ const LABEL_BYTES_MAX = 63;
 const LOCAL_SUFFIXES: readonly string[] = [
   'localhost',
   'localdomain',
+  'localdomain4', // what some distributions write into the hosts file
+  'localdomain6',
   'local',
   'internal',
   'home.arpa',

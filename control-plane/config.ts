@@ -151,7 +151,7 @@ export const controlPlaneSettings = {
   ),
   geoipCountryPath: text(
     'TS_GEOIP_COUNTRY',
-    'mmdb file for countries and cities; unset: the CC0 countries shipped',
+    'mmdb file for countries, states and cities; unset: the CC0 countries shipped',
     null,
   ),
   geoipAsnPath: text('TS_GEOIP_ASN', 'mmdb file for ASNs; unset: the table shipped', null),

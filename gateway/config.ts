@@ -83,9 +83,10 @@ export const gatewaySettings = {
   ),
   geoipCountryPath: text(
     'TS_GEOIP_COUNTRY',
-    'mmdb file for countries; unset: the CC0 database shipped',
+    'mmdb file for countries, states and cities; unset: the CC0 countries shipped',
     null,
   ),
+  geoipAsnPath: text('TS_GEOIP_ASN', 'mmdb file for ASNs; unset: the table shipped', null),
   devLoopbackCountry: text(
     'TS_DEV_LOOPBACK_COUNTRY',
     'development only: the country taken for devices on private addresses',

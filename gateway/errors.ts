@@ -235,5 +235,5 @@ export function socksAuthBytes(status: number): Buffer {
 
 /** What a client sent goes into a status line and a quoted string: only harmless characters, at most 64. */
 function printableDetail(detail: string): string {
-  return detail.slice(0, 64).replace(/[^A-Za-z0-9_.-]/g, '?');
+  return detail.slice(0, 64).replace(/[^A-Za-z0-9_. -]/g, '?');
 }

@@ -68,6 +68,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     log,
     allowedCountries: config.allowedCountries,
     countryPath: config.geoipCountryPath,
+    asnPath: config.geoipAsnPath,
     devLoopbackCountry: config.devLoopbackCountry,
   });
   const redis = connectLive({ url: config.redisUrl, log, connectionName: `gateway-${config.gatewayId}` });

@@ -1,4 +1,4 @@
-import { parseHost } from '../address.js';
+import { embeddedIpv4, parseHost } from '../address.js';
 import type { Usage } from './usage.js';
 
 /** Part of a day in minutes since local midnight, from (inclusive) to (exclusive); may pass midnight. */
@@ -55,7 +55,8 @@ export class OwnerRules {
     const addresses = new Set<string>();
     for (const entry of limits.blockHosts) {
       const parsed = parseHost(entry.replace(/^\*?\./, ''));
-      if (parsed.kind === 'ipv4' || parsed.kind === 'ipv6') addresses.add(parsed.address);
+      if (parsed.kind === 'ipv4' || parsed.kind === 'ipv6')
+        addresses.add(embeddedIpv4(parsed.address) ?? parsed.address);
       else if (parsed.kind !== 'invalid') names.add(parsed.name);
     }
     this.#blockedNames = names;
@@ -110,9 +111,14 @@ export class OwnerRules {
     return this.#isBlockedHost(host) ? 'BLOCKED' : null;
   }
 
-  /** Whether the owner blocks an address (in the usual text) that a name led to. */
+  /** Whether the owner blocks an address that a name led to, or the IPv4 address inside it. */
   isBlockedAddress(address: string): boolean {
-    return this.#blockedAddresses.has(address);
+    if (this.#blockedAddresses.size === 0) return false;
+    const parsed = parseHost(address);
+    if (parsed.kind !== 'ipv4' && parsed.kind !== 'ipv6') return false;
+    if (this.#blockedAddresses.has(parsed.address)) return true;
+    const embedded = embeddedIpv4(parsed.address);
+    return embedded !== null && this.#blockedAddresses.has(embedded);
   }
 
   /** Counts bytes on their way up before they go on. False: the cap does not allow them, and nothing was counted. */
@@ -159,7 +165,7 @@ export class OwnerRules {
   #isBlockedHost(host: string): boolean {
     const parsed = parseHost(host);
     if (parsed.kind === 'invalid') return false; // the dialler refuses it
-    if (parsed.kind === 'ipv4' || parsed.kind === 'ipv6') return this.#blockedAddresses.has(parsed.address);
+    if (parsed.kind === 'ipv4' || parsed.kind === 'ipv6') return this.isBlockedAddress(parsed.address);
     if (this.#blockedNames.size === 0) return false;
     for (let name = parsed.name; ; name = name.slice(name.indexOf('.') + 1)) {
       if (this.#blockedNames.has(name)) return true;

@@ -14,9 +14,13 @@ import { findConsent } from '../users/consent.js';
 import type { ProviderSettings } from '../users/provider-settings.js';
 import { announceStops, type StopChannel, stopSessions } from './stop.js';
 
+interface Place extends Pick<TicketRecord, 'country' | 'city' | 'asn' | 'state' | 'stateCode'> {
+  asOrganisation?: string | null | undefined;
+}
+
 /** What is known of an address a device was seen to come from. */
 export type Origin =
-  | { ok: true; country: string; city: string | null; asn: number | null }
+  | ({ ok: true } & Place)
   /** `rule`: for people, which rule said no. */
   | {
       ok: false;
@@ -137,6 +141,9 @@ export async function startSession(deps: StartDeps, request: StartRequest): Prom
       country: place.country,
       city: place.city,
       asn: place.asn,
+      ...(place.country === origin.country
+        ? { state: origin.state, stateCode: origin.stateCode, isp: origin.asOrganisation }
+        : {}),
       networkType,
       offerBytes: settings.offerBytes,
       capBytesPerDay,

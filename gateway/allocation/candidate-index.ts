@@ -1,5 +1,5 @@
 import { EU_EEA_COUNTRIES } from '../runtime/origin/countries.js';
-import { type Candidate, exitKey, fits, type Place, takesStreams } from './candidates.js';
+import { type Candidate, exitKey, fits, type Place, takesStreams, wordsOf } from './candidates.js';
 
 /**
  * Devices that have something in common. The first `free` of them can be given out now, so that choosing one at
@@ -122,14 +122,13 @@ export class CandidateIndex<C extends Candidate> {
 
   /** The smallest group that holds every device of the place. */
   #groupFor(place: Place): Group<C> | undefined {
-    const { country, city, asn } = place;
-    if (country !== null && country !== 'EU' && city !== null)
-      return this.#groups.get(cityKey(country, city));
-    const byAsn = asn === null ? undefined : this.#groups.get(asnKey(asn));
-    if (asn !== null && byAsn === undefined) return undefined;
-    const byCountry = this.#groups.get(country === null ? EVERYWHERE : countryKey(country));
-    if (byAsn === undefined || byCountry === undefined) return byCountry;
-    return byAsn.free < byCountry.free ? byAsn : byCountry;
+    let smallest: Group<C> | undefined;
+    for (const key of placeKeys(place)) {
+      const group = this.#groups.get(key);
+      if (!group) return undefined;
+      if (!smallest || group.free < smallest.free) smallest = group;
+    }
+    return smallest;
   }
 
   #place(entry: Entry<C>): void {
@@ -158,14 +157,32 @@ export class CandidateIndex<C extends Candidate> {
 
 const countryKey = (country: string) => `country ${country}`;
 const cityKey = (country: string, city: string) => `city ${country} ${city}`;
+const stateKey = (country: string, state: string) => `state ${country} ${state}`;
 const asnKey = (asn: number) => `asn ${asn}`;
+const ispKey = (word: string) => `isp ${word}`;
 
-function groupKeys(candidate: Candidate): string[] {
-  const { country, city, asn } = candidate;
-  const keys = [EVERYWHERE, countryKey(country)];
-  const isEuropean = EU_EEA_COUNTRIES.has(country);
-  if (isEuropean) keys.push(countryKey('EU'));
-  if (city !== null) keys.push(cityKey(country, city.toLowerCase()));
+/** Groups that the candidate is in, each once. */
+function groupKeys(candidate: Candidate): Set<string> {
+  const { country, asn } = candidate;
+  const { city, state, stateCode, isp } = wordsOf(candidate);
+  const keys = new Set([EVERYWHERE, countryKey(country)]);
+  if (EU_EEA_COUNTRIES.has(country)) keys.add(countryKey('EU'));
+  if (city !== null) keys.add(cityKey(country, city));
+  if (state !== null) keys.add(stateKey(country, state));
+  if (stateCode !== null) keys.add(stateKey(country, stateCode));
+  if (asn !== null) keys.add(asnKey(asn));
+  for (const word of isp?.split(' ') ?? []) keys.add(ispKey(word));
+  return keys;
+}
+
+/** Groups each of which holds every device of the place. */
+function placeKeys({ country, state, city, asn, isp }: Place): string[] {
+  const keys = [country === null ? EVERYWHERE : countryKey(country)];
+  if (country !== null && country !== 'EU') {
+    if (city !== null) keys.push(cityKey(country, city));
+    if (state !== null) keys.push(stateKey(country, state));
+  }
   if (asn !== null) keys.push(asnKey(asn));
+  for (const word of isp?.split(' ') ?? []) keys.push(ispKey(word));
   return keys;
 }

@@ -1,5 +1,6 @@
 import type { PackageRoute } from '../live/records.js';
 import { EU_EEA_COUNTRIES } from '../runtime/origin/countries.js';
+import { placeWords } from '../runtime/origin/place-words.js';
 
 /** A device that hangs on this gateway, as far as choosing needs to know it. */
 export interface Candidate {
@@ -14,6 +15,9 @@ export interface Candidate {
   readonly asn: number | null;
   /** Left out where the origin check does not know it: then no request for a state or ISP matches. */
   readonly state?: string | null;
+  /** The part of ISO 3166-2 behind the country. */
+  readonly stateCode?: string | null;
+  /** The whole name of the network's organisation. */
   readonly isp?: string | null;
   readonly networkType: 'wifi' | 'mobile' | 'ethernet' | 'unknown';
   /** Bytes a buyer may use through it in one allocation. */
@@ -58,13 +62,15 @@ export interface AllocationBuyer {
   readonly packageRoute: PackageRoute | null;
 }
 
-/** What a device must fit; null and `any` are open. Text is lower case. */
+/** What a device must fit; null and `any` are open. Text is in the form of `placeWords`. */
 export interface Place {
   /** `EU` stands for any country of the EU/EEA. */
   readonly country: string | null;
+  /** Name or code. */
   readonly state: string | null;
   readonly city: string | null;
   readonly asn: number | null;
+  /** Words that follow one another in the organisation's name: `comcast` for Comcast Cable Communications, LLC. */
   readonly isp: string | null;
   readonly net: 'wifi' | 'mobile' | 'any';
 }
@@ -77,10 +83,10 @@ export function placesOf(wish: RouteWish): Place[] {
   const { country, asn, net, fallback } = wish;
   const asked: Place = {
     country,
-    state: wish.state?.toLowerCase() ?? null,
-    city: wish.city?.toLowerCase() ?? null,
+    state: wish.state === null ? null : stateWords(wish.state, country),
+    city: wish.city === null ? null : placeWords(wish.city),
     asn,
-    isp: wish.isp?.toLowerCase() ?? null,
+    isp: wish.isp === null ? null : placeWords(wish.isp),
     net,
   };
   const places = [asked];
@@ -92,6 +98,36 @@ export function placesOf(wish: RouteWish): Place[] {
   return places;
 }
 
+/** Some vendors put the country first: `us_california`. */
+function stateWords(state: string, country: string | null): string {
+  const words = placeWords(state);
+  const prefix = `${country?.toLowerCase()} `;
+  return words.startsWith(prefix) ? words.slice(prefix.length) : words;
+}
+
+/** What is known of a candidate's place in the form of `placeWords`; null: not known. */
+export interface CandidateWords {
+  readonly city: string | null;
+  readonly state: string | null;
+  readonly stateCode: string | null;
+  readonly isp: string | null;
+}
+
+/** Made once for each candidate: a place never changes, and choosing compares many. */
+const knownWords = new WeakMap<Candidate, CandidateWords>();
+
+/** The words of the candidate's place. */
+export function wordsOf(candidate: Candidate): CandidateWords {
+  let words = knownWords.get(candidate);
+  if (words === undefined) {
+    const { city, state, stateCode, isp } = candidate;
+    const of = (text: string | null | undefined) => (text == null ? null : placeWords(text) || null);
+    words = { city: of(city), state: of(state), stateCode: of(stateCode), isp: of(isp) };
+    knownWords.set(candidate, words);
+  }
+  return words;
+}
+
 /** Whether the device is where the place says and of the network type asked for. What is unknown never fits. */
 export function fits(candidate: Candidate, place: Place): boolean {
   const { country, state, city, asn, isp, net } = place;
@@ -100,9 +136,11 @@ export function fits(candidate: Candidate, place: Place): boolean {
   } else if (country !== null && candidate.country !== country) return false;
   if (asn !== null && candidate.asn !== asn) return false;
   if (net !== 'any' && candidate.networkType !== net) return false;
-  if (city !== null && candidate.city?.toLowerCase() !== city) return false;
-  if (state !== null && candidate.state?.toLowerCase() !== state) return false;
-  return isp === null || candidate.isp?.toLowerCase() === isp;
+  if ((city ?? state ?? isp) === null) return true;
+  const words = wordsOf(candidate);
+  if (city !== null && words.city !== city) return false;
+  if (state !== null && words.state !== state && words.stateCode !== state) return false;
+  return isp === null || (words.isp !== null && ` ${words.isp} `.includes(` ${isp} `));
 }
 
 /** The name of an exit: one provider at one address. Claims are held on it. */

@@ -1,4 +1,4 @@
-import { parseHost } from '../../agent-protocol/address.js';
+import { embeddedIpv4, parseHost } from '../../agent-protocol/address.js';
 import type { ProxyFailure } from '../errors.js';
 import type { LiveSettings } from '../live/records.js';
 import { AddressSet } from '../runtime/addresses.js';
@@ -186,15 +186,6 @@ function isAddressDenied(address: string, { deniedAddresses, deniedNames }: Dest
   if (deniedNames.has(address) || deniedAddresses.has(address)) return true;
   const embedded = embeddedIpv4(address);
   return embedded !== null && (deniedNames.has(embedded) || deniedAddresses.has(embedded));
-}
-
-/** The IPv4 address in a mapped (`::ffff:…`) or NAT64 (`64:ff9b::…`) address in RFC 5952 text, or null. */
-function embeddedIpv4(address: string): string | null {
-  const words = /^(?:::ffff|64:ff9b:):(?:([0-9a-f]{1,4}):)?([0-9a-f]{1,4})$/.exec(address);
-  if (!words) return null;
-  const high = Number.parseInt(words[1] ?? '0', 16);
-  const low = Number.parseInt(words[2] as string, 16);
-  return `${high >> 8}.${high & 255}.${low >> 8}.${low & 255}`;
 }
 
 function normalName(host: string): string | null {

@@ -110,7 +110,7 @@ class Exchange {
     this.#upstream.flushHeaders();
     if (chunked) {
       req.once('end', () => {
-        const trailers = passableTrailers(req.rawTrailers);
+        const trailers = passableTrailers(req);
         if (trailers.length > 0) this.#upstream.addTrailers(trailers);
       });
     }
@@ -134,6 +134,11 @@ class Exchange {
     upstream.on('response', (answer) => {
       this.#answer = answer;
       if (!this.#forwardAnswer(answer)) this.#fail({ ok: false, code: 'PEER_DROPPED', detail: 'response' });
+    });
+    // 101 to a request that offered nothing: what follows is in no protocol that the client expects.
+    upstream.once('upgrade', (_answer, stream) => {
+      stream.destroy();
+      if (!res.headersSent) this.#fail({ ok: false, code: 'PEER_DROPPED', detail: 'response' });
     });
     upstream.on('error', (error) => {
       // Without a length, node:http would take an answer cut by an error for a whole one.
@@ -170,7 +175,7 @@ class Exchange {
     }
     if (chunked) {
       answer.once('end', () => {
-        const trailers = passableTrailers(answer.rawTrailers);
+        const trailers = passableTrailers(answer);
         if (trailers.length > 0) res.addTrailers(trailers);
       });
     }

@@ -76,6 +76,10 @@ export class HttpForwarder {
     Object.assign(this.#server, { httpAllowHalfOpen: true });
     this.#server.on('request', (req, res) => this.#queue(req, (c) => this.#request(c, req, res, false)));
     this.#server.on('checkContinue', (req, res) => this.#queue(req, (c) => this.#request(c, req, res, true)));
+    // Left to node:http, an expectation it does not know would be answered out of turn, and without a login.
+    this.#server.on('checkExpectation', (req, res) =>
+      this.#queue(req, (c) => this.#request(c, req, res, false)),
+    );
     this.#server.on('upgrade', (req, _socket, head) => this.#queue(req, (c) => this.#upgrade(c, req, head)));
     this.#server.on('connect', (req, _socket, head) => this.#queue(req, (c) => this.#connect(c, req, head)));
     this.#server.on('clientError', (_error, socket) => this.#malformed(socket));

@@ -94,12 +94,21 @@ export function headersForClient(
   return kept;
 }
 
-/** Trailers that may pass, as pairs. */
-export function passableTrailers(rawTrailers: readonly string[]): Array<[string, string]> {
+/**
+ * The trailers of a message that may pass, as pairs: none that its `Connection` header names, nor the gateway's own
+ * `X-TS-…`, which a client could take for ours.
+ */
+export function passableTrailers(message: {
+  rawHeaders: readonly string[];
+  rawTrailers: readonly string[];
+}): Array<[string, string]> {
+  const nominated = nominatedHeaders(message.rawHeaders);
   const kept: Array<[string, string]> = [];
-  for (let i = 0; i < rawTrailers.length; i += 2) {
-    const name = rawTrailers[i] as string;
-    if (!NEVER_TRAILERS.has(name.toLowerCase())) kept.push([name, rawTrailers[i + 1] as string]);
+  for (let i = 0; i < message.rawTrailers.length; i += 2) {
+    const name = message.rawTrailers[i] as string;
+    const lower = name.toLowerCase();
+    if (NEVER_TRAILERS.has(lower) || nominated.has(lower) || lower.startsWith('x-ts-')) continue;
+    kept.push([name, message.rawTrailers[i + 1] as string]);
   }
   return kept;
 }

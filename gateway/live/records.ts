@@ -49,6 +49,12 @@ export interface TicketRecord {
   country: string;
   city: string | null;
   asn: number | null;
+  /** State or region by its English name; left out by older writers, like the two below. */
+  state?: string | null | undefined;
+  /** The part of ISO 3166-2 behind the country. */
+  stateCode?: string | null | undefined;
+  /** Who announces the address (the organisation of its AS). */
+  isp?: string | null | undefined;
   networkType: 'wifi' | 'mobile' | 'ethernet' | 'unknown';
   /** Bytes a buyer may use through this device in one package. */
   offerBytes: number;
@@ -61,7 +67,16 @@ export interface TicketRecord {
 export interface DevicePresence
   extends Pick<
     TicketRecord,
-    'sessionId' | 'deviceId' | 'providerId' | 'country' | 'city' | 'asn' | 'networkType'
+    | 'sessionId'
+    | 'deviceId'
+    | 'providerId'
+    | 'country'
+    | 'city'
+    | 'asn'
+    | 'state'
+    | 'stateCode'
+    | 'isp'
+    | 'networkType'
   > {
   gatewayId: string;
   /** The address the gateway saw the tunnel come from. */

@@ -21,7 +21,7 @@ import { type Origin, Tunnel } from './tunnel.js';
 
 /** What is known of the address a device comes from. */
 export type OriginVerdict =
-  | { ok: true; country: string; city: string | null; asn: number | null }
+  | (Omit<Origin, 'exitIp' | 'isp'> & { ok: true; asOrganisation: string | null })
   | { ok: false; code: 'region_not_allowed' | 'vpn_detected' | 'denylisted'; rule: string };
 
 export interface TunnelServerOptions {
@@ -137,8 +137,8 @@ export class TunnelServer {
         'the ticket is unknown, used or expired: start again',
       );
     if (socket.destroyed) return;
-    const { country, city, asn } = verdict;
-    this.#accept(request, socket, head, ticket, { exitIp: address, country, city, asn });
+    const { ok: _, asOrganisation: isp, ...place } = verdict;
+    this.#accept(request, socket, head, ticket, { ...place, exitIp: address, isp });
   }
 
   #accept(

@@ -15,7 +15,10 @@ export interface Origin {
   exitIp: string;
   country: string;
   city: string | null;
+  state: string | null;
+  stateCode: string | null;
   asn: number | null;
+  isp: string | null;
 }
 
 /**
@@ -34,7 +37,10 @@ export class Tunnel {
   readonly exitIp: string;
   readonly country: string;
   readonly city: string | null;
+  readonly state: string | null;
+  readonly stateCode: string | null;
   readonly asn: number | null;
+  readonly isp: string | null;
   readonly offerBytes: number;
   readonly connectedAtMs: number;
   networkType: TicketRecord['networkType'];
@@ -51,8 +57,13 @@ export class Tunnel {
     this.sessionId = ticket.sessionId;
     this.exitIp = origin.exitIp;
     this.country = origin.country;
-    this.city = origin.city;
-    this.asn = origin.asn;
+    // A control plane may have better tables: what it knew of the same address fills the gaps of this gateway's.
+    const told = ticket.exitIp === origin.exitIp && ticket.country === origin.country ? ticket : null;
+    this.city = origin.city ?? told?.city ?? null;
+    this.state = origin.state ?? told?.state ?? null;
+    this.stateCode = origin.stateCode ?? told?.stateCode ?? null;
+    this.asn = origin.asn ?? told?.asn ?? null;
+    this.isp = origin.isp ?? told?.isp ?? null;
     this.offerBytes = ticket.offerBytes;
     this.networkType = ticket.networkType;
     this.connectedAtMs = nowMs;

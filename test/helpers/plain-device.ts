@@ -9,6 +9,13 @@ export interface PlainFrame {
   payload: Buffer;
 }
 
+/** The payload of OPEN. */
+export interface PlainOpen {
+  host: string;
+  port: number;
+  network: string;
+}
+
 const TYPES = {
   HELLO: 1,
   WELCOME: 2,
@@ -97,6 +104,13 @@ export class PlainDevice {
     this.send(TYPES.STATUS, 0, pack(message));
   }
 
+  /** Destinations it was asked to dial so far. */
+  get opens(): PlainOpen[] {
+    return this.frames
+      .filter(({ type }) => type === TYPES.OPEN)
+      .map(({ payload }) => unpack(payload) as PlainOpen);
+  }
+
   /** The first frame, come or to come, that fits. Rejects when the tunnel closes first. */
   async next(fits: (frame: PlainFrame) => boolean): Promise<PlainFrame> {
     for (;;) {
@@ -113,9 +127,13 @@ export class PlainDevice {
 
   /**
    * Accepts every OPEN and sends back whatever comes, with its FIN. It keeps to the window that the gateway grants,
-   * and returns credit for what it could send on. `greeting` goes out first on each stream.
+   * and returns credit for what it could send on. `greeting` goes out first on each stream. `dialCode` may refuse a
+   * destination; null: no answer at all.
    */
-  echo(greeting: Buffer = Buffer.alloc(0)): void {
+  echo(
+    greeting: Buffer = Buffer.alloc(0),
+    dialCode: (destination: PlainOpen) => number | null = () => 0,
+  ): void {
     const streams = new Map<number, { windowBytes: number; queue: Buffer[]; finished: boolean }>();
     const pump = (streamId: number) => {
       const stream = streams.get(streamId);
@@ -138,6 +156,9 @@ export class PlainDevice {
     this.onFrame = ({ type, streamId, payload }) => {
       const stream = streams.get(streamId);
       if (type === TYPES.OPEN) {
+        const code = dialCode(unpack(payload) as PlainOpen);
+        if (code === null) return;
+        if (code !== 0) return this.send(TYPES.OPENED, streamId, Buffer.from([code]));
         const windowBytes = this.#windowBytes - greeting.length;
         streams.set(streamId, { windowBytes, queue: [], finished: false });
         this.send(TYPES.OPENED, streamId, Buffer.from([0]));

@@ -16,7 +16,8 @@ export async function socksConnect(options: {
   proxyPort: number;
   username: string;
   password: string;
-  host: string;
+  /** A name; or the 4 or 16 bytes of an address. */
+  host: string | readonly number[];
   port: number;
 }): Promise<SocksAnswer> {
   const socket = connect({ port: options.proxyPort, host: '127.0.0.1', allowHalfOpen: true, noDelay: true });
@@ -30,9 +31,11 @@ export async function socksConnect(options: {
   socket.write(Buffer.concat([Buffer.from([1, user.length]), user, Buffer.from([pass.length]), pass]));
   const auth = await take(socket, 2);
   if (auth === null || auth[1] !== 0) return { socket, auth: auth?.[1] ?? null, reply: null };
-  const name = Buffer.from(options.host);
+  const { host } = options;
+  const address = Buffer.from(host as string); // of bytes it makes the same
+  const addressType = typeof host === 'string' ? [3, address.length] : [address.length === 4 ? 1 : 4];
   const port = Buffer.from([options.port >> 8, options.port & 255]);
-  socket.write(Buffer.concat([Buffer.from([5, 1, 0, 3, name.length]), name, port]));
+  socket.write(Buffer.concat([Buffer.from([5, 1, 0, ...addressType]), address, port]));
   const head = await take(socket, 4);
   if (head === null) return { socket, auth: 0, reply: null };
   await take(socket, (head[3] === 4 ? 16 : 4) + 2);

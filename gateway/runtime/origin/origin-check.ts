@@ -38,10 +38,16 @@ export type Origin =
       ok: true;
       country: string;
       city: string | null;
+      state: string | null;
+      /** See `Location`. */
+      stateCode: string | null;
       asn: number | null;
+      /** Who announces the address: what buyers call the ISP. */
       asOrganisation: string | null;
     }
   | { ok: false; code: 'region_not_allowed' | 'vpn_detected' | 'denylisted'; rule: string };
+
+const NOWHERE = { city: null, state: null, stateCode: null, asn: null, asOrganisation: null };
 
 /** Decides from the address that a server sees, never from one that a device claims. */
 export class OriginCheck {
@@ -95,7 +101,7 @@ export class OriginCheck {
     const address = plainAddress(ip);
     if (address === null || classifyAddress(address) !== 'global') {
       if (address !== null && this.devLoopbackCountry !== null)
-        return { ok: true, country: this.devLoopbackCountry, city: null, asn: null, asOrganisation: null };
+        return { ok: true, country: this.devLoopbackCountry, ...NOWHERE };
       return { ok: false, code: 'region_not_allowed', rule: 'address is not public' };
     }
     const location = this.locations.find(address);
@@ -112,11 +118,9 @@ export class OriginCheck {
       const rule = value.find(address);
       if (rule !== undefined) return { ok: false, code: 'denylisted', rule };
     }
-    const { country, city } = location;
     return {
       ok: true,
-      country,
-      city,
+      ...location,
       asn: system?.asn ?? null,
       asOrganisation: system?.organisation ?? null,
     };

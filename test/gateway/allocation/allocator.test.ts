@@ -96,6 +96,28 @@ onEachRedis(t, async (t, server) => {
     t.equal(await visit('a', { country: 'DE' }, new Set(['device-2', 'device-3'])), 'NO_PEER');
   });
 
+  t.test('states by name or code, networks by their words', async (t) => {
+    const place = { country: 'US', state: 'New York', stateCode: 'NY', city: 'New York' };
+    const { visit } = gateway(t, server.connect(t), [
+      device(1, { ...place, isp: 'Comcast Cable Communications, LLC' }),
+      device(2, { ...place, country: 'CA', isp: 'T-Mobile USA, Inc.' }),
+      device(3, { country: 'BR', state: 'São Paulo', city: 'São José dos Campos', isp: null }),
+      device(4, { country: 'US' }),
+    ]);
+    for (const state of ['New York', 'NEW YORK', 'ny', 'us new york', 'us ny'])
+      t.equal(await visit('a', { country: 'US', state }), 'device-1', state);
+    t.equal(await visit('a', { country: 'US', state: 'york' }), 'NO_PEER', 'the whole name');
+    t.equal(await visit('a', { country: 'US', state: 'ca new york' }), 'NO_PEER');
+    t.equal(await visit('a', { country: 'BR', state: 'sao paulo', city: 'sao jose dos campos' }), 'device-3');
+    for (const isp of ['comcast', 'COMCAST CABLE', 'cable communications llc'])
+      t.equal(await visit('a', { isp }), 'device-1', isp);
+    t.equal(await visit('a', { isp: 't mobile' }), 'device-2');
+    for (const isp of ['com', 'comcast communications', 'cable comcast', '.', 'null'])
+      t.equal(await visit('a', { isp }), 'NO_PEER', isp);
+    t.equal(await visit('a', { country: 'CA', isp: 'comcast' }), 'NO_PEER');
+    t.match(await visit('a', { country: 'US', isp: 'x', fallback: 'country' }), /device-[14]/);
+  });
+
   t.test('no more exits than allowed for rotation', async (t) => {
     const { visit, allocator } = gateway(t, server.connect(t), devices(20), { rotatingAllocationsMax: 3 });
     for (let i = 0; i < 60; i++) await visit('acme');

@@ -12,6 +12,9 @@ t.test('agrees with a plain list, whatever comes and goes', async (t) => {
     country: fc.constantFrom('US', 'DE', 'FR', 'BR'),
     city: fc.constantFrom(null, 'Berlin', 'Paris', 'New York'),
     asn: fc.constantFrom(null, 1, 2),
+    state: fc.constantFrom(null, 'New York', 'Île-de-France'),
+    stateCode: fc.constantFrom(null, 'NY', 'BE'),
+    isp: fc.constantFrom(null, 'Comcast Cable', 'Cable One, Inc.', 'Deutsche Telekom AG'),
     networkType: fc.constantFrom('wifi', 'mobile') as fc.Arbitrary<Device['networkType']>,
     providerId: fc.constantFrom('p1', 'p2', 'p3'),
     exitIp: fc.constantFrom('192.0.2.1', '192.0.2.2'),
@@ -24,10 +27,10 @@ t.test('agrees with a plain list, whatever comes and goes', async (t) => {
   });
   const place: fc.Arbitrary<Place> = fc.record({
     country: fc.constantFrom(null, 'US', 'DE', 'EU', 'XX'),
-    state: fc.constant(null),
+    state: fc.constantFrom(null, null, 'new york', 'be', 'ile de france'),
     city: fc.constantFrom(null, null, 'berlin', 'new york'),
     asn: fc.constantFrom(null, null, 1, 3),
-    isp: fc.constant(null),
+    isp: fc.constantFrom(null, null, 'cable', 'deutsche telekom', 'one cable', ''),
     net: fc.constantFrom('any', 'any', 'mobile') as fc.Arbitrary<Place['net']>,
   });
   fc.assert(

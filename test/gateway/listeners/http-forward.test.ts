@@ -1,5 +1,5 @@
-import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import { createServer, type Socket } from 'node:net';
+import { createServer as createHttpServer } from 'node:http';
+import { createServer } from 'node:net';
 import t from 'tap';
 import { proxyErrors } from '../../../gateway/errors.js';
 import {
@@ -12,29 +12,7 @@ import {
   startServer,
   TestClient,
 } from './fake-pipeline.js';
-
-type Test = Parameters<typeof startServer>[0];
-
-const LOGIN = `Proxy-Authorization: ${basic()}\r\n`;
-const get = (port: number, path: string, more = LOGIN) =>
-  `GET http://a.test:${port}${path} HTTP/1.1\r\nHost: a.test:${port}\r\n${more}\r\n`;
-
-/** An origin made by hand: `answer` sees all bytes of a connection so far, each time some arrive. */
-async function startRawOrigin(t: Test, answer: (socket: Socket, received: string) => void) {
-  const connections: string[] = [];
-  const port = await startServer(t, createServer({ allowHalfOpen: true }), (socket) => {
-    const index = connections.push('') - 1;
-    socket.on('data', (chunk) => {
-      connections[index] += chunk.toString('latin1');
-      answer(socket, connections[index] as string);
-    });
-    socket.on('end', () => socket.end());
-  });
-  return { port, connections };
-}
-
-const startOrigin = (t: Test, onRequest: (req: IncomingMessage, res: ServerResponse) => void) =>
-  startServer(t, createHttpServer({ keepAliveTimeout: 0 }, onRequest));
+import { get, LOGIN, startOrigin, startRawOrigin } from './origins.js';
 
 t.test('the origin sees what the client would have sent itself', async (t) => {
   const origin = await startRawOrigin(t, (socket) =>

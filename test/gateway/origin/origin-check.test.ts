@@ -8,7 +8,9 @@ import { type AsnTable, loadAsnCsv } from '../../../gateway/runtime/origin/asn-t
 import { readLocation } from '../../../gateway/runtime/origin/countries-mmdb.js';
 import { findAsnRule, parseAddressRules, parseAsnRules } from '../../../gateway/runtime/origin/deny-lists.js';
 import { OriginCheck, type OriginCheckOptions } from '../../../gateway/runtime/origin/origin-check.js';
+import { placeWords } from '../../../gateway/runtime/origin/place-words.js';
 import { projectPath } from '../../../gateway/runtime/project-path.js';
+import { mmdb } from '../../helpers/mmdb.js';
 
 const csv = (file: string) => projectPath(`node_modules/@ip-location-db/asn/${file}`);
 
@@ -145,6 +147,11 @@ t.test('lists are reloaded while running; a broken version changes nothing', asy
   const ipPath = join(dir, 'ips.txt');
   await writeFile(asnPath, '');
   await writeFile(ipPath, '');
+  // A list that is watched may be read at any moment: it must never be there in part.
+  const replace = async (path: string, text: string) => {
+    await writeFile(join(dir, 'new'), text);
+    await rename(join(dir, 'new'), path);
+  };
   const broken: Array<{ problems?: string[] }> = [];
   let reloaded = () => {};
   const log: Log = {
@@ -160,16 +167,15 @@ t.test('lists are reloaded while running; a broken version changes nothing', asy
   const seen = new Promise<void>((resolve) => {
     reloaded = resolve;
   });
-  await writeFile(join(dir, 'new'), 'AS15169\n');
-  await rename(join(dir, 'new'), asnPath);
+  await replace(asnPath, 'AS15169\n');
   await seen; // noticed by itself
   t.match(check.check('8.8.8.8'), { ok: false, code: 'vpn_detected', rule: 'AS15169 (asns.txt:1)' });
 
-  await writeFile(ipPath, '73.0.0.0/8\n');
+  await replace(ipPath, '73.0.0.0/8\n');
   await check.reload();
   t.match(check.check('73.0.0.1'), { ok: false, code: 'denylisted', rule: '73.0.0.0/8 (ips.txt:1)' });
 
-  await writeFile(ipPath, '# empty now\n\nnonsense\n');
+  await replace(ipPath, '# empty now\n\nnonsense\n');
   await check.reload();
   t.same(broken.at(-1)?.problems, ['ips.txt:3: expected an address or CIDR: nonsense']);
   t.match(check.check('73.0.0.1'), { ok: false, code: 'denylisted' }, 'the last good version is in force');
@@ -177,7 +183,7 @@ t.test('lists are reloaded while running; a broken version changes nothing', asy
   await rm(ipPath);
   await check.reload();
   t.match(check.check('73.0.0.1'), { ok: false, code: 'denylisted' }, 'also when the file is gone');
-  await writeFile(ipPath, '# nothing\n');
+  await replace(ipPath, '# nothing\n');
   await check.reload();
   t.match(check.check('73.0.0.1'), { ok: true });
 });
@@ -190,24 +196,74 @@ t.test('a missing or broken list at the start is refused', async (t) => {
 });
 
 t.test('records of every kind of GeoIP database', async (t) => {
+  const unknown = { city: null, state: null, stateCode: null };
   for (const [record, expected] of [
-    [{ country_code: 'DE' }, { country: 'DE', city: null }],
+    [{ country_code: 'DE' }, { ...unknown, country: 'DE' }],
     [
-      { country_code: 'de', city: 'Berlin' },
-      { country: 'DE', city: 'Berlin' },
-    ],
-    [{ country: { iso_code: 'US', names: {} } }, { country: 'US', city: null }],
-    [
-      { country: { iso_code: 'US' }, city: { names: { en: 'Boston' } } },
-      { country: 'US', city: 'Boston' },
+      { country_code: 'de', city: 'Berlin', state1: 'Land Berlin', state2: 'x' },
+      { country: 'DE', city: 'Berlin', state: 'Land Berlin', stateCode: null },
     ],
     [
-      { country: { iso_code: 'US' }, city: { geoname_id: 1 } },
-      { country: 'US', city: null },
+      { country_code: 'de', city: '', state1: '' },
+      { ...unknown, country: 'DE' },
+    ],
+    [{ country: { iso_code: 'US', names: {} } }, { ...unknown, country: 'US' }],
+    [
+      {
+        country: { iso_code: 'US' },
+        city: { names: { en: 'Boston' } },
+        subdivisions: [{ iso_code: 'MA', names: { en: 'Massachusetts' } }, { iso_code: 'X' }],
+      },
+      { country: 'US', city: 'Boston', state: 'Massachusetts', stateCode: 'MA' },
+    ],
+    [
+      { country: { iso_code: 'US' }, city: { geoname_id: 1 }, subdivisions: [] },
+      { ...unknown, country: 'US' },
+    ],
+    [
+      { country: { iso_code: 'US' }, subdivisions: 'none' },
+      { ...unknown, country: 'US' },
     ],
     [{ registered_country: { iso_code: 'US' } }, null],
     [{ country_code: 'none' }, null],
     [null, null],
   ] as const)
     t.same(readLocation(record), expected, JSON.stringify(record));
+});
+
+t.test('an operator’s own city database', async (t) => {
+  const path = join(await folder(t), 'city.mmdb');
+  const california = { iso_code: 'CA', names: { en: 'California' } };
+  const record = {
+    country: { iso_code: 'US' },
+    city: { names: { en: 'Los Angeles', de: 'Los Angeles' } },
+    subdivisions: [california],
+  };
+  await writeFile(path, mmdb({ '73.0.0.0/24': record, '84.128.0.0/10': { country_code: 'DE' } }));
+  const check = await openCheck(t, { countryPath: path });
+  t.match(check.check('73.0.0.77'), {
+    ok: true,
+    country: 'US',
+    city: 'Los Angeles',
+    state: 'California',
+    stateCode: 'CA',
+    asn: 7922,
+    asOrganisation: 'Comcast Cable Communications, LLC',
+  });
+  t.match(check.check('84.129.3.2'), { ok: true, country: 'DE', city: null, state: null, asn: 3320 });
+  t.match(check.check('73.0.1.1'), { ok: false, rule: 'country unknown' });
+});
+
+t.test('one form for what GeoIP says and what a username can say', async (t) => {
+  for (const [text, words] of [
+    ['São Paulo', 'sao paulo'],
+    ['Saint-Denis', 'saint denis'],
+    ['Comcast Cable Communications, LLC', 'comcast cable communications llc'],
+    ['T-Mobile USA, Inc.', 't mobile usa inc'],
+    ['  AT&T  ', 'at t'],
+    ['ＦＵＬＬ width', 'full width'],
+    ['Москва', 'москва'],
+    ['...', ''],
+  ] as const)
+    t.equal(placeWords(text), words, text);
 });
