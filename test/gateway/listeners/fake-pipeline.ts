@@ -212,8 +212,9 @@ export class TestClient {
     });
   }
 
-  static async connect(t: Test, port: number): Promise<TestClient> {
-    const socket = connect({ host: '127.0.0.1', port, allowHalfOpen: true, noDelay: true });
+  /** `localAddress`: the address of this machine that it comes from. */
+  static async connect(t: Test, port: number, localAddress = '127.0.0.1'): Promise<TestClient> {
+    const socket = connect({ host: '127.0.0.1', port, localAddress, allowHalfOpen: true, noDelay: true });
     t.teardown(() => socket.destroy());
     await once(socket, 'connect');
     return new TestClient(socket);
