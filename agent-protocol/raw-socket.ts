@@ -51,9 +51,11 @@ export class RawSocket {
   #paused = true;
   readonly #read: ReadBuffer | null;
   readonly #tlsGather: TlsGather | null;
+  /** The TCP socket, where RST can be sent; null: unknown, below TLS. */
+  readonly #tcp: Socket | null;
 
-  /** @internal use adoptSocket or dialSocket */
-  constructor(create: (onread: OnReadOpts | undefined) => Socket, isTls: boolean) {
+  /** @internal use adoptSocket, adoptTls or dialSocket */
+  constructor(create: (onread: OnReadOpts | undefined) => Socket, isTls: boolean, tcp: Socket | null = null) {
     if (isTls) {
       this.#read = null;
       this.socket = create(undefined);
@@ -81,6 +83,7 @@ export class RawSocket {
       });
       this.socket.on('end', this.#onEof);
     }
+    this.#tcp = isTls ? tcp : this.socket;
     this.socket.pause();
     this.socket.on('drain', () => this.#sink?.onDrain());
     this.socket.on('error', (error) => {
@@ -186,8 +189,8 @@ export class RawSocket {
 
   /** Drops the connection with RST where there is one, so that the other side can tell it from a regular end. */
   reset(): void {
-    if (this.#read !== null && !this.socket.connecting && !this.socket.destroyed)
-      this.socket.resetAndDestroy();
+    const tcp = this.#tcp;
+    if (tcp !== null && !tcp.connecting && !tcp.destroyed) tcp.resetAndDestroy();
     else this.socket.destroy();
   }
 
@@ -324,6 +327,15 @@ export function adoptSocket(accepted: Socket): RawSocket {
   raw.socket.once('close', () => accepted.destroy());
   raw.socket.setNoDelay(true);
   return raw;
+}
+
+/**
+ * Takes a TLS session over that was begun on an adopted socket; `tcp` is that socket, which nobody may use any more.
+ * Unlike `adoptSocket` of a TLSSocket, its `reset` sends RST: a peer then can tell what was cut from what ended.
+ */
+export function adoptTls(tls: TLSSocket, tcp: RawSocket): RawSocket {
+  tls.allowHalfOpen = true;
+  return new RawSocket(() => tls, true, tcp.socket);
 }
 
 function ignore(): void {}

@@ -1,4 +1,6 @@
 import { hostname } from 'node:os';
+import { loginBackoffDefaults } from './buyers/login-backoff.js';
+import { type DedicatedPort, readDedicatedPort } from './listeners/port-protocol.js';
 import { isCidr } from './runtime/addresses.js';
 import { flag, integer, list, oneOf, readEnvironment, text, type Values } from './runtime/environment.js';
 
@@ -34,6 +36,26 @@ export const gatewaySettings = {
     default: 8080,
     max: 65_535,
   }),
+  proxyPorts: list(
+    'TS_PROXY_PORTS',
+    'further ports that speak one protocol only, as port:protocol with socks5, http or tls (SOCKS5 or HTTP ' +
+      'inside): 1080:socks5,3128:http,443:tls; 0 = any free',
+  ),
+  proxyTlsCert: text(
+    'TS_PROXY_TLS_CERT',
+    'PEM file, chain included: the proxy port speaks TLS as well; read again when it changes; unset: TLS is refused',
+    null,
+  ),
+  proxyTlsKey: text('TS_PROXY_TLS_KEY', 'PEM file of the key for TS_PROXY_TLS_CERT', null),
+  proxyTlsDev: flag(
+    'TS_PROXY_TLS_DEV',
+    'development only: 1 makes a certificate for localhost in TS_GATEWAY_DATA_DIR when none is configured',
+    false,
+  ),
+  proxyProtocolFrom: list(
+    'TS_PROXY_PROTOCOL_FROM',
+    'CIDRs of load balancers: their connections must begin with a PROXY header (v1 or v2), else they are closed',
+  ),
   connectionsMax: integer(
     'TS_CONNECTIONS_MAX',
     'buyer connections at once; above it new ones are closed unread',
@@ -41,8 +63,67 @@ export const gatewaySettings = {
   ),
   handshakeTimeoutMs: integer(
     'TS_HANDSHAKE_TIMEOUT_MS',
-    'time a client has to state its request; then the connection is closed',
+    'time a client has for PROXY header, TLS handshake and request together; then the connection is closed',
     { default: 10_000, min: 100 },
+  ),
+  strangersSoftMax: integer(
+    'TS_STRANGERS_SOFT_MAX',
+    'connections of one client address (IPv6: one /64) that have not logged in; above it a growing share of new ' +
+      'ones is closed unread',
+    { default: 1_000, min: 1 },
+  ),
+  strangersHardMax: integer(
+    'TS_STRANGERS_HARD_MAX',
+    'connections of one client address that have not logged in; at it all new ones are closed unread',
+    { default: 2_000, min: 1 },
+  ),
+  loopLagMsMax: integer(
+    'TS_LOOP_LAG_MS_MAX',
+    'lag of the event loop in ms above which new connections are turned away (HTTP 503, else closed) until it is ' +
+      'below half; open ones go on; 0: never',
+    { default: 300 },
+  ),
+  loginPairFailuresMax: integer(
+    'TS_LOGIN_PAIR_FAILURES_MAX',
+    'wrong logins of one client address (IPv6: one /64) on one account before further ones wait (429 RATE_LIMIT)',
+    { default: loginBackoffDefaults.pairFailuresMax, min: 1 },
+  ),
+  loginAddressFailuresMax: integer(
+    'TS_LOGIN_ADDRESS_FAILURES_MAX',
+    'wrong logins of one client address on all accounts before those on accounts it never opened wait',
+    { default: loginBackoffDefaults.addressFailuresMax, min: 1 },
+  ),
+  loginAccountFailuresMax: integer(
+    'TS_LOGIN_ACCOUNT_FAILURES_MAX',
+    'wrong logins on one account from anywhere before each new address has one try instead of several',
+    { default: loginBackoffDefaults.accountFailuresMax, min: 1 },
+  ),
+  loginDelayMs: integer(
+    'TS_LOGIN_DELAY_MS',
+    'the first such wait; it doubles with each further wrong login',
+    {
+      default: loginBackoffDefaults.delayMs,
+      min: 1,
+    },
+  ),
+  loginDelayMsMax: integer('TS_LOGIN_DELAY_MS_MAX', 'the longest such wait', {
+    default: loginBackoffDefaults.delayMsMax,
+    min: 1,
+  }),
+  loginForgetAfterMs: integer(
+    'TS_LOGIN_FORGET_AFTER_MS',
+    'without a wrong login for so long the earlier ones are forgotten',
+    { default: loginBackoffDefaults.forgetAfterMs, min: 1 },
+  ),
+  loginEntriesMax: integer(
+    'TS_LOGIN_ENTRIES_MAX',
+    'addresses, accounts and pairs of them remembered for that, each; above it the oldest is forgotten',
+    { default: loginBackoffDefaults.entriesMax, min: 16 },
+  ),
+  loginRefusalMs: integer(
+    'TS_LOGIN_REFUSAL_MS',
+    'a wrong login is answered so long after it came, so that the time does not tell which accounts exist',
+    { default: 50, max: 5_000 },
   ),
 
   tunnelHost: text('TS_TUNNEL_HOST', 'address the tunnel port listens on', '0.0.0.0'),
@@ -170,6 +251,16 @@ export function readGatewayConfig(
     if (production && c.devLoopbackCountry) problems.push('TS_DEV_LOOPBACK_COUNTRY is refused in production');
     if (Boolean(c.tunnelTlsCert) !== Boolean(c.tunnelTlsKey))
       problems.push('TS_TUNNEL_TLS_CERT and TS_TUNNEL_TLS_KEY go together');
+    if (production && c.proxyTlsDev) problems.push('TS_PROXY_TLS_DEV is refused in production');
+    if (Boolean(c.proxyTlsCert) !== Boolean(c.proxyTlsKey))
+      problems.push('TS_PROXY_TLS_CERT and TS_PROXY_TLS_KEY go together');
+    problems.push(...problemsOfPorts(c));
+    if (!c.proxyProtocolFrom.every(isCidr))
+      problems.push('TS_PROXY_PROTOCOL_FROM must be addresses or CIDRs');
+    if (c.strangersHardMax < c.strangersSoftMax)
+      problems.push('TS_STRANGERS_HARD_MAX must be at least TS_STRANGERS_SOFT_MAX');
+    if (c.loginDelayMsMax < c.loginDelayMs)
+      problems.push('TS_LOGIN_DELAY_MS_MAX must be at least TS_LOGIN_DELAY_MS');
     if (c.controlPlaneUrl !== null && !/^https?:\/\//.test(c.controlPlaneUrl))
       problems.push('TS_CONTROL_PLANE_URL must be http:// or https://');
     if (c.controlPlaneUrl !== null && c.internalSecret === null)
@@ -179,4 +270,29 @@ export function readGatewayConfig(
       problems.push('TS_GATEWAY_ID must be 1 to 64 letters, digits, dots or dashes');
     return problems;
   });
+}
+
+/** The ports of TS_PROXY_PORTS. */
+export function dedicatedPorts({ proxyPorts }: Pick<GatewayConfig, 'proxyPorts'>): DedicatedPort[] {
+  return proxyPorts.map(readDedicatedPort).filter((port) => port !== null);
+}
+
+function problemsOfPorts(c: GatewayConfig): string[] {
+  const problems: string[] = [];
+  const taken = new Set([c.proxyPort]);
+  for (const [index, item] of c.proxyPorts.entries()) {
+    const dedicated = readDedicatedPort(item);
+    const which = `TS_PROXY_PORTS, item ${index + 1}:`;
+    if (dedicated === null) {
+      problems.push(`${which} must be port:protocol, with a port up to 65535 and socks5, http or tls`);
+      continue;
+    }
+    const { port, protocol } = dedicated;
+    if (port !== 0 && taken.has(port))
+      problems.push(`${which} the port is taken by TS_PROXY_PORT or an item before`);
+    taken.add(port);
+    if (protocol === 'tls' && !c.proxyTlsCert && !c.proxyTlsDev)
+      problems.push(`${which} a tls port needs TS_PROXY_TLS_CERT`);
+  }
+  return problems;
 }

@@ -27,6 +27,8 @@ export interface ProxyFailure {
   code: ProxyErrorCode;
   /** BAD_PARAM: the key or part of the request that is wrong. May hold what the client sent; never a secret. */
   detail?: string;
+  /** When it is known better than the table says: `Retry-After`, at least 1. */
+  retryAfterSeconds?: number;
 }
 
 /** What one code means to each side. */
@@ -171,7 +173,7 @@ export const proxyErrors: Readonly<Record<ProxyErrorCode, ProxyErrorRow>> = {
     'proxy_internal_response',
     generalFailure,
     'platform',
-    'This gateway is shutting down.',
+    'This gateway takes no new connections now.',
     { retryAfterSeconds: 1 },
   ),
   INTERNAL: row(500, 'proxy_internal_error', generalFailure, 'platform', 'The gateway failed.'),
@@ -209,7 +211,8 @@ export function httpRefusal(failure: ProxyFailure, requestId: string): HttpRefus
     'X-TS-Request-Id',
     requestId,
   ];
-  if (row.retryAfterSeconds !== null) headers.push('Retry-After', String(row.retryAfterSeconds));
+  const retryAfterSeconds = failure.retryAfterSeconds ?? row.retryAfterSeconds;
+  if (retryAfterSeconds !== null) headers.push('Retry-After', String(retryAfterSeconds));
   if (row.httpStatus === 407) headers.push('Proxy-Authenticate', 'Basic realm="traffic-share"');
   headers.push('Content-Type', 'application/json', 'Content-Length', String(Buffer.byteLength(body)));
   return { status: row.httpStatus, reason, headers, body };

@@ -8,7 +8,7 @@ import { parseDevAllow } from './buyers/destination-policy.js';
 import { BuyerDirectory } from './buyers/directory.js';
 import { AccountLimits } from './buyers/limits.js';
 import type { GatewayConfig } from './config.js';
-import { ProxyListener, proxyListenerDefaults } from './listeners/proxy-listener.js';
+import type { DedicatedPort } from './listeners/port-protocol.js';
 import { CommandReader } from './live/commands.js';
 import { connectLive } from './live/connection.js';
 import type { GatewayCommand } from './live/records.js';
@@ -25,6 +25,7 @@ import { redisWalletChannel } from './metering/wallet-channel.js';
 import { GatewayMetrics } from './metrics.js';
 import { GatewayPipeline } from './pipeline.js';
 import { startPrivateServer } from './private-server.js';
+import { loginBackoff, openProxyCertificate, openTunnelCertificate, ProxyPorts } from './proxy-ports.js';
 import { Relay } from './relay/relay.js';
 import type { Splice } from './relay/splice.js';
 import { AddressSet, plainAddress } from './runtime/addresses.js';
@@ -40,6 +41,8 @@ import { TunnelServer } from './tunnels/tunnel-server.js';
 /** A running gateway. */
 export interface Gateway {
   proxyPort: number;
+  /** Those of TS_PROXY_PORTS, in its order. */
+  dedicatedPorts: DedicatedPort[];
   tunnelPort: number;
   metricsPort: number;
   /**
@@ -71,6 +74,8 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     asnPath: config.geoipAsnPath,
     devLoopbackCountry: config.devLoopbackCountry,
   });
+  const tunnelCertificate = await openTunnelCertificate(config, log);
+  const proxyCertificate = await openProxyCertificate(config, clock, log);
   const redis = connectLive({ url: config.redisUrl, log, connectionName: `gateway-${config.gatewayId}` });
   const commandsRedis = connectLive({
     url: config.redisUrl,
@@ -80,6 +85,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
   const live = new LiveSettingsCache({ redis, log, devAllow: parseDevAllow(config.devAllow) });
   const directory = new BuyerDirectory({ redis, clock, log });
   const limits = new AccountLimits(clock);
+  const backoff = loginBackoff(config, clock);
 
   mkdirSync(config.dataDir, { recursive: true });
   const settings = meteringSettings({
@@ -175,10 +181,6 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     {
       host: config.tunnelHost,
       port: config.tunnelPort,
-      tls:
-        config.tunnelTlsCert && config.tunnelTlsKey
-          ? { certPath: config.tunnelTlsCert, keyPath: config.tunnelTlsKey }
-          : null,
       gatewayId: config.gatewayId,
       limits: { ...defaultLimits, streamsMax: config.streamsPerTunnelMax },
       tunnelsMax: config.tunnelsMax,
@@ -188,6 +190,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
       registry,
       clock,
       log,
+      certificate: tunnelCertificate,
       observedAddress: (remote, forwarded) =>
         forwardedAddress(remote, forwarded, trustedProxies) ?? plainAddress(remote) ?? '',
       checkOrigin: (address) => origins.check(address),
@@ -198,7 +201,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
   const metrics: GatewayMetrics = new GatewayMetrics({
     tunnels: () => registry.size,
     streams: () => relay.streamCount,
-    connections: () => listener.connectionCount,
+    connections: () => ports.readings.connections,
     allocations: () => allocator.size,
     bytesUp: () => relay.totals.bytesUp,
     bytesDown: () => relay.totals.bytesDown,
@@ -212,7 +215,15 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     tunnelWireBytes: () => registry.wireBytes,
     deliveryLagSeconds: () => delivery.deliveryLagMs / 1_000,
     deliveryFailures: () => delivery.failures,
-    connectionsDropped: () => listener.droppedTotal,
+    strangers: () => ports.readings.strangers,
+    loopLagSeconds: () => ports.readings.loopLagSeconds,
+    connectionsDropped: () => ports.readings.connectionsDropped,
+    connectionsDroppedEarly: () => ports.readings.connectionsDroppedEarly,
+    connectionsShed: () => ports.readings.connectionsShed,
+    handshakeDeadlines: () => ports.readings.handshakeDeadlines,
+    tlsFailures: () => ports.readings.tlsFailures,
+    proxyHeaderFailures: () => ports.readings.proxyHeaderFailures,
+    loginsDelayed: () => ports.readings.loginsDelayed,
     walletMicrosLeft: () => wallets.left('buyer'),
     walletBytesLeft: () => wallets.left('package') + wallets.left('sub_user'),
     walletAsksPending: () => wallets.pendingCount,
@@ -223,6 +234,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
   const pipeline = new GatewayPipeline({
     directory,
     limits,
+    backoff,
     policy: () => live.policy,
     allocator,
     meters,
@@ -232,15 +244,14 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     providerPriceMicrosPerGb: () => live.providerPriceMicrosPerGb,
     isDraining: () => draining,
     dialTimeoutMs: config.dialTimeoutMs,
+    loginRefusalMs: config.loginRefusalMs,
     onConnection: (outcome, tookMs) => metrics.connection(outcome, tookMs),
   });
-  const listener: ProxyListener = new ProxyListener({
+  const ports: ProxyPorts = new ProxyPorts(config, {
     pipeline,
-    settings: {
-      ...proxyListenerDefaults,
-      connectionsMax: config.connectionsMax,
-      handshakeTimeoutMs: config.handshakeTimeoutMs,
-    },
+    backoff,
+    certificate: proxyCertificate,
+    clock,
     log,
   });
   const commands = new CommandReader({
@@ -347,7 +358,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
   allocator.start();
   const repricing = setInterval(() => void live.refresh().then(reprice), REPRICE_INTERVAL_MS);
   const tunnelPort = await tunnelServer.listen();
-  const { port: proxyPort } = await listener.listen({ host: config.proxyHost, port: config.proxyPort });
+  const { proxyPort, dedicated } = await ports.listen();
   const privateServer = await startPrivateServer({
     host: config.metricsHost,
     port: config.metricsPort,
@@ -359,7 +370,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
       draining,
       tunnels: registry.size,
       streams: relay.streamCount,
-      connections: listener.connectionCount,
+      connections: ports.listener.connectionCount,
       bytesUp: relay.totals.bytesUp,
       bytesDown: relay.totals.bytesDown,
       unsettledMeters: delivery.unsettledMeters,
@@ -376,6 +387,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     {
       gatewayId: config.gatewayId,
       proxyPort,
+      dedicatedPorts: dedicated,
       tunnelPort,
       replayed: journal.replayed.length,
       journalMapped: journal.mapped,
@@ -391,7 +403,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
       index.changed(tunnel);
       tunnel.mux.drain({ reason: 'this gateway is shutting down', deadline_ms: drainMs });
     }
-    await listener.close(drainMs);
+    await ports.close(drainMs);
     await commands.stop();
     clearInterval(repricing);
     await allocator.stop();
@@ -406,11 +418,13 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     await privateServer.stop();
     await journal.close();
     origins.close();
+    tunnelCertificate?.close();
     redis.disconnect();
   }
   let stopping: Promise<void> | null = null;
   return {
     proxyPort,
+    dedicatedPorts: dedicated,
     tunnelPort,
     metricsPort: privateServer.port,
     stop: (drainMs) => {

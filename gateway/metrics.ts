@@ -19,7 +19,15 @@ export interface GaugeReadings {
   tunnelWireBytes: () => number;
   deliveryLagSeconds: () => number;
   deliveryFailures: () => number;
+  strangers: () => number;
+  loopLagSeconds: () => number;
   connectionsDropped: () => number;
+  connectionsDroppedEarly: () => number;
+  connectionsShed: () => number;
+  handshakeDeadlines: () => number;
+  tlsFailures: () => number;
+  proxyHeaderFailures: () => number;
+  loginsDelayed: () => number;
   walletMicrosLeft: () => number;
   walletBytesLeft: () => number;
   walletAsksPending: () => number;
@@ -32,6 +40,8 @@ const GAUGES: ReadonlyArray<[keyof GaugeReadings, string, string]> = [
   ['tunnels', 'ts_tunnels', 'Devices connected to this gateway'],
   ['streams', 'ts_streams', 'Connections being relayed'],
   ['connections', 'ts_client_connections', 'Buyer connections open, relayed ones included'],
+  ['strangers', 'ts_client_strangers', 'Buyer connections open that have not logged in'],
+  ['loopLagSeconds', 'ts_loop_lag_seconds', 'How late the event loop is, as shedding sees it'],
   ['allocations', 'ts_allocations', 'Allocations served by this gateway'],
   ['metersUnsettled', 'ts_meters_unsettled', 'Meters that Postgres has not committed as final'],
   ['journalSlotsUsed', 'ts_journal_slots_used', 'Slots of the meter journal in use'],
@@ -78,6 +88,32 @@ const COUNTERS: ReadonlyArray<[keyof GaugeReadings, string, string]> = [
     'connectionsDropped',
     'ts_client_connections_dropped_total',
     'Connections closed unread above TS_CONNECTIONS_MAX',
+  ],
+  [
+    'connectionsDroppedEarly',
+    'ts_client_connections_dropped_early_total',
+    'Connections closed unread because their address had too many that had not logged in',
+  ],
+  [
+    'connectionsShed',
+    'ts_client_connections_shed_total',
+    'Connections turned away because the event loop was above TS_LOOP_LAG_MS_MAX',
+  ],
+  [
+    'handshakeDeadlines',
+    'ts_client_handshake_deadlines_total',
+    'Connections closed because no request came within TS_HANDSHAKE_TIMEOUT_MS',
+  ],
+  ['tlsFailures', 'ts_client_tls_failures_total', 'TLS handshakes at the proxy ports that failed'],
+  [
+    'proxyHeaderFailures',
+    'ts_client_proxy_header_failures_total',
+    'Connections of load balancers without a good PROXY header',
+  ],
+  [
+    'loginsDelayed',
+    'ts_logins_delayed_total',
+    'Logins refused unchecked because too many before them were wrong',
   ],
 ];
 

@@ -1,13 +1,22 @@
 import { createHash } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import { DialCode as Dial, type DialCode } from '../agent-protocol/frame.js';
 import type { Allocated, Allocator } from './allocation/allocator.js';
-import { authenticate } from './buyers/authenticate.js';
+import type { LiveAllocation } from './allocation/live-allocation.js';
+import { type Authentication, authenticate, type ProxyCredentials } from './buyers/authenticate.js';
 import { checkDestination, type DestinationPolicy } from './buyers/destination-policy.js';
 import type { BuyerDirectory } from './buyers/directory.js';
 import type { AccountLimits } from './buyers/limits.js';
-import { parseUsername } from './buyers/username.js';
+import type { LoginBackoff } from './buyers/login-backoff.js';
+import { parseUsername, type RouteParams } from './buyers/username.js';
 import { type ProxyErrorCode, type ProxyFailure, proxyErrors } from './errors.js';
-import type { Authenticated, Connected, ProxyPipeline } from './listeners/connect-pipeline.js';
+import type {
+  Authenticated,
+  Connected,
+  EchoAnswer,
+  Exit,
+  ProxyPipeline,
+} from './listeners/connect-pipeline.js';
 import type { MeterRegistry } from './metering/registry.js';
 import type { Wallet } from './metering/wallet.js';
 import type { WalletBook } from './metering/wallet-book.js';
@@ -37,6 +46,7 @@ const DIAL_FAILURES: Readonly<Record<Exclude<DialCode, 0> | 'lost' | 'timeout', 
 export interface PipelineDeps {
   directory: BuyerDirectory;
   limits: AccountLimits;
+  backoff: LoginBackoff;
   policy: () => DestinationPolicy;
   allocator: Allocator<Tunnel>;
   meters: MeterRegistry;
@@ -47,6 +57,8 @@ export interface PipelineDeps {
   providerPriceMicrosPerGb: () => string | null;
   isDraining: () => boolean;
   dialTimeoutMs: number;
+  /** A wrong login is answered this long after it came, ms: how long the look-up took tells nothing. */
+  loginRefusalMs: number;
   /** One call a connection: how it went, for metrics. */
   onConnection: (outcome: ProxyErrorCode | 'OK', tookMs: number) => void;
 }
@@ -55,23 +67,39 @@ export interface PipelineDeps {
 export class GatewayPipeline implements ProxyPipeline {
   constructor(private readonly deps: PipelineDeps) {}
 
-  async authenticate(credentials: {
-    username: string;
-    password: string | null;
-    clientAddress: string;
-  }): Promise<Authenticated | ProxyFailure> {
+  async authenticate(
+    credentials: ProxyCredentials & { username: string },
+  ): Promise<Authenticated | ProxyFailure> {
     if (this.deps.isDraining()) return { ok: false, code: 'DRAINING' };
     const parsed = parseUsername(credentials.username);
     if (!parsed.ok) return parsed;
-    const known = await authenticate(
-      this.deps.directory,
-      credentials,
-      parsed.params,
-      this.deps.clock.nowMs(),
-    );
+    const known = await this.#logIn(credentials, parsed.params);
     if (!known.ok) return known;
     const auth: Authenticated = { ok: true, buyer: known.buyer, params: parsed.params };
     return (await this.#pay(auth)) ?? auth;
+  }
+
+  /** Checks the login unless too many were wrong before it. */
+  async #logIn(credentials: ProxyCredentials, params: RouteParams): Promise<Authentication> {
+    const { backoff, clock, directory, loginRefusalMs } = this.deps;
+    const { clientAddress } = credentials;
+    const waitMs = backoff.waitMs(clientAddress, params.account);
+    if (waitMs > 0)
+      return {
+        ok: false,
+        code: 'RATE_LIMIT',
+        detail: 'logins',
+        retryAfterSeconds: Math.ceil(waitMs / 1_000),
+      };
+    const startMs = clock.monotonicMs();
+    const known = await authenticate(directory, credentials, params, clock.nowMs());
+    if (known.ok) backoff.succeeded(clientAddress, params.account);
+    else if (known.code === 'AUTH_FAILED') {
+      backoff.failed(clientAddress, params.account);
+      // An account that is in use is known without asking Redis: the time must not tell it from one that is not.
+      await delay(Math.max(0, startMs + loginRefusalMs - clock.monotonicMs()));
+    }
+    return known;
   }
 
   async connect(
@@ -82,6 +110,40 @@ export class GatewayPipeline implements ProxyPipeline {
     const outcome = await this.#connect(auth, destination);
     this.deps.onConnection(outcome.ok ? 'OK' : outcome.code, this.deps.clock.monotonicMs() - startMs);
     return outcome;
+  }
+
+  async echo(auth: Authenticated): Promise<EchoAnswer | ProxyFailure> {
+    const { deps } = this;
+    if (deps.isDraining()) return { ok: false, code: 'DRAINING' };
+    // Free of charge, not of limits: it takes a place as a connection does.
+    const admission = deps.limits.acquire(auth.buyer);
+    if (!admission.ok) return admission;
+    try {
+      const paid = await this.#pay(auth);
+      if (paid !== null) return paid;
+      const allocated = await deps.allocator.allocate(auth.buyer, auth.params);
+      if (!allocated.ok) return allocated;
+      const { candidate, allocation } = allocated;
+      allocated.release();
+      const { city, asn } = candidate;
+      const bytesLeft = this.#bytesLeft(auth, allocation);
+      return { ok: true, exit: exitOf(candidate, auth), city, asn, bytesLeft };
+    } finally {
+      admission.release();
+    }
+  }
+
+  /** The least that any of the buyer's bounds allows: of a balance or quota, what is set aside for this gateway. */
+  #bytesLeft(auth: Authenticated, allocation: LiveAllocation): number | null {
+    const { packageRoute, priceMicrosPerGb } = auth.buyer;
+    let least = packageRoute === null ? Number.POSITIVE_INFINITY : allocation.remainingBytes;
+    for (const { owner, left } of this.#wallets(auth)) {
+      if (owner.kind === 'package') continue; // of a package more is known than what is set aside
+      if (owner.kind === 'sub_user') least = Math.min(least, left);
+      else if (priceMicrosPerGb > 0n)
+        least = Math.min(least, Number((BigInt(left) * 1_000_000_000n) / priceMicrosPerGb));
+    }
+    return Number.isFinite(least) ? Math.max(0, least) : null;
   }
 
   async #connect(
@@ -191,10 +253,14 @@ export class GatewayPipeline implements ProxyPipeline {
     }
     return {
       ok: true,
-      exit: { id: exitId(candidate), country: candidate.country, session: auth.params.session },
+      exit: exitOf(candidate, auth),
       ...opened.relayed,
     };
   }
+}
+
+function exitOf(candidate: Tunnel, { params }: Authenticated): Exit {
+  return { id: exitId(candidate), country: candidate.country, session: params.session };
 }
 
 /** Names an exit to a buyer without telling what it is: the provider's id is random and never shown. */

@@ -11,6 +11,11 @@ import {
 /** Settings of the standalone system; everything else it decides by itself. */
 export const standaloneSettings = {
   proxyPort: integer('TS_PROXY_PORT', 'port for buyers, 0 = any free', { default: 8080, max: 65_535 }),
+  proxyTlsCert: text(
+    'TS_PROXY_TLS_CERT',
+    'PEM file, with TS_PROXY_TLS_KEY: TLS at the proxy port; unset: with a certificate made for localhost',
+    null,
+  ),
   apiPort: integer('TS_API_PORT', 'port of the API, 0 = any free', { default: 3000, max: 65_535 }),
   tunnelPort: integer('TS_TUNNEL_PORT', 'port for devices, 0 = any free', { default: 8443, max: 65_535 }),
   metricsPort: integer('TS_METRICS_PORT', "the gateway's private port, 0 = any free", {

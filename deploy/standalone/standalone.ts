@@ -1,6 +1,7 @@
 import { openSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { developmentCertificateFiles } from '../../gateway/runtime/development-certificate.js';
 import { createLog, type Log } from '../../gateway/runtime/logging.js';
 import { stopOnSignal } from '../../gateway/runtime/signals.js';
 import { Child } from './child.js';
@@ -113,7 +114,8 @@ async function startSystem(context: StartContext) {
     });
     await untilDeviceOnline(gatewayUrl);
   }
-  return { gatewayUrl, description: describe(ports, destination, demo) };
+  const certPath = config.proxyTlsCert ?? developmentCertificateFiles(gatewayFolder(folder.path)).certPath;
+  return { gatewayUrl, description: describe(ports, destination, demo, certPath) };
 }
 
 async function startDatabase({ folder, stops }: StartContext): Promise<string> {
@@ -143,6 +145,10 @@ function childEnvironment(
     TS_HOLD_TIME_S: '0',
     TS_ACCESS_TOKEN_TTL_S: String(30 * 86_400),
     TS_DRAIN_MS: String(DRAIN_MS),
+    TS_PROXY_TLS_DEV: '1',
+    // All clients come from this machine's one address: what bounds an address would bound all of them.
+    TS_STRANGERS_SOFT_MAX: '20000',
+    TS_STRANGERS_HARD_MAX: '40000',
     ...inheritedEnvironment(),
     NODE_ENV: 'development',
     TS_LOG_LEVEL: config.logLevel,
@@ -163,9 +169,13 @@ function childEnvironment(
     TS_PUBLIC_PROXY_PORT: String(ports.proxy),
     TS_GATEWAY_ID: 'standalone',
     TS_CONTROL_PLANE_URL: `http://127.0.0.1:${ports.api}`,
-    TS_GATEWAY_DATA_DIR: join(services.dataDir, 'gateway'),
+    TS_GATEWAY_DATA_DIR: gatewayFolder(services.dataDir),
     TS_DEV_ALLOW: devAllow.join(','),
   };
+}
+
+function gatewayFolder(dataDir: string): string {
+  return join(dataDir, 'gateway');
 }
 
 async function startChild(
@@ -201,7 +211,12 @@ async function untilDeviceOnline(gatewayUrl: string): Promise<void> {
 }
 
 /** The content of `standalone.json`: addresses and secrets for scripts. */
-function describe(ports: Ports, destination: DemoDestination | null, demo: Demo | null) {
+function describe(
+  ports: Ports,
+  destination: DemoDestination | null,
+  demo: Demo | null,
+  proxyTlsCertPath: string,
+) {
   const apiUrl = `http://127.0.0.1:${ports.api}`;
   return {
     api_url: apiUrl,
@@ -211,6 +226,7 @@ function describe(ports: Ports, destination: DemoDestination | null, demo: Demo 
       : `http://127.0.0.1:${ports.proxy}`,
     proxy_host: '127.0.0.1',
     proxy_port: ports.proxy,
+    proxy_tls_cert_path: proxyTlsCertPath,
     tunnel_url: `ws://127.0.0.1:${ports.tunnel}/tunnel`,
     metrics_urls: [ports.metrics, ports.controlMetrics].map((port) => `http://127.0.0.1:${port}/metrics`),
     demo_destination_url: destination?.url ?? null,
@@ -228,7 +244,7 @@ function announce(
   say(`
 Traffic Share is running.
 
-  proxy     ${system.proxy_host}:${system.proxy_port}   (SOCKS5 and HTTP)
+  proxy     ${system.proxy_host}:${system.proxy_port}   (SOCKS5, HTTP, both in TLS too)
   API       ${system.api_url}   documents at ${system.api_url}/docs
   tunnels   ${system.tunnel_url}
   metrics   ${system.metrics_urls.join('  ')}

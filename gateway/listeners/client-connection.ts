@@ -1,4 +1,5 @@
 import type { RawSink, RawSocket } from '../../agent-protocol/raw-socket.js';
+import type { ClientPeer } from './client-peer.js';
 
 /** What a reader made of the bytes so far: null wants more, else the value and how many bytes it took. */
 export type Reading<T> = { value: T; bytes: number } | null;
@@ -6,6 +7,8 @@ export type Reading<T> = { value: T; bytes: number } | null;
 export interface ClientConnectionSettings {
   /** Time until the request must be complete, ms; then the connection is closed without an answer. */
   handshakeTimeoutMs: number;
+  /** That time is over: called before the connection is closed. */
+  onDeadline: () => void;
   /** Bytes kept that are not asked for yet; above it nothing more is read. At least the longest message. */
   unreadBytesMax: number;
   /** Time a refused client has to read the refusal and close, ms; then the connection is dropped. */
@@ -19,29 +22,32 @@ const nothing: Buffer = Buffer.alloc(0);
  * within a deadline.
  */
 export class ClientConnection implements RawSink {
-  /** Address of the client as text; IPv4 without the IPv6 prefix. */
-  readonly clientAddress: string;
+  readonly peer: ClientPeer;
   readonly #raw: RawSocket;
   readonly #settings: ClientConnectionSettings;
   #unread: Buffer;
   #discarding = false;
   #retry: (() => void) | null = null;
   #timer: NodeJS.Timeout | null = null;
+  #deadlineAtMs = 0;
 
-  /** `unread`: what was read of the socket before, to come first. The deadline starts now. */
+  /**
+   * `unread`: what was read of the socket before, to come first. `timeLeftMs`: to the deadline, when what came before
+   * on the connection used some of the time.
+   */
   constructor(
     raw: RawSocket,
-    clientAddress: string,
+    peer: ClientPeer,
     settings: ClientConnectionSettings,
-    unread: Buffer = nothing,
+    { unread = nothing, timeLeftMs = settings.handshakeTimeoutMs } = {},
   ) {
     this.#raw = raw;
-    this.clientAddress = clientAddress;
+    this.peer = peer;
     this.#settings = settings;
     this.#unread = unread;
     raw.setSink(this);
     raw.resume();
-    this.startDeadline();
+    this.#startDeadline(timeLeftMs);
   }
 
   /** The client is gone, or it was told goodbye. */
@@ -83,7 +89,7 @@ export class ClientConnection implements RawSink {
     this.#raw.write(bytes);
     this.#raw.end();
     this.#unread = nothing;
-    this.#startTimer(this.#settings.lingerTimeoutMs);
+    this.#startTimer(this.#settings.lingerTimeoutMs, () => this.destroy());
     this.#discarding = true;
     this.#raw.resume();
   }
@@ -94,7 +100,20 @@ export class ClientConnection implements RawSink {
 
   /** From now the client has `handshakeTimeoutMs` to state its request. */
   startDeadline(): void {
-    this.#startTimer(this.#settings.handshakeTimeoutMs);
+    this.#startDeadline(this.#settings.handshakeTimeoutMs);
+  }
+
+  /** To the deadline, ms; 0 when it has passed. For whoever goes on with the connection after `release`. */
+  get timeLeftMs(): number {
+    return Math.max(0, this.#deadlineAtMs - performance.now());
+  }
+
+  #startDeadline(timeLeftMs: number): void {
+    this.#deadlineAtMs = performance.now() + timeLeftMs;
+    this.#startTimer(timeLeftMs, () => {
+      this.#settings.onDeadline();
+      this.destroy();
+    });
   }
 
   stopDeadline(): void {
@@ -129,9 +148,9 @@ export class ClientConnection implements RawSink {
     this.#tryAgain();
   }
 
-  #startTimer(timeoutMs: number): void {
+  #startTimer(timeoutMs: number, onTimeout: () => void): void {
     this.stopDeadline();
-    if (!this.#raw.closed) this.#timer = setTimeout(() => this.destroy(), timeoutMs);
+    if (!this.#raw.closed) this.#timer = setTimeout(onTimeout, timeoutMs);
   }
 
   #tryAgain(): void {

@@ -26,8 +26,29 @@ export interface ProxyPipeline {
     auth: Authenticated,
     destination: { host: string; port: number },
   ): Promise<Connected | ProxyFailure>;
-  /** The JSON answer of the echo page (PROXY.md, "Errors"), free of charge. Absent: the page is 404. */
-  echo?(auth: Authenticated): Promise<Record<string, unknown>>;
+  /**
+   * What the echo page tells, free of charge: allocates (or keeps) the exit that a connection of this login would get,
+   * without dialling. Refused as such a connection would be.
+   */
+  echo(auth: Authenticated): Promise<EchoAnswer | ProxyFailure>;
+}
+
+/** What a buyer may know of the exit: never the device, its owner or an address. */
+export interface EchoAnswer {
+  ok: true;
+  exit: Exit;
+  city: string | null;
+  asn: number | null;
+  /** Bytes the login may still use, as far as this gateway knows; null: its bytes cost nothing. */
+  bytesLeft: number | null;
+}
+
+/** The exit of a connection, as buyers are told. */
+export interface Exit {
+  /** Opaque to the buyer; changes when the exit changes. */
+  id: string;
+  country: string;
+  session: string | null;
 }
 
 export interface Authenticated {
@@ -38,12 +59,7 @@ export interface Authenticated {
 
 export interface Connected {
   ok: true;
-  exit: {
-    /** Opaque to the buyer; changes when the exit changes. */
-    id: string;
-    country: string;
-    session: string | null;
-  };
+  exit: Exit;
   /** Relays raw bytes of this buyer socket, which it takes over; `head` is what was read past the request. */
   splice(socket: RawSocket, head: Buffer): void;
   /**

@@ -9,8 +9,13 @@ export interface Destination {
   port: number;
 }
 
-/** The name the gateway answers itself, with what it knows of the caller's exit. */
-export const ECHO_HOST = 'echo.traffic-share.internal';
+/** The name the gateway answers itself, with what it knows of the caller's exit. Never dialled. */
+const ECHO_HOST = 'echo.traffic-share.internal';
+
+/** Whether the host is the echo page's: in any case, with or without the dot of the root. */
+export function isEchoHost(host: string): boolean {
+  return host.toLowerCase().replace(/\.$/, '') === ECHO_HOST;
+}
 
 /**
  * A host as clients write it: an IPv6 address with or without brackets (no zone), an IPv4 address, a name. Names in

@@ -1,10 +1,10 @@
 import { httpRefusalBytes, type ProxyFailure } from '../errors.js';
 import type { ClientConnection } from './client-connection.js';
-import type { Connected } from './connect-pipeline.js';
+import type { Exit } from './connect-pipeline.js';
 import { newRequestId, readBasicCredentials } from './credentials.js';
 import { readAuthority } from './destination.js';
 import { type HttpHead, headerValue } from './http-head.js';
-import { connectionHas } from './http-headers.js';
+import { connectionHas, successHeaders } from './http-headers.js';
 import { type ListenerContext, openDestination } from './open-destination.js';
 
 /**
@@ -18,7 +18,7 @@ export async function serveConnect(
 ): Promise<boolean> {
   const requestId = newRequestId();
   const refuse = (failure: ProxyFailure): false => {
-    context.refused(client, failure, requestId);
+    context.refused(client.peer, failure, requestId);
     client.refuse(httpRefusalBytes(failure, requestId));
     return false;
   };
@@ -27,13 +27,13 @@ export async function serveConnect(
   if (!destination) return refuse({ ok: false, code: 'BAD_PARAM', detail: 'target' });
   const authorization = headerValue(head.rawHeaders, 'proxy-authorization');
   if (authorization === null && staysOpen(head)) {
-    context.refused(client, AUTH_FAILED, requestId);
+    context.refused(client.peer, AUTH_FAILED, requestId);
     client.write(httpRefusalBytes(AUTH_FAILED, requestId, true));
     return true;
   }
   const credentials = authorization === null ? null : readBasicCredentials(authorization);
   if (!credentials) return refuse(AUTH_FAILED);
-  const auth = await context.pipeline.authenticate({ ...credentials, clientAddress: client.clientAddress });
+  const auth = await context.login(client.peer, credentials);
   if (client.closed) return false;
   if (!auth.ok) return refuse(auth);
 
@@ -53,16 +53,7 @@ function staysOpen(head: HttpHead): boolean {
     : connectionHas(head.rawHeaders, 'keep-alive');
 }
 
-/** The gateway's own headers of a success, flat; `exit` null for what the gateway answers itself. */
-export function successHeaders(exit: Connected['exit'] | null, requestId: string): string[] {
-  const headers: string[] = [];
-  if (exit?.session) headers.push('X-TS-Session', exit.session);
-  if (exit) headers.push('X-TS-Exit-Country', exit.country, 'X-TS-Exit-Id', exit.id);
-  headers.push('X-TS-Request-Id', requestId);
-  return headers;
-}
-
-function acceptBytes(exit: Connected['exit'] | null, requestId: string): Buffer {
+function acceptBytes(exit: Exit, requestId: string): Buffer {
   const headers = successHeaders(exit, requestId);
   let head = 'HTTP/1.1 200 Connection established\r\n';
   for (let i = 0; i < headers.length; i += 2) head += `${headers[i]}: ${headers[i + 1]}\r\n`;

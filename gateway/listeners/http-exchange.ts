@@ -10,9 +10,8 @@ import { SocketDuplex } from '../../agent-protocol/socket-duplex.js';
 import type { ProxyFailure } from '../errors.js';
 import type { Authenticated, ProxyPipeline } from './connect-pipeline.js';
 import type { AbsoluteTarget } from './destination.js';
-import { successHeaders } from './http-connect.js';
 import { headerValue } from './http-head.js';
-import { headersForClient, headersForOrigin, passableTrailers } from './http-headers.js';
+import { headersForClient, headersForOrigin, passableTrailers, successHeaders } from './http-headers.js';
 import { type OriginAgent, type OriginRequestOptions, StreamRefused } from './origin-agent.js';
 
 /** A plain HTTP request whose target, login and framing are sound. */

@@ -3,10 +3,11 @@ import type { Duplex } from 'node:stream';
 import type { RawSocket } from '../../agent-protocol/raw-socket.js';
 import type { SocketDuplex } from '../../agent-protocol/socket-duplex.js';
 import { httpRefusal, httpRefusalBytes, type ProxyFailure, proxyErrors } from '../errors.js';
+import type { ClientPeer } from './client-peer.js';
 import type { Authenticated } from './connect-pipeline.js';
 import { newRequestId, readBasicCredentials } from './credentials.js';
-import { ECHO_HOST, readAbsoluteTarget } from './destination.js';
-import { sendEcho } from './echo.js';
+import { isEchoHost, readAbsoluteTarget } from './destination.js';
+import { echo, sendEcho } from './echo.js';
 import { discardBody, exchangeWithOrigin, type ForwardRequest } from './http-exchange.js';
 import { checkFraming, headerValue } from './http-head.js';
 import { upgradeAtOrigin } from './http-upgrade.js';
@@ -20,6 +21,8 @@ export interface HttpForwarderSettings {
   originHeadBytesMax: number;
   /** Time until the next head on a kept-open connection is complete, ms; then it is closed. */
   keepAliveTimeoutMs: number;
+  /** The same while nobody has logged in on the connection, ms. */
+  handshakeTimeoutMs: number;
   /** Time a refused client has to read the refusal and end, ms; then the connection is dropped. */
   lingerTimeoutMs: number;
   /** Plain HTTP requests of one connection waiting for their turn; above it nothing more is read from it. */
@@ -29,12 +32,12 @@ export interface HttpForwarderSettings {
 }
 
 /** Takes a connection back on which CONNECT follows plain requests; `unread` begins with its head. */
-export type OnConnect = (socket: RawSocket, clientAddress: string, unread: Buffer) => void;
+export type OnConnect = (socket: RawSocket, peer: ClientPeer, unread: Buffer) => void;
 
 /** One client connection in the forwarder. */
 interface ForwardConnection {
   socket: SocketDuplex;
-  clientAddress: string;
+  peer: ClientPeer;
   agent: OriginAgent;
   /** The latest request's end: the next one starts after it, so that answers and effects keep their order. */
   tail: Promise<void>;
@@ -86,10 +89,10 @@ export class HttpForwarder {
   }
 
   /** Takes a connection whose unread bytes begin with a request head. Lives until the socket closes. */
-  serve(socket: SocketDuplex, clientAddress: string): void {
+  serve(socket: SocketDuplex, peer: ClientPeer): void {
     const connection: ForwardConnection = {
       socket,
-      clientAddress,
+      peer,
       agent: new OriginAgent(this.#settings.idleStreamsMax, socket),
       tail: Promise.resolve(),
       waiting: 0,
@@ -102,7 +105,7 @@ export class HttpForwarder {
     this.#connections.set(socket, connection);
     socket.on('error', () => {});
     socket.once('close', () => this.#forget(connection));
-    this.#startIdleTimer(connection, this.#settings.keepAliveTimeoutMs);
+    this.#startIdleTimer(connection, this.#idleTimeoutMs(connection));
     this.#server.emit('connection', socket);
   }
 
@@ -131,7 +134,7 @@ export class HttpForwarder {
       return;
     }
     const { socket } = connection;
-    const { keepAliveTimeoutMs, lingerTimeoutMs } = this.#settings;
+    const { lingerTimeoutMs } = this.#settings;
     if (connection.idleTimer) clearTimeout(connection.idleTimer);
     connection.idleTimer = null;
     connection.waiting += 1;
@@ -153,8 +156,14 @@ export class HttpForwarder {
         if (connection.waiting === this.#settings.pipelinedMax - 1) socket.resume();
         if (connection.waiting > 0 || socket.destroyed || connection.detached) return;
         if (this.#draining) socket.destroy();
-        else this.#startIdleTimer(connection, socket.writableEnded ? lingerTimeoutMs : keepAliveTimeoutMs);
+        else if (socket.writableEnded) this.#startIdleTimer(connection, lingerTimeoutMs);
+        else this.#startIdleTimer(connection, this.#idleTimeoutMs(connection));
       });
+  }
+
+  #idleTimeoutMs({ peer }: ForwardConnection): number {
+    const { keepAliveTimeoutMs, handshakeTimeoutMs } = this.#settings;
+    return peer.loggedIn ? keepAliveTimeoutMs : Math.min(handshakeTimeoutMs, keepAliveTimeoutMs);
   }
 
   async #request(
@@ -169,7 +178,7 @@ export class HttpForwarder {
     const read = await this.#read(connection, req, requestId);
     if (connection.socket.destroyed) return;
     const refuse = (failure: Refusal) => {
-      this.#context.refused(connection, failure, requestId);
+      this.#context.refused(connection.peer, failure, requestId);
       const { status, reason, headers, body } = httpRefusal(failure, requestId);
       if (closesConnection(failure, req, expectContinue)) headers.push('Connection', 'close');
       discardBody(req, lingerTimeoutMs);
@@ -177,9 +186,14 @@ export class HttpForwarder {
       res.end(body);
     };
     if (!read.ok) refuse(read);
-    else if (read.destination.host.toLowerCase() === ECHO_HOST)
-      await this.#echo(req, res, read.auth, requestId);
-    else {
+    else if (isEchoHost(read.destination.host)) {
+      const answer = await echo(this.#context.pipeline, read.auth, read.destination.port);
+      if (connection.socket.destroyed) return;
+      if (answer.ok) {
+        discardBody(req, lingerTimeoutMs);
+        sendEcho(req, res, answer, requestId);
+      } else refuse(answer);
+    } else {
       const { agent } = connection;
       const { pipeline } = this.#context;
       exchangeWithOrigin(req, res, read, {
@@ -207,6 +221,7 @@ export class HttpForwarder {
     const refuse = (failure: ProxyFailure) => this.#refuseDetached(connection, failure, requestId);
     const read = await this.#read(connection, req, requestId);
     if (!read.ok) return refuse(read);
+    if (isEchoHost(read.destination.host)) return refuse(badParam('upgrade'));
     if (headerValue(req.rawHeaders, 'transfer-encoding') ?? headerValue(req.rawHeaders, 'content-length'))
       return refuse({ ok: false, code: 'BAD_PARAM', detail: 'upgrade' });
     const { originHeadBytesMax } = this.#settings;
@@ -220,11 +235,11 @@ export class HttpForwarder {
 
   /** CONNECT on a connection that plain requests were sent on before: goes back to where CONNECT is served. */
   #connect(connection: ForwardConnection, req: IncomingMessage, head: Buffer): void {
-    const { socket, clientAddress } = connection;
+    const { socket, peer } = connection;
     connection.detached = true;
     this.#forget(connection);
     const unread = socket.release();
-    this.#onConnect(socket.raw, clientAddress, Buffer.concat([requestHeadBytes(req), head, unread]));
+    this.#onConnect(socket.raw, peer, Buffer.concat([requestHeadBytes(req), head, unread]));
   }
 
   /** Who asks for what, or why not. */
@@ -254,20 +269,13 @@ export class HttpForwarder {
     if (authorization === null) return { ok: false, code: 'AUTH_FAILED', mayRetry: true };
     const credentials = readBasicCredentials(authorization);
     if (!credentials) return { ok: false, code: 'AUTH_FAILED' };
-    const { clientAddress } = connection;
-    const auth = await this.#context.pipeline.authenticate({ ...credentials, clientAddress });
+    const auth = await this.#context.login(connection.peer, credentials);
     return auth.ok ? { ok: true, auth, route: credentials.username } : auth;
-  }
-
-  async #echo(req: IncomingMessage, res: ServerResponse, auth: Authenticated, requestId: string) {
-    discardBody(req, this.#settings.lingerTimeoutMs);
-    const answer = await this.#context.pipeline.echo?.(auth);
-    sendEcho(res, answer ?? null, requestId);
   }
 
   /** A refusal on a connection that node:http has let go of: told, then closed. */
   #refuseDetached(connection: ForwardConnection, failure: ProxyFailure, requestId = newRequestId()): void {
-    this.#context.refused(connection, failure, requestId);
+    this.#context.refused(connection.peer, failure, requestId);
     this.#endWith(connection.socket, httpRefusalBytes(failure, requestId));
   }
 

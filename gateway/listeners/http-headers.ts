@@ -1,3 +1,5 @@
+import type { Exit } from './connect-pipeline.js';
+
 /**
  * Which headers of plain HTTP pass through the proxy. Names, their case and their order are kept, for a request that
  * looks unlike the client's own would give away that a proxy forwards it.
@@ -126,4 +128,13 @@ function nominatedHeaders(rawHeaders: readonly string[]): Set<string> {
     for (const item of (rawHeaders[i + 1] as string).split(',')) items.add(item.trim().toLowerCase());
   }
   return items;
+}
+
+/** The gateway's own headers of a success, flat; `exit` null where none is known. */
+export function successHeaders(exit: Exit | null, requestId: string): string[] {
+  const headers: string[] = [];
+  if (exit?.session) headers.push('X-TS-Session', exit.session);
+  if (exit) headers.push('X-TS-Exit-Country', exit.country, 'X-TS-Exit-Id', exit.id);
+  headers.push('X-TS-Request-Id', requestId);
+  return headers;
 }

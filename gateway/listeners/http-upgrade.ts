@@ -1,6 +1,5 @@
 import type { IncomingMessage } from 'node:http';
 import { type Duplex, pipeline as pipe } from 'node:stream';
-import { successHeaders } from './http-connect.js';
 import {
   type ExchangeContext,
   type ForwardRequest,
@@ -8,7 +7,7 @@ import {
   headBytes,
   requestToOrigin,
 } from './http-exchange.js';
-import { headersForClient, headersForOrigin } from './http-headers.js';
+import { headersForClient, headersForOrigin, successHeaders } from './http-headers.js';
 
 /**
  * An upgrade (WebSocket) asked for in plain HTTP: forwards the request; when the origin switches, both sides are

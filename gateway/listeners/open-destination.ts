@@ -1,22 +1,27 @@
 import type { ProxyFailure } from '../errors.js';
 import type { Log } from '../runtime/logging.js';
 import type { ClientConnection } from './client-connection.js';
-import type { Authenticated, Connected, ProxyPipeline } from './connect-pipeline.js';
-import { type Destination, ECHO_HOST } from './destination.js';
+import type { ClientPeer } from './client-peer.js';
+import type { Authenticated, EchoAnswer, Exit, ProxyPipeline } from './connect-pipeline.js';
+import type { ProxyCredentials } from './credentials.js';
+import { type Destination, isEchoHost } from './destination.js';
+import { echo } from './echo.js';
 
 /** What the protocols share. */
 export interface ListenerContext {
   pipeline: ProxyPipeline;
   log: Log;
+  /** Authenticates; a right login is noted at the peer, whose connection then no longer counts as a stranger's. */
+  login(peer: ClientPeer, credentials: ProxyCredentials): Promise<Authenticated | ProxyFailure>;
   /** Notes a refusal in the log, at debug: who and why, no secrets. */
-  refused(client: { clientAddress: string }, failure: ProxyFailure, requestId?: string): void;
-  /** Answers the echo page on a connection that was tunnelled to it. */
-  serveEcho(client: ClientConnection, auth: Authenticated): void;
+  refused(peer: ClientPeer, failure: ProxyFailure, requestId?: string): void;
+  /** Gives the answer as the echo page on a connection that was tunnelled to it. */
+  serveEcho(client: ClientConnection, answer: EchoAnswer): void;
 }
 
 /** How a protocol says yes and no. */
 export interface Answers {
-  accept(exit: Connected['exit'] | null): Buffer;
+  accept(exit: Exit): Buffer;
   refuse(failure: ProxyFailure): Buffer;
 }
 
@@ -32,15 +37,19 @@ export async function openDestination(
   answers: Answers,
 ): Promise<void> {
   client.stopDeadline();
-  if (destination.host.toLowerCase() === ECHO_HOST && destination.port === 80 && context.pipeline.echo) {
-    client.write(answers.accept(null));
-    return context.serveEcho(client, auth);
+  const refuse = (failure: ProxyFailure): void => {
+    context.refused(client.peer, failure);
+    client.refuse(answers.refuse(failure));
+  };
+  if (isEchoHost(destination.host)) {
+    const answer = await echo(context.pipeline, auth, destination.port);
+    if (!answer.ok) return refuse(answer);
+    if (client.closed) return;
+    client.write(answers.accept(answer.exit));
+    return context.serveEcho(client, answer);
   }
   const connected = await context.pipeline.connect(auth, destination);
-  if (!connected.ok) {
-    context.refused(client, connected);
-    return client.refuse(answers.refuse(connected));
-  }
+  if (!connected.ok) return refuse(connected);
   if (client.closed) return connected.abandon();
   client.write(answers.accept(connected.exit));
   const { socket, head } = client.release();

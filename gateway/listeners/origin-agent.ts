@@ -1,7 +1,7 @@
 import { Agent, type ClientRequestArgs } from 'node:http';
 import type { Duplex, Writable } from 'node:stream';
 import type { ProxyFailure } from '../errors.js';
-import type { Connected } from './connect-pipeline.js';
+import type { Connected, Exit } from './connect-pipeline.js';
 
 /** What a request of an OriginAgent carries beside node:http's own options. */
 export interface OriginRequestOptions extends ClientRequestArgs {
@@ -24,7 +24,7 @@ export class StreamRefused extends Error {
  * with the connection (`destroy`).
  */
 export class OriginAgent extends Agent {
-  readonly #exits = new WeakMap<Duplex, Connected['exit']>();
+  readonly #exits = new WeakMap<Duplex, Exit>();
   readonly #client: Writable;
   #destroyed = false;
 
@@ -39,7 +39,7 @@ export class OriginAgent extends Agent {
   }
 
   /** The exit that a request's stream goes out of. */
-  exitOf(stream: Duplex | null): Connected['exit'] | null {
+  exitOf(stream: Duplex | null): Exit | null {
     return (stream && this.#exits.get(stream)) ?? null;
   }
 

@@ -1,28 +1,34 @@
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { adoptSocket, type RawSocket } from '../../agent-protocol/raw-socket.js';
-import { SocketDuplex } from '../../agent-protocol/socket-duplex.js';
-import { httpRefusalBytes, type ProxyFailure } from '../errors.js';
+import type { ProxyFailure } from '../errors.js';
+import { AddressSet, plainAddress } from '../runtime/addresses.js';
 import type { Log } from '../runtime/logging.js';
-import { ClientConnection } from './client-connection.js';
+import type { Certificate } from '../runtime/tls-certificate.js';
+import { AddressGate, type AddressGateSettings } from './address-gate.js';
+import { ClientPeer } from './client-peer.js';
 import type { ProxyPipeline } from './connect-pipeline.js';
-import { newRequestId } from './credentials.js';
 import { EchoServer } from './echo.js';
-import { serveConnect } from './http-connect.js';
-import { HttpForwarder, type HttpForwarderSettings } from './http-forward.js';
-import { type HttpHeadOutcome, HttpHeadParser } from './http-head.js';
+import type { HttpForwarderSettings } from './http-forward.js';
 import type { ListenerContext } from './open-destination.js';
-import { refuseSocks4, serveSocks5 } from './socks5.js';
+import type { PortProtocol } from './port-protocol.js';
+import { asStream, ProtocolSwitch } from './protocol-switch.js';
 
-/** Limits of the port. Of a tunnel's early payload no more than about `headBytesMax` is read ahead. */
-export interface ProxyListenerSettings extends HttpForwarderSettings {
+/** Limits of the ports. Of a tunnel's early payload no more than about `headBytesMax` is read ahead. */
+export interface ProxyListenerSettings extends HttpForwarderSettings, AddressGateSettings {
   /** Client connections at once; above it new ones are closed unread. */
   connectionsMax: number;
-  /** Time a client has to state its request, login included, ms; then it is closed without an answer. */
-  handshakeTimeoutMs: number;
+  /**
+   * CIDRs of load balancers. Their connections must begin with a PROXY header, else they are closed; of others such
+   * bytes are never believed.
+   */
+  proxyProtocolFrom: readonly string[];
 }
 
 export const proxyListenerDefaults: ProxyListenerSettings = {
   connectionsMax: 50_000,
+  strangersSoftMax: 1_000,
+  strangersHardMax: 2_000,
+  proxyProtocolFrom: [],
   handshakeTimeoutMs: 10_000,
   headBytesMax: 16_384,
   lingerTimeoutMs: 2_000,
@@ -32,49 +38,61 @@ export const proxyListenerDefaults: ProxyListenerSettings = {
   originHeadBytesMax: 65_536,
 };
 
-const FIRST_BYTE_SOCKS4 = 0x04;
-const FIRST_BYTE_SOCKS5 = 0x05;
-/** The record type of a TLS handshake, RFC 8446 section 5.1. */
-const FIRST_BYTE_TLS = 0x16;
+export interface ProxyListenerDeps {
+  pipeline: ProxyPipeline;
+  settings: ProxyListenerSettings;
+  log: Log;
+  /** What TLS is spoken with now; left out: TLS is refused. */
+  certificate?: () => Certificate | null;
+  /** Whether the process can not keep up: new connections are turned away. Left out: never. */
+  isOverloaded?: () => boolean;
+}
 
-/** The buyers' port: SOCKS5 and HTTP on one, told apart by the first byte. Knows nothing of devices. */
+/** Connections that were turned away or failed before they had a request, since the start. */
+export interface ConnectionCounts {
+  /** Closed unread because `connectionsMax` were open. */
+  dropped: number;
+  /** Closed unread because their address had too many that had not logged in. */
+  droppedEarly: number;
+  /** Turned away because the process could not keep up. */
+  shed: number;
+  /** Closed because no request came in time. */
+  deadlines: number;
+  /** TLS handshakes that failed, or came where TLS is not spoken. */
+  tlsFailures: number;
+  /** PROXY headers of load balancers that were missing or bad. */
+  proxyHeaderFailures: number;
+}
+
+const NO_PLACE = { leave() {} };
+
+/** The buyers' ports: SOCKS5 and HTTP, plain or in TLS, told apart by the first byte. Knows nothing of devices. */
 export class ProxyListener {
   readonly #settings: ProxyListenerSettings;
   readonly #log: Log;
-  readonly #context: ListenerContext;
-  readonly #forwarder: HttpForwarder;
-  readonly #server: Server;
+  readonly #gate: AddressGate;
+  readonly #switch: ProtocolSwitch;
+  readonly #balancers: AddressSet;
+  readonly #isOverloaded: () => boolean;
+  readonly #servers: Server[] = [];
   readonly #connections = new Set<RawSocket>();
   #draining = false;
-  #droppedTotal = 0;
+  #dropped = 0;
+  #shed = 0;
   #onEmpty: (() => void) | null = null;
 
-  constructor(deps: { pipeline: ProxyPipeline; settings: ProxyListenerSettings; log: Log }) {
-    this.#settings = deps.settings;
-    this.#log = deps.log;
-    const pipeline = this.#guard(deps.pipeline);
-    const echo = new EchoServer(pipeline);
-    this.#context = {
-      pipeline,
-      log: deps.log,
-      refused: (client, failure, requestId) => this.#noteRefusal(client.clientAddress, failure, requestId),
-      serveEcho: (client, auth) => {
-        const { socket, head } = client.release();
-        echo.serve(asStream(socket, head), auth, this.#settings.keepAliveTimeoutMs);
-      },
-    };
-    this.#forwarder = new HttpForwarder(this.#context, deps.settings, (socket, clientAddress, unread) => {
-      const client = new ClientConnection(socket, clientAddress, this.#clientSettings(), unread);
-      this.#settle(client, this.#serveHttp(client));
+  constructor(deps: ProxyListenerDeps) {
+    const { settings, log } = deps;
+    this.#settings = settings;
+    this.#log = log;
+    this.#gate = new AddressGate(settings);
+    this.#balancers = new AddressSet(settings.proxyProtocolFrom);
+    this.#isOverloaded = deps.isOverloaded ?? (() => false);
+    this.#switch = new ProtocolSwitch({
+      context: this.#context(deps.pipeline),
+      settings,
+      certificate: deps.certificate ?? (() => null),
     });
-    this.#server = createServer({
-      allowHalfOpen: true,
-      pauseOnConnect: true,
-      // A client that vanished without a word is noticed within minutes, and its stream is freed.
-      keepAlive: true,
-      keepAliveInitialDelay: 60_000,
-    });
-    this.#server.on('connection', (socket) => this.#accept(socket));
   }
 
   /** Client connections open now, relayed ones included. */
@@ -82,19 +100,44 @@ export class ProxyListener {
     return this.#connections.size;
   }
 
-  /** Connections closed unread since the start because `connectionsMax` were open. */
-  get droppedTotal(): number {
-    return this.#droppedTotal;
+  /** Client connections open now that have not logged in. */
+  get strangerCount(): number {
+    return this.#gate.count;
   }
 
-  /** Starts accepting; resolves with the address, rejects when it can not be had. Port 0: any free one. */
-  listen(options: { host: string; port: number }): Promise<AddressInfo> {
+  get counts(): ConnectionCounts {
+    const { deadlines, tls, proxyHeaders } = this.#switch.failures;
+    return {
+      dropped: this.#dropped,
+      droppedEarly: this.#gate.droppedTotal,
+      shed: this.#shed,
+      deadlines,
+      tlsFailures: tls,
+      proxyHeaderFailures: proxyHeaders,
+    };
+  }
+
+  /**
+   * Starts accepting, on one more port at each call; resolves with the address, rejects when it can not be had.
+   * Port 0: any free one.
+   */
+  listen(options: { host: string; port: number; accepts?: PortProtocol }): Promise<AddressInfo> {
+    const { host, port, accepts = 'any' } = options;
+    const server = createServer({
+      allowHalfOpen: true,
+      pauseOnConnect: true,
+      // A client that vanished without a word is noticed within minutes, and its stream is freed.
+      keepAlive: true,
+      keepAliveInitialDelay: 60_000,
+    });
+    server.on('connection', (socket) => this.#accept(socket, accepts));
     return new Promise((resolve, reject) => {
-      this.#server.once('error', reject);
-      this.#server.listen({ ...options, backlog: 4096 }, () => {
-        this.#server.removeListener('error', reject);
-        this.#server.on('error', (error) => this.#log.error({ err: error }, 'proxy port failed'));
-        resolve(this.#server.address() as AddressInfo);
+      server.once('error', reject);
+      server.listen({ host, port, backlog: 4096 }, () => {
+        server.removeListener('error', reject);
+        server.on('error', (error) => this.#log.error({ err: error, port }, 'proxy port failed'));
+        this.#servers.push(server);
+        resolve(server.address() as AddressInfo);
       });
     });
   }
@@ -105,8 +148,8 @@ export class ProxyListener {
    */
   async close(graceMs: number): Promise<void> {
     this.#draining = true;
-    if (this.#server.listening) this.#server.close();
-    this.#forwarder.drain();
+    for (const server of this.#servers.splice(0)) server.close();
+    this.#switch.drain();
     if (this.#connections.size === 0) return;
     const timer = setTimeout(() => {
       for (const socket of this.#connections) socket.reset();
@@ -117,71 +160,78 @@ export class ProxyListener {
     clearTimeout(timer);
   }
 
-  #accept(accepted: Socket): void {
-    const address = accepted.remoteAddress;
-    if (this.#connections.size >= this.#settings.connectionsMax || address === undefined) {
-      if (address !== undefined) this.#droppedTotal += 1;
+  #accept(accepted: Socket, accepts: PortProtocol): void {
+    const remoteAddress = accepted.remoteAddress;
+    if (remoteAddress === undefined) {
       accepted.destroy();
       return;
     }
+    if (this.#connections.size >= this.#settings.connectionsMax) {
+      this.#dropped += 1;
+      accepted.destroy();
+      return;
+    }
+    const address = plainAddress(remoteAddress) ?? remoteAddress;
+    if (this.#isOverloaded()) {
+      this.#shed += 1;
+      this.#switch.turnAway(this.#adopt(accepted), new ClientPeer(address, NO_PLACE));
+    } else if (this.#balancers.has(address)) this.#acceptAnnounced(accepted, address, accepts);
+    else {
+      const place = this.#gate.enter(address);
+      if (place === null) accepted.destroy();
+      else {
+        const socket = this.#adopt(accepted);
+        this.#switch.serve(socket, this.#peer(socket, new ClientPeer(address, place)), accepts);
+      }
+    }
+  }
+
+  /** A load balancer's connection counts for the address that it announces. */
+  #acceptAnnounced(accepted: Socket, balancer: string, accepts: PortProtocol): void {
+    const socket = this.#adopt(accepted);
+    this.#switch.serveAnnounced(socket, new ClientPeer(balancer, NO_PLACE), accepts, (clientAddress) => {
+      // Its own connections are health checks; what it checks for others comes with their address.
+      if (clientAddress === null) return new ClientPeer(balancer, NO_PLACE);
+      const place = this.#gate.enter(clientAddress);
+      return place && this.#peer(socket, new ClientPeer(clientAddress, place));
+    });
+  }
+
+  #adopt(accepted: Socket): RawSocket {
     const socket = adoptSocket(accepted);
     this.#connections.add(socket);
     socket.socket.once('close', () => {
       this.#connections.delete(socket);
       if (this.#connections.size === 0) this.#onEmpty?.();
     });
-    const clientAddress = address.startsWith('::ffff:') ? address.slice(7) : address;
-    const client = new ClientConnection(socket, clientAddress, this.#clientSettings());
-    this.#settle(client, this.#serve(client));
+    return socket;
   }
 
-  /** A broken invariant costs one connection, not the gateway. */
-  #settle(client: ClientConnection, serving: Promise<void>): void {
-    serving.catch((error: unknown) => {
-      this.#log.error({ err: error, clientAddress: client.clientAddress }, 'proxy connection failed');
-      client.destroy();
-    });
+  #peer(socket: RawSocket, peer: ClientPeer): ClientPeer {
+    socket.socket.once('close', () => peer.leave());
+    return peer;
   }
 
-  async #serve(client: ClientConnection): Promise<void> {
-    const firstByte = await client.read((unread) => ({ value: unread[0], bytes: 0 }));
-    if (firstByte === null) return;
-    if (firstByte === FIRST_BYTE_SOCKS5) return serveSocks5(client, this.#context);
-    if (firstByte === FIRST_BYTE_SOCKS4) return refuseSocks4(client);
-    // A certificate for this port is not configurable yet; with one, the handshake goes here and #serve is run again
-    // on what is inside.
-    if (firstByte === FIRST_BYTE_TLS) return client.destroy();
-    return this.#serveHttp(client);
-  }
-
-  async #serveHttp(client: ClientConnection): Promise<void> {
-    for (;;) {
-      client.startDeadline();
-      const parser = new HttpHeadParser(this.#settings.headBytesMax);
-      const outcome = await client.read<HttpHeadOutcome>((unread) => {
-        const parsed = parser.parse(unread);
-        if (!parsed) return null;
-        // The head of a plain request stays unread: node:http reads it again.
-        return { value: parsed, bytes: parsed.ok && parsed.head.method === 'CONNECT' ? parsed.bytes : 0 };
-      });
-      if (outcome === null) return;
-      if (!outcome.ok) {
-        const requestId = newRequestId();
-        this.#noteRefusal(client.clientAddress, outcome, requestId);
-        return client.refuse(httpRefusalBytes(outcome, requestId));
-      }
-      if (outcome.head.method !== 'CONNECT') {
+  #context(pipeline: ProxyPipeline): ListenerContext {
+    const guarded = this.#guard(pipeline);
+    const echo = new EchoServer();
+    return {
+      pipeline: guarded,
+      log: this.#log,
+      login: async (peer, credentials) => {
+        const auth = await guarded.authenticate({ ...credentials, clientAddress: peer.address });
+        if (auth.ok) peer.logIn();
+        return auth;
+      },
+      refused: (peer, { code, detail }, requestId) => {
+        const fields = { clientAddress: peer.address, refusal: code, detail, requestId };
+        this.#log.debug(fields, 'proxy request refused');
+      },
+      serveEcho: (client, answer) => {
         const { socket, head } = client.release();
-        return this.#forwarder.serve(asStream(socket, head), client.clientAddress);
-      }
-      const goesOn = await serveConnect(client, outcome.head, this.#context);
-      if (!goesOn) return;
-    }
-  }
-
-  #clientSettings() {
-    const { handshakeTimeoutMs, headBytesMax, lingerTimeoutMs } = this.#settings;
-    return { handshakeTimeoutMs, lingerTimeoutMs, unreadBytesMax: headBytesMax };
+        echo.serve(asStream(socket, head), answer, this.#settings.keepAliveTimeoutMs);
+      },
+    };
   }
 
   /** While draining nobody gets in; a stage that throws is INTERNAL to the client and an error in the log. */
@@ -190,26 +240,13 @@ export class ProxyListener {
       this.#log.error({ err: error }, 'proxy pipeline failed');
       return { ok: false, code: 'INTERNAL' };
     };
-    const guarded: ProxyPipeline = {
+    return {
       authenticate: async (credentials) => {
         if (this.#draining) return { ok: false, code: 'DRAINING' };
         return pipeline.authenticate(credentials).catch(failed);
       },
       connect: (auth, destination) => pipeline.connect(auth, destination).catch(failed),
+      echo: (auth) => pipeline.echo(auth).catch(failed),
     };
-    if (pipeline.echo) guarded.echo = pipeline.echo.bind(pipeline);
-    return guarded;
   }
-
-  #noteRefusal(clientAddress: string, failure: ProxyFailure, requestId?: string): void {
-    const { code, detail } = failure;
-    this.#log.debug({ clientAddress, refusal: code, detail, requestId }, 'proxy request refused');
-  }
-}
-
-/** The socket as a stream that begins with `head`. */
-function asStream(socket: RawSocket, head: Buffer): SocketDuplex {
-  const stream = new SocketDuplex(socket);
-  if (head.length > 0) stream.unshift(head);
-  return stream;
 }

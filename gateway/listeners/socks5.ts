@@ -30,11 +30,9 @@ export async function serveSocks5(client: ClientConnection, context: ListenerCon
     if (login === null) return;
     credentials = login.credentials;
   }
-  const auth = credentials
-    ? await context.pipeline.authenticate({ ...credentials, clientAddress: client.clientAddress })
-    : AUTH_FAILED;
+  const auth = credentials ? await context.login(client.peer, credentials) : AUTH_FAILED;
   if (client.closed) return;
-  if (!auth.ok) context.refused(client, auth);
+  if (!auth.ok) context.refused(client.peer, auth);
   if (withPassword) {
     const status = auth.ok ? 0 : (proxyErrors[auth.code].socksAuthStatus ?? 0);
     if (status !== 0) return client.refuse(socksAuthBytes(status));
@@ -64,7 +62,8 @@ export function refuseSocks4(client: ClientConnection): void {
 
 const METHOD_NONE = 0;
 const METHOD_PASSWORD = 2;
-const NO_METHOD = Buffer.from([5, 0xff]);
+/** No acceptable method, RFC 1928 section 3: the one refusal that needs no login. */
+export const NO_METHOD: Buffer = Buffer.from([5, 0xff]);
 const AUTH_FAILED: ProxyFailure = { ok: false, code: 'AUTH_FAILED' };
 
 const COMMAND_CONNECT = 1;

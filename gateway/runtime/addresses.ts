@@ -38,6 +38,16 @@ export function ipv6Bits(address: string): bigint {
   return bits;
 }
 
+/**
+ * What a client can not change at will: an IPv4 address as it is, an IPv6 address by its /64, of which whoever has one
+ * address has all. Text that is no address is its own group.
+ */
+export function addressGroup(address: string): string {
+  const plain = plainAddress(address);
+  if (plain === null || isIP(plain) === 4) return plain ?? address;
+  return `${(ipv6Bits(plain) >> 64n).toString(16)}/64`;
+}
+
 interface Network {
   version: 4 | 6;
   prefixLength: number;

@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
@@ -16,6 +15,7 @@ import type { TicketRecord } from '../live/records.js';
 import { takeTicket } from '../live/store.js';
 import type { Clock } from '../runtime/clock.js';
 import type { Log } from '../runtime/logging.js';
+import { TLS_VERSION_MIN, type TlsCertificate } from '../runtime/tls-certificate.js';
 import type { TunnelRegistry } from './registry.js';
 import { type Origin, Tunnel } from './tunnel.js';
 
@@ -27,8 +27,6 @@ export type OriginVerdict =
 export interface TunnelServerOptions {
   host: string;
   port: number;
-  /** PEM files; null: plain, with TLS in front or on loopback. */
-  tls: { certPath: string; keyPath: string } | null;
   gatewayId: string;
   limits: SessionLimits;
   /** Devices at once; above it a tunnel is refused with 503. */
@@ -40,6 +38,8 @@ export interface TunnelServerDeps {
   registry: TunnelRegistry;
   clock: Clock;
   log: Log;
+  /** null: plain, with TLS in front or on loopback. */
+  certificate: TlsCertificate | null;
   /** The device's address: of the connection, or of a trusted proxy's header. */
   observedAddress: (remoteAddress: string, forwardedFor: string | undefined) => string;
   checkOrigin: (address: string) => OriginVerdict;
@@ -64,14 +64,7 @@ export class TunnelServer {
     private readonly options: TunnelServerOptions,
     private readonly deps: TunnelServerDeps,
   ) {
-    const { tls } = options;
-    this.#server = tls
-      ? createTlsServer({
-          cert: readFileSync(tls.certPath),
-          key: readFileSync(tls.keyPath),
-          minVersion: 'TLSv1.2',
-        })
-      : createServer();
+    this.#server = deps.certificate === null ? createServer() : tlsServer(deps.certificate);
     this.#server.headersTimeout = HEADERS_TIMEOUT_MS;
     this.#server.requestTimeout = HEADERS_TIMEOUT_MS;
     this.#server.on('request', (_request, response) => {
@@ -202,4 +195,14 @@ export class TunnelServer {
     if (tunnel.status !== 'draining') tunnel.status = usable ? 'sharing' : 'paused';
     if (before !== `${tunnel.networkType} ${tunnel.status}`) this.deps.registry.changed(tunnel);
   }
+}
+
+/** A server whose next handshakes follow the certificate. */
+function tlsServer(certificate: TlsCertificate): Server {
+  const { cert, key } = certificate.current;
+  const server = createTlsServer({ cert, key, minVersion: TLS_VERSION_MIN });
+  certificate.onChange(({ cert, key }) => {
+    server.setSecureContext({ cert, key, minVersion: TLS_VERSION_MIN });
+  });
+  return server;
 }

@@ -1,18 +1,28 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { type ConnectionOptions, connect as connectTls, createSecureContext } from 'node:tls';
 import type { RawSocket } from '../../../agent-protocol/raw-socket.js';
 import { SocketDuplex } from '../../../agent-protocol/socket-duplex.js';
 import type { BuyerAccess } from '../../../gateway/buyers/directory.js';
 import { parseUsername } from '../../../gateway/buyers/username.js';
 import type { ProxyErrorCode, ProxyFailure } from '../../../gateway/errors.js';
-import type { Authenticated, Connected, ProxyPipeline } from '../../../gateway/listeners/connect-pipeline.js';
+import type {
+  Authenticated,
+  Connected,
+  EchoAnswer,
+  ProxyPipeline,
+} from '../../../gateway/listeners/connect-pipeline.js';
+import type { PortProtocol } from '../../../gateway/listeners/port-protocol.js';
 import {
   ProxyListener,
+  type ProxyListenerDeps,
   type ProxyListenerSettings,
   proxyListenerDefaults,
 } from '../../../gateway/listeners/proxy-listener.js';
 import { silentLog } from '../../../gateway/runtime/logging.js';
+import type { Certificate } from '../../../gateway/runtime/tls-certificate.js';
+import { testCertificate } from '../../helpers/test-certificate.js';
 
 export const ACCOUNT = 'acme1';
 export const PASSWORD = 'Pa55w0rd';
@@ -63,6 +73,13 @@ export class FakePipeline implements ProxyPipeline {
     return { ok: true, buyer, params: parsed.params };
   }
 
+  /** The tag `<CODE>` is refused with that code. */
+  async echo({ params }: Authenticated): Promise<EchoAnswer | ProxyFailure> {
+    if (params.tag !== null) return { ok: false, code: params.tag as ProxyErrorCode };
+    const exit = { id: 'exit0', country: 'DE', session: params.session };
+    return { ok: true, exit, city: 'Köln <3', asn: 64_500, bytesLeft: 1_000 };
+  }
+
   async connect(
     auth: Authenticated,
     destination: { host: string; port: number },
@@ -104,19 +121,46 @@ export class FakePipeline implements ProxyPipeline {
   }
 }
 
+/** What a listener speaks TLS with in tests. */
+export const certificate: Certificate = {
+  ...testCertificate,
+  context: createSecureContext(testCertificate),
+  expiresAtMs: Number.POSITIVE_INFINITY,
+};
+
+/** The whole conversation of a SOCKS5 client up to its request for `host:port`. */
+export function socksRequest(host: string, port: number, username = ACCOUNT, password = PASSWORD): Buffer {
+  return Buffer.concat([
+    Buffer.from([5, 1, 2, 1, username.length]),
+    Buffer.from(username),
+    Buffer.from([password.length]),
+    Buffer.from(password),
+    Buffer.from([5, 1, 0, 3, host.length]),
+    Buffer.from(host),
+    Buffer.from([port >> 8, port & 255]),
+  ]);
+}
+
+/** What the SOCKS5 server answers to that when all is well. */
+export const SOCKS_SUCCESS: Buffer = Buffer.from([5, 2, 1, 0, 5, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+
 /** A listener on a free loopback port over a fake pipeline; closed at the end of the test. */
 export async function startListener<P extends ProxyPipeline = FakePipeline>(
   t: Test,
-  options: { pipeline?: P; settings?: Partial<ProxyListenerSettings> } = {},
+  options: { pipeline?: P; settings?: Partial<ProxyListenerSettings>; accepts?: PortProtocol } & Partial<
+    Pick<ProxyListenerDeps, 'certificate' | 'isOverloaded' | 'log'>
+  > = {},
 ): Promise<{ listener: ProxyListener; pipeline: P; port: number; proxyUrl: string }> {
   const pipeline = options.pipeline ?? (new FakePipeline() as unknown as P);
   const listener = new ProxyListener({
+    log: silentLog,
+    ...options,
     pipeline,
     settings: { ...proxyListenerDefaults, ...options.settings },
-    log: silentLog,
   });
   t.teardown(() => listener.close(0));
-  const { port } = await listener.listen({ host: '127.0.0.1', port: 0 });
+  const accepts = options.accepts ?? 'any';
+  const { port } = await listener.listen({ host: '127.0.0.1', port: 0, accepts });
   return { listener, pipeline, port, proxyUrl: `http://${ACCOUNT}:${PASSWORD}@127.0.0.1:${port}` };
 }
 
@@ -168,10 +212,25 @@ export class TestClient {
     });
   }
 
-  static async connect(t: Test, port: number): Promise<TestClient> {
-    const socket = connect({ host: '127.0.0.1', port, allowHalfOpen: true, noDelay: true });
+  /** `localAddress`: the address of this machine that it comes from. */
+  static async connect(t: Test, port: number, localAddress = '127.0.0.1'): Promise<TestClient> {
+    const socket = connect({ host: '127.0.0.1', port, localAddress, allowHalfOpen: true, noDelay: true });
     t.teardown(() => socket.destroy());
     await once(socket, 'connect');
+    return new TestClient(socket);
+  }
+
+  /** The same inside TLS; rejects when the handshake fails. */
+  static async connectTls(t: Test, port: number, options: ConnectionOptions = {}): Promise<TestClient> {
+    const socket = connectTls({
+      host: '127.0.0.1',
+      port,
+      ca: testCertificate.cert,
+      allowHalfOpen: true,
+      ...options,
+    } as ConnectionOptions);
+    t.teardown(() => socket.destroy());
+    await once(socket, 'secureConnect');
     return new TestClient(socket);
   }
 

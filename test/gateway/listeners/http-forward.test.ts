@@ -2,16 +2,7 @@ import { createServer as createHttpServer } from 'node:http';
 import { createServer } from 'node:net';
 import t from 'tap';
 import { proxyErrors } from '../../../gateway/errors.js';
-import {
-  ACCOUNT,
-  basic,
-  eventually,
-  FakePipeline,
-  PASSWORD,
-  startListener,
-  startServer,
-  TestClient,
-} from './fake-pipeline.js';
+import { ACCOUNT, basic, eventually, startListener, startServer, TestClient } from './fake-pipeline.js';
 import { get, LOGIN, startOrigin, startRawOrigin } from './origins.js';
 
 t.test('the origin sees what the client would have sent itself', async (t) => {
@@ -176,7 +167,7 @@ t.test('Expect: 100-continue waits for the origin; a final answer instead ends t
   t.equal(await client.match(/\r\n\r\n$/), 'HTTP/1.1 100 Continue\r\n\r\n');
   client.send('body');
   await client.match(/got body/);
-  client.send(post('/no'));
+  await client.send(post('/no'));
   t.match((await client.end()).toString(), /HTTP\/1\.1 403 Forbidden\r\n[\s\S]*Connection: close\r\n/);
 
   const refused = await TestClient.connect(t, port);
@@ -586,49 +577,4 @@ t.test('CONNECT after a plain request on the same connection', async (t) => {
   );
   client.socket.destroy();
   await eventually(() => pipeline.streams.size === 0);
-});
-
-t.test('the echo page is answered by the gateway, whichever way it is asked', async (t) => {
-  class WithEcho extends FakePipeline {
-    async echo() {
-      return { exit_id: 'e1', country: 'US' };
-    }
-  }
-  const { port, pipeline } = await startListener(t, { pipeline: new WithEcho() });
-  const url = 'http://echo.traffic-share.internal/';
-  const plain = `GET ${url} HTTP/1.1\r\nHost: x\r\n`;
-  const inside = 'GET / HTTP/1.1\r\nHost: echo.traffic-share.internal\r\n\r\n';
-  const answer =
-    /HTTP\/1\.1 200 OK\r\n[\s\S]*X-TS-Request-Id: \w+\r\n[\s\S]*\{"exit_id":"e1","country":"US"\}\n/;
-
-  const forwarded = await TestClient.connect(t, port);
-  forwarded.send(`${plain}${LOGIN}\r\n`);
-  await forwarded.match(answer);
-  const tunnelled = await TestClient.connect(t, port);
-  tunnelled.send(`CONNECT echo.traffic-share.internal:80 HTTP/1.1\r\nHost: x\r\n${LOGIN}\r\n${inside}`);
-  t.match(await tunnelled.match(answer), /^HTTP\/1\.1 200 Connection established\r\nX-TS-Request-Id/);
-  const socks = await TestClient.connect(t, port);
-  const name = 'echo.traffic-share.internal';
-  socks.send(
-    Buffer.concat([
-      Buffer.from([5, 1, 2, 1, ACCOUNT.length]),
-      Buffer.from(ACCOUNT),
-      Buffer.from([PASSWORD.length]),
-      Buffer.from(PASSWORD),
-      Buffer.from([5, 1, 0, 3, name.length]),
-      Buffer.from(name),
-      Buffer.from([0, 80]),
-      Buffer.from(inside),
-    ]),
-  );
-  await socks.match(answer);
-  t.equal(pipeline.destinations.length, 0, 'no device is asked');
-
-  const denied = await TestClient.connect(t, port);
-  denied.send(`${plain}\r\n`);
-  t.match(await denied.match(/\}\n$/), /^HTTP\/1\.1 407 /);
-  const without = await startListener(t);
-  const missing = await TestClient.connect(t, without.port);
-  missing.send(`${plain}${LOGIN}\r\n`);
-  t.match(await missing.match(/\}\n$/), /^HTTP\/1\.1 404 /);
 });
