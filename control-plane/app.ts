@@ -58,6 +58,9 @@ import { systemPlugin } from './system/plugin.js';
 import { trafficPlugin } from './traffic/plugin.js';
 import type { OriginCheck as StartOriginCheck } from './traffic/start.js';
 import { StopKeeper } from './traffic/stop-keeper.js';
+import { UsageRetention } from './usage/partitions.js';
+import { usagePlugin } from './usage/plugin.js';
+import { UsageWorker } from './usage/worker.js';
 import { rebuildWallets, WalletKeeper } from './wallets/keeper.js';
 import { walletsPlugin } from './wallets/plugin.js';
 
@@ -83,6 +86,8 @@ export interface Services {
   stops: StopKeeper;
   wallets: WalletKeeper;
   reconciler: Reconciler;
+  usage: UsageWorker;
+  usageRetention: UsageRetention;
 }
 
 /** How often the settings that `SettingsStore.current` gives are read again. */
@@ -103,6 +108,7 @@ export function createServices({ config, log, clock, pool, redis }: Collaborator
     subUsersMax: config.subUsersMax,
     reconciliationPercent: config.reconciliationPercent,
     reconciliationBytesMin: config.reconciliationBytesMin,
+    destinationRetentionDays: config.destinationRetentionDays,
   });
   const live = new LiveState({
     pool,
@@ -148,7 +154,13 @@ export function createServices({ config, log, clock, pool, redis }: Collaborator
       return { percent, bytesMin };
     },
   });
-  return { settings, live, settlement, packages, stops, wallets, reconciler };
+  const usage = new UsageWorker({ pool, redis, clock, log, intervalMs: config.usageBookingIntervalMs });
+  const usageRetention = new UsageRetention({
+    pool,
+    log,
+    retentionDays: () => settings.current().destinationRetentionDays,
+  });
+  return { settings, live, settlement, packages, stops, wallets, reconciler, usage, usageRetention };
 }
 
 /** The API with every domain, not listening yet. `close()` it; what was handed in stays the caller's. */
@@ -258,6 +270,7 @@ export async function buildApp(
     },
   });
   await app.register(reconciliationPlugin, { pool });
+  await app.register(usagePlugin, { pool, clock });
   await app.ready();
   return app;
 }
@@ -310,6 +323,10 @@ export async function startControlPlane(
     services.stops.start();
     stops.push(() => services.reconciler.stop());
     services.reconciler.start();
+    stops.push(() => services.usage.stop());
+    services.usage.start();
+    stops.push(() => services.usageRetention.stop());
+    services.usageRetention.start();
 
     const app = await buildApp(collaborators, services);
     stops.push(() => app.close());

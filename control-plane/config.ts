@@ -232,6 +232,16 @@ export const controlPlaneSettings = {
     'differences of fewer bytes are never flagged: counts are taken at different moments',
     { default: 100_000, max: 1_000_000_000_000 },
   ),
+  destinationRetentionDays: integer(
+    'TS_DESTINATION_RETENTION_DAYS',
+    'UTC days that usage by destination host is kept for abuse handling; then it is deleted',
+    { default: 90, min: 1, max: 3_650 },
+  ),
+  usageBookingIntervalMs: integer(
+    'TS_USAGE_BOOKING_INTERVAL_MS',
+    'how often usage by destination host is booked',
+    { default: 1_000, min: 20, max: 60_000 },
+  ),
   settlementIntervalMs: integer('TS_SETTLEMENT_INTERVAL_MS', 'how often meters are booked', {
     default: 200,
     min: 20,

@@ -3,6 +3,7 @@ import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 import type { Clock } from '../gateway/runtime/clock.js';
 import type { MoneyFigures, MoneyWatch } from './reconciliation/figures.js';
 import type { SettlementCounts } from './settlement/worker.js';
+import type { UsageCounts } from './usage/worker.js';
 import type { WalletKeeperCounts } from './wallets/keeper.js';
 
 export interface ControlPlaneMetricsDeps {
@@ -10,6 +11,7 @@ export interface ControlPlaneMetricsDeps {
   pool: Pick<pg.Pool, 'totalCount' | 'idleCount' | 'waitingCount'>;
   settlement: { counts: SettlementCounts };
   wallets: { counts: WalletKeeperCounts };
+  usage: { counts: UsageCounts };
   money: Pick<MoneyWatch, 'read' | 'ageS' | 'failures' | 'latest'>;
 }
 
@@ -29,6 +31,7 @@ export class ControlPlaneMetrics {
     this.#settlement();
     this.#wallets();
     this.#money();
+    this.#usage();
     this.#gauge('ts_postgres_connections', 'Connections of the pool to Postgres, by state', 'state', () => ({
       idle: deps.pool.idleCount,
       busy: deps.pool.totalCount - deps.pool.idleCount,
@@ -108,6 +111,25 @@ export class ControlPlaneMetrics {
     );
     count('ts_wallet_holds_closed_total', 'Holds given back to their owners', (c) => c.closed);
     count('ts_wallet_keeper_failures_total', 'Rounds of answering wallets that failed', (c) => c.failures);
+  }
+
+  #usage(): void {
+    const { counts } = this.#deps.usage;
+    const count = (name: string, help: string, read: () => number) => this.#counter(name, help, null, read);
+    count('ts_usage_batches_booked_total', 'Batches of usage by destination booked', () => counts.batches);
+    count(
+      'ts_usage_duplicates_total',
+      'Batches of usage that had been booked before',
+      () => counts.duplicates,
+    );
+    count('ts_usage_entries_booked_total', 'Entries of usage booked', () => counts.entries);
+    this.#counter(
+      'ts_usage_set_aside_total',
+      'Entries of usage that could not be booked and are left out',
+      'reason',
+      () => counts.setAside,
+    );
+    count('ts_usage_booking_failures_total', 'Bookings of usage that failed', () => counts.failures);
   }
 
   #money(): void {

@@ -3,6 +3,7 @@ import { loginBackoffDefaults } from './buyers/login-backoff.js';
 import { type DedicatedPort, readDedicatedPort } from './listeners/port-protocol.js';
 import { isCidr } from './runtime/addresses.js';
 import { flag, integer, list, oneOf, readEnvironment, text, type Values } from './runtime/environment.js';
+import { USAGE_DEFAULTS } from './usage/limits.js';
 
 /** Every setting of the gateway. The RUNBOOK of a deployment is this table: `traffic-share gateway --help`. */
 export const gatewaySettings = {
@@ -224,6 +225,26 @@ export const gatewaySettings = {
     'TS_WALLET_TERM_MS',
     'time a gateway goes on spending what was set aside while Redis does not confirm it; then streams wait',
     { default: 120_000, min: 1_000 },
+  ),
+  usageDeliveryIntervalMs: integer(
+    'TS_USAGE_DELIVERY_INTERVAL_MS',
+    'how often usage by destination goes to Redis',
+    { default: USAGE_DEFAULTS.usageDeliveryIntervalMs, min: 10, max: 60_000 },
+  ),
+  usageSweepIntervalMs: integer(
+    'TS_USAGE_SWEEP_INTERVAL_MS',
+    'how often usage of streams that go on is told; a killed gateway may lose as much of it (never of the meters)',
+    { default: USAGE_DEFAULTS.usageSweepIntervalMs, min: 10, max: 600_000 },
+  ),
+  usageEntriesMax: integer(
+    'TS_USAGE_ENTRIES_MAX',
+    'destinations, by tag and session name, held for the next delivery; further ones are told as (other)',
+    { default: USAGE_DEFAULTS.usageEntriesMax, min: 16 },
+  ),
+  usageEntriesPerBuyerMax: integer(
+    'TS_USAGE_ENTRIES_PER_BUYER_MAX',
+    'the same for one buyer; further ones of that buyer are told as (other)',
+    { default: USAGE_DEFAULTS.usageEntriesPerBuyerMax, min: 8 },
   ),
   logLevel: oneOf(
     'TS_LOG_LEVEL',

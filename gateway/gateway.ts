@@ -11,7 +11,7 @@ import type { GatewayConfig } from './config.js';
 import type { DedicatedPort } from './listeners/port-protocol.js';
 import { CommandReader } from './live/commands.js';
 import { connectLive } from './live/connection.js';
-import type { GatewayCommand } from './live/records.js';
+import { type GatewayCommand, runOf } from './live/records.js';
 import { LiveSettingsCache } from './live-settings.js';
 import { MeterDelivery } from './metering/delivery.js';
 import { directMeterSink, failoverMeterSink } from './metering/direct-sink.js';
@@ -37,6 +37,9 @@ import { Presence } from './tunnels/presence.js';
 import { TunnelRegistry } from './tunnels/registry.js';
 import type { Tunnel } from './tunnels/tunnel.js';
 import { TunnelServer } from './tunnels/tunnel-server.js';
+import { USAGE_DEFAULTS } from './usage/limits.js';
+import { UsageBook } from './usage/usage-book.js';
+import { UsageDelivery } from './usage/usage-delivery.js';
 
 /** A running gateway. */
 export interface Gateway {
@@ -116,7 +119,17 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     log,
     settings,
   });
-  const relay = new Relay(meters);
+  const usageBook = new UsageBook(clock, config);
+  const usage = new UsageDelivery({
+    gatewayId: config.gatewayId,
+    run: runOf(epoch),
+    book: usageBook,
+    redis,
+    clock,
+    log,
+    settings: { ...USAGE_DEFAULTS, ...config },
+  });
+  const relay = new Relay(meters, usageBook);
   const wallets = new WalletBook({
     epoch,
     channel: redisWalletChannel(redis, config.gatewayId),
@@ -230,6 +243,10 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     walletStreamsWaiting: () => wallets.waiterCount,
     walletStreamsCut: () => wallets.cutCount,
     walletFailures: () => wallets.failures,
+    usageEntries: () => usageBook.size,
+    usageBatchesPending: () => usage.pendingBatches,
+    usageFolded: () => usageBook.folded,
+    usageFailures: () => usage.failures,
   });
   const pipeline = new GatewayPipeline({
     directory,
@@ -260,6 +277,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     onResync: () => {
       directory.resync();
       delivery.resendAll();
+      usage.resendAll();
       wallets.resync();
       void allocator.renew();
       void presence.refresh();
@@ -354,6 +372,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
   await live.refresh();
   await commands.start();
   delivery.start();
+  usage.start();
   walletLoop.start();
   allocator.start();
   const repricing = setInterval(() => void live.refresh().then(reprice), REPRICE_INTERVAL_MS);
@@ -408,7 +427,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     clearInterval(repricing);
     await allocator.stop();
     await delivery.stop();
-    const { unsettledMeters } = await delivery.flush(FLUSH_TIMEOUT_MS);
+    const [{ unsettledMeters }] = await Promise.all([delivery.flush(FLUSH_TIMEOUT_MS), usage.stop()]);
     await walletLoop.stop();
     await wallets.finish();
     if (unsettledMeters > 0) log.warn({ unsettledMeters }, 'meters_left_for_the_next_start');

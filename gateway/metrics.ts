@@ -34,6 +34,10 @@ export interface GaugeReadings {
   walletStreamsWaiting: () => number;
   walletStreamsCut: () => number;
   walletFailures: () => number;
+  usageEntries: () => number;
+  usageBatchesPending: () => number;
+  usageFolded: () => number;
+  usageFailures: () => number;
 }
 
 const GAUGES: ReadonlyArray<[keyof GaugeReadings, string, string]> = [
@@ -57,6 +61,8 @@ const GAUGES: ReadonlyArray<[keyof GaugeReadings, string, string]> = [
   ],
   ['walletAsksPending', 'ts_wallet_asks_pending', 'Wallets that wait for the control plane to answer'],
   ['walletStreamsWaiting', 'ts_wallet_streams_waiting', 'Streams that wait for their wallet to be filled'],
+  ['usageEntries', 'ts_usage_entries', 'Destinations, by tag and session name, held for the next delivery'],
+  ['usageBatchesPending', 'ts_usage_batches_pending', 'Batches of usage that are not known to be booked'],
   ['deliveryLagSeconds', 'ts_meter_delivery_lag_seconds', 'Age of the oldest count not delivered to Redis'],
 ];
 
@@ -83,6 +89,8 @@ const COUNTERS: ReadonlyArray<[keyof GaugeReadings, string, string]> = [
     'ts_meter_marks_short_total',
     'Times Postgres had committed a meter as final with less than was counted here',
   ],
+  ['usageFolded', 'ts_usage_folded_total', 'Times usage was told as (other) for lack of room'],
+  ['usageFailures', 'ts_usage_delivery_failures_total', 'Deliveries of usage to Redis that failed'],
   ['deliveryFailures', 'ts_meter_delivery_failures_total', 'Deliveries of meters to Redis that failed'],
   [
     'connectionsDropped',

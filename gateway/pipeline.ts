@@ -204,7 +204,7 @@ export class GatewayPipeline implements ProxyPipeline {
       const allocated = await deps.allocator.allocate(auth.buyer, auth.params, failed);
       if (!allocated.ok) return failure ?? allocated;
       const dialled = await allocated.candidate.dial(host, port, deps.dialTimeoutMs);
-      if (dialled.ok) return this.#relay(auth, host, allocated, dialled, onEnd);
+      if (dialled.ok) return this.#relay(auth, { host, port }, allocated, dialled, onEnd);
       allocated.release();
       failure = { ok: false, code: DIAL_FAILURES[dialled.why] };
       if (auth.params.strict || !proxyErrors[failure.code].retryOnAnotherDevice) return failure;
@@ -215,7 +215,7 @@ export class GatewayPipeline implements ProxyPipeline {
 
   #relay(
     auth: Authenticated,
-    host: string,
+    destination: { host: string; port: number },
     allocated: Allocated<Tunnel>,
     dialled: Extract<DialOutcome, { ok: true }>,
     onEnd: () => void,
@@ -235,7 +235,10 @@ export class GatewayPipeline implements ProxyPipeline {
               account: auth.buyer.account,
               packageId: allocation.packageId,
               subUserId: auth.buyer.subUser?.id ?? null,
-              destinationHost: host,
+              destinationHost: destination.host,
+              destinationPort: destination.port,
+              tag: auth.params.tag,
+              sessionName: auth.params.session,
               allowance: allocation,
               wallets: this.#wallets(auth),
               providerPriceMicrosPerGb,

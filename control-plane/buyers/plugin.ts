@@ -8,8 +8,9 @@ import { Problem } from '../errors.js';
 import { Nullable, optionalBody, pageOf, pageQuery, problemResponses, Uuid } from '../http/schemas.js';
 import type { LiveState } from '../live-state/live-state.js';
 import { parsePrice } from '../pricing/plugin.js';
-import { buyerUsageJson, UsageFields, UsageQuery, usageDays } from '../usage/schemas.js';
-import { countAllocations, readBuyerUsage } from '../usage/usage.js';
+import { answerBuyerUsage, USAGE_DESCRIPTION } from '../usage/answer.js';
+import { UsageFields, UsageQuery, usageDays } from '../usage/schemas.js';
+import { countAllocations } from '../usage/usage.js';
 import { type BuyerFields, createBuyer, listBuyers, readBuyer, updateBuyer } from './buyers.js';
 import { asCidrProblem } from './limits.js';
 import {
@@ -324,7 +325,7 @@ export const buyersPlugin: FastifyPluginAsyncTypebox<BuyersDeps> = async (
       schema: {
         tags: ['Buyers and packages'],
         summary: 'Usage of a buyer',
-        description: 'Packages and booked bytes and money over the days, by day and country.',
+        description: `Packages over the days, and what the buyer's own call tells. ${USAGE_DESCRIPTION}`,
         params: BuyerParams,
         querystring: UsageQuery,
         response: {
@@ -343,7 +344,7 @@ export const buyersPlugin: FastifyPluginAsyncTypebox<BuyersDeps> = async (
       if ((await readBuyer(pool, id)) === null) throw new Problem('not_found');
       const days = usageDays(request.query, clock.nowMs());
       const counts = await countAllocations(pool, id, days.from, days.to);
-      return { ...counts, ...buyerUsageJson(days, await readBuyerUsage(pool, id, days.from, days.to)) };
+      return { ...counts, ...(await answerBuyerUsage(pool, id, request.query, clock.nowMs())) };
     },
   );
 };

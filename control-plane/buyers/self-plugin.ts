@@ -20,8 +20,8 @@ import {
 } from '../http/schemas.js';
 import { formatMicros } from '../ledger/money.js';
 import type { LiveState } from '../live-state/live-state.js';
-import { buyerUsageJson, UsageFields, UsageQuery, usageDays } from '../usage/schemas.js';
-import { readBuyerUsage } from '../usage/usage.js';
+import { answerBuyerUsage, USAGE_DESCRIPTION } from '../usage/answer.js';
+import { UsageFields, UsageQuery } from '../usage/schemas.js';
 import { acceptPolicy, type Buyer, readBuyer } from './buyers.js';
 import { BuyerSchema, buyerJson } from './schemas.js';
 
@@ -128,15 +128,14 @@ export const buyerSelfPlugin: FastifyPluginAsyncTypebox<BuyerSelfDeps> = async (
       schema: {
         tags: ['Buyers and packages'],
         summary: 'My usage',
-        description: 'Booked bytes and money, exact: in all, by UTC day and by country of the exit.',
+        description: USAGE_DESCRIPTION,
         querystring: UsageQuery,
         response: { 200: Type.Object(UsageFields), ...problemResponses(401, 403) },
       },
     },
     async (request) => {
       const { buyerId } = actorOf(request, 'buyer');
-      const days = usageDays(request.query, clock.nowMs());
-      return buyerUsageJson(days, await readBuyerUsage(pool, buyerId, days.from, days.to));
+      return answerBuyerUsage(pool, buyerId, request.query, clock.nowMs());
     },
   );
 

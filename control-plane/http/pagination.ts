@@ -14,6 +14,9 @@ export const cursorPart = {
   timestamp: /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?Z$/,
   uuid: /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/,
   integer: /^\d{1,18}$/,
+  /** A UTC day as `dayNumber`: every number is one, where not every date that looks like one is. */
+  day: /^\d{1,6}$/,
+  port: /^\d{1,5}$/,
 } as const;
 
 /** The parts of a cursor, each checked against its pattern. Throws Problem('validation_failed'). */
@@ -50,4 +53,16 @@ export function cutPage<Row>(
     rows: shown,
     nextCursor: rows.length > limit && last !== undefined ? encodeCursor(key(last)) : null,
   };
+}
+
+const DAY_MS = 86_400_000;
+
+/** A UTC day (YYYY-MM-DD) for a cursor. */
+export function dayNumber(day: string): number {
+  return Date.parse(day) / DAY_MS;
+}
+
+/** The day of a cursor part that was checked against `cursorPart.day`. */
+export function dayOfNumber(number: string): string {
+  return new Date(Number(number) * DAY_MS).toISOString().slice(0, 10);
 }

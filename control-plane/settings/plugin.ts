@@ -33,6 +33,7 @@ const fields = {
   sub_users_max: Type.Integer({ minimum: 0, maximum: 100_000 }),
   reconciliation_percent: Type.Integer({ minimum: 0, maximum: 100 }),
   reconciliation_bytes_min: Type.Integer({ minimum: 0, maximum: 1_000_000_000_000 }),
+  destination_retention_days: Type.Integer({ minimum: 1, maximum: 3_650 }),
 };
 const SettingsSchema = Type.Object({
   ...fields,

@@ -31,6 +31,8 @@ export interface BusinessSettings {
   reconciliationPercent: number;
   /** Differences of fewer bytes are never flagged: counts are taken at different moments. */
   reconciliationBytesMin: number;
+  /** UTC days that usage by destination host is kept; older rows are deleted. */
+  destinationRetentionDays: number;
 }
 
 /** Destinations no buyer may reach, beside what is never allowed. */
@@ -64,6 +66,7 @@ const codecs: {
   subUsersMax: { key: 'sub_users_max', toJson: (v) => v, fromJson: integerOf },
   reconciliationPercent: { key: 'reconciliation_percent', toJson: (v) => v, fromJson: integerOf },
   reconciliationBytesMin: { key: 'reconciliation_bytes_min', toJson: (v) => v, fromJson: integerOf },
+  destinationRetentionDays: { key: 'destination_retention_days', toJson: (v) => v, fromJson: integerOf },
 };
 
 function microsOf(value: unknown): bigint | undefined {

@@ -25,6 +25,8 @@ import {
 import { formatMicros } from '../ledger/money.js';
 import type { SettingsStore } from '../settings/settings.js';
 import { CLIENT_VERSION_PATTERN } from '../system/version.js';
+import { readSessionDestinations } from '../usage/destinations.js';
+import { DestinationSchema, destinationJson } from '../usage/schemas.js';
 import { addReports } from './reports.js';
 import { findSession, listSessions, SessionSchema, SessionStatus, sessionJson } from './session-view.js';
 import { type OriginCheck, startSession } from './start.js';
@@ -67,6 +69,18 @@ const range = {
 };
 const userId = { user_id: Type.Optional(Uuid) };
 const page = { page: Type.Optional(Type.Integer({ minimum: 1, maximum: 10_000 })) };
+
+/** Destinations told with one session; the rest is for `GET /api/traffic/destinations`. */
+const SESSION_DESTINATIONS_MAX = 200;
+const HistorySchema = Type.Object({
+  ...SessionSchema.properties,
+  destinations: Type.Optional(
+    Type.Array(DestinationSchema, {
+      description: 'of the one session asked for, those with most bytes first',
+    }),
+  ),
+  destination_count: Type.Optional(Type.Integer({ description: 'how many there are' })),
+});
 
 /** Starts of one device a minute; above it 429. An agent that lost its gateway tries about every three seconds. */
 const STARTS_PER_DEVICE_MAX = 60;
@@ -236,12 +250,14 @@ export const trafficPlugin: FastifyPluginAsyncTypebox<TrafficDeps> = async (app,
       schema: {
         tags: ['Traffic'],
         summary: 'Sharing history',
-        description: 'Traffic sessions, latest first. With `page` the total comes along.',
+        description:
+          'Traffic sessions, latest first. With `page` the total comes along, with `session_id` where its traffic ' +
+          `went: up to ${SESSION_DESTINATIONS_MAX} destinations.`,
         querystring: Type.Object(
           { ...userId, ...range, ...page, session_id: Type.Optional(Uuid), ...pageQuery },
           { additionalProperties: false },
         ),
-        response: { 200: pageOf(SessionSchema), ...problemResponses(401, 403, 404) },
+        response: { 200: pageOf(HistorySchema), ...problemResponses(401, 403, 404) },
       },
     },
     async (request) => {
@@ -252,7 +268,19 @@ export const trafficPlugin: FastifyPluginAsyncTypebox<TrafficDeps> = async (app,
         if (session === null) throw new Problem('not_found');
         if (session.user_id !== subject) throw new Problem('forbidden');
       }
-      return listSessions(pool, { userId: subject, sessionId, from, to }, request.query);
+      const list = await listSessions(pool, { userId: subject, sessionId, from, to }, request.query);
+      if (sessionId === undefined) return list;
+      const { destinations, count } = await readSessionDestinations(
+        pool,
+        sessionId,
+        SESSION_DESTINATIONS_MAX,
+      );
+      const items = list.items.map((item) => ({
+        ...item,
+        destinations: destinations.map(destinationJson),
+        destination_count: count,
+      }));
+      return { ...list, items };
     },
   );
 

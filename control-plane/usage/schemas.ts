@@ -1,19 +1,116 @@
 import { Type } from 'typebox';
-import { Bytes, jsonBytes, Money } from '../http/schemas.js';
+import { Bytes, jsonBytes, Money, Nullable, pageQuery, Timestamp, Uuid } from '../http/schemas.js';
 import { formatMicros } from '../ledger/money.js';
+import type { DestinationSums } from './destinations.js';
+import { type GroupSums, USAGE_GROUPS, type UsageTops } from './groups.js';
 import type { BuyerUsage, Usage } from './usage.js';
 
 const usageFields = { bytes_up: Bytes, bytes_down: Bytes, bytes: Bytes, charged: Money };
+const day = Type.String({ format: 'date', examples: ['2026-11-26'] });
 
-/** Query of usage calls: UTC days, both included; the last 30 by default. */
+/** UTC days, both included; the last 30 by default. */
+export const daysQuery = {
+  from: Type.Optional(
+    Type.String({ format: 'date', description: 'first UTC day; default 29 days before `to`' }),
+  ),
+  to: Type.Optional(Type.String({ format: 'date', description: 'last UTC day; default today' })),
+};
+
+/** Query of a buyer's usage. */
 export const UsageQuery = Type.Object(
   {
-    from: Type.Optional(
-      Type.String({ format: 'date', description: 'first UTC day; default 29 days before `to`' }),
+    ...daysQuery,
+    group_by: Type.Optional(
+      Type.Enum([...USAGE_GROUPS], { description: 'lists all groups as `items`, page by page' }),
     ),
-    to: Type.Optional(Type.String({ format: 'date', description: 'last UTC day; default today' })),
+    ...pageQuery,
   },
   { additionalProperties: false },
+);
+
+const destinationFields = {
+  host: Type.String({
+    description: 'name or address as asked for; `(other)` with port 0: too many at once to be told apart',
+    examples: ['www.example.com'],
+  }),
+  port: Type.Integer({ examples: [443] }),
+};
+const countFields = {
+  bytes_up: Bytes,
+  bytes_down: Bytes,
+  bytes: Bytes,
+  streams: Type.Integer({ description: 'connections opened', examples: [3] }),
+  first_at: Timestamp,
+  last_at: Timestamp,
+};
+const labelFields = {
+  tag: Nullable(Type.String({ examples: ['prices'] })),
+  session_name: Nullable(Type.String({ examples: ['s1'] })),
+  sub_user_id: Nullable(Uuid),
+};
+const groupFields = {
+  ...countFields,
+  charged_share: Type.String({
+    ...Money,
+    description: 'its part, by bytes, of what was charged for the same days and countries',
+  }),
+};
+const accountField = { account: Nullable(Type.String({ description: 'of the sub-user' })) };
+
+const sumsExample = {
+  host: 'www.example.com',
+  port: 443,
+  bytes_up: 1_240,
+  bytes_down: 52_000,
+  bytes: 53_240,
+  streams: 3,
+  first_at: '2026-11-26T08:15:00.000Z',
+  last_at: '2026-11-26T08:16:30.000Z',
+};
+
+/** One destination with its sums. */
+export const DestinationSchema = Type.Object(
+  { ...destinationFields, ...countFields },
+  { examples: [sumsExample] },
+);
+
+/** One destination on one day. */
+export const DayDestinationSchema = Type.Object(
+  { day, ...DestinationSchema.properties },
+  { examples: [{ day: '2026-11-26', ...sumsExample }] },
+);
+
+/** One row as it is kept, for abuse handling. */
+export const DestinationRowSchema = Type.Object({
+  day,
+  ...destinationFields,
+  ...countFields,
+  buyer_id: Uuid,
+  buyer_account: Type.String(),
+  ...labelFields,
+  session_id: Uuid,
+  allocation_id: Uuid,
+  user_id: Type.String({ format: 'uuid', description: 'the provider' }),
+  exit_ip: Type.String({ examples: ['198.51.100.7'] }),
+  country: Type.String({ examples: ['DE'] }),
+});
+
+const GroupSchema = Type.Object(
+  {
+    day: Type.Optional(day),
+    country: Type.Optional(Type.String()),
+    tag: Type.Optional(labelFields.tag),
+    session_name: Type.Optional(labelFields.session_name),
+    sub_user_id: Type.Optional(labelFields.sub_user_id),
+    account: Type.Optional(accountField.account),
+    host: Type.Optional(destinationFields.host),
+    port: Type.Optional(destinationFields.port),
+    ...groupFields,
+  },
+  {
+    description: 'with the fields that name a group of the kind asked for',
+    examples: [{ ...sumsExample, charged_share: '0.000106' }],
+  },
 );
 
 export const UsageFields = {
@@ -24,6 +121,15 @@ export const UsageFields = {
   lifetime: Type.Object(usageFields),
   by_day: Type.Array(Type.Object({ day: Type.String({ format: 'date' }), ...usageFields })),
   by_country: Type.Array(Type.Object({ country: Type.String(), ...usageFields })),
+  by_tag: Type.Array(Type.Object({ tag: labelFields.tag, ...groupFields })),
+  by_session: Type.Array(Type.Object({ session_name: labelFields.session_name, ...groupFields })),
+  by_sub_user: Type.Array(
+    Type.Object({ sub_user_id: labelFields.sub_user_id, ...accountField, ...groupFields }),
+  ),
+  by_destination: Type.Array(Type.Object({ ...destinationFields, ...groupFields })),
+  group_by: Type.Optional(Type.Enum([...USAGE_GROUPS])),
+  items: Type.Optional(Type.Array(GroupSchema)),
+  next_cursor: Type.Optional(Nullable(Type.String())),
 };
 
 const DAY_MS = 86_400_000;
@@ -47,7 +153,27 @@ const usageJson = (u: Usage) => ({
   charged: formatMicros(u.chargedMicros),
 });
 
-export function buyerUsageJson(days: { from: string; to: string }, usage: BuyerUsage) {
+const countsJson = (s: Omit<DestinationSums, 'host' | 'port'>) => ({
+  bytes_up: jsonBytes(s.bytesUp),
+  bytes_down: jsonBytes(s.bytesDown),
+  bytes: jsonBytes(s.bytesUp + s.bytesDown),
+  streams: Number(s.streams),
+  first_at: s.firstAt.toISOString(),
+  last_at: s.lastAt.toISOString(),
+});
+
+export const destinationJson = (s: DestinationSums) => ({ host: s.host, port: s.port, ...countsJson(s) });
+
+/** A group with the fields that name it. */
+export const groupJson = (g: GroupSums) => ({
+  ...g.key,
+  ...countsJson(g),
+  charged_share: formatMicros(g.chargedShareMicros),
+});
+
+export function buyerUsageJson(days: { from: string; to: string }, usage: BuyerUsage, tops: UsageTops) {
+  const named = <K extends string>(groups: readonly GroupSums[]) =>
+    groups.map(groupJson) as Array<ReturnType<typeof groupJson> & Record<K, never>>;
   return {
     ...days,
     currency: 'USD' as const,
@@ -55,5 +181,9 @@ export function buyerUsageJson(days: { from: string; to: string }, usage: BuyerU
     lifetime: usageJson(usage.lifetime),
     by_day: usage.byDay.map((u) => ({ day: u.day, ...usageJson(u) })),
     by_country: usage.byCountry.map((u) => ({ country: u.country, ...usageJson(u) })),
+    by_tag: named<'tag'>(tops.tag),
+    by_session: named<'session_name'>(tops.session),
+    by_sub_user: named<'sub_user_id' | 'account'>(tops.sub_user),
+    by_destination: named<'host' | 'port'>(tops.host),
   };
 }

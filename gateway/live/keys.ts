@@ -91,6 +91,25 @@ export const liveKeys = {
    */
   walletBell: () => `${PREFIX}wallet-bell`,
 
+  /**
+   * HASH `run.seq` → JSON of `DestinationUsage[]`: usage that is not booked yet. Owner: that gateway, which keeps no
+   * more than `usageBatchesMax` of a run waiting; the control plane removes a field once Postgres has committed it.
+   * No expiry. Readers: control plane (`usage/`).
+   */
+  usage: (gatewayId: string) => `${PREFIX}usage:{gw:${gatewayId}}`,
+
+  /**
+   * HASH run → JSON of `SeqRange[]`: the batches Postgres has **committed**. Owner: control plane (`usage/`). The
+   * gateway's next run removes the fields of earlier ones. No expiry. Readers: that gateway.
+   */
+  usageBooked: (gatewayId: string) => `${PREFIX}usage-booked:{gw:${gatewayId}}`,
+
+  /**
+   * SET of ids of gateways that may have usage waiting. Owner: gateways (SADD after each batch). The control plane
+   * removes an id when nothing waits and the gateway's presence is gone. Readers: control plane (`usage/`).
+   */
+  usageGateways: () => `${PREFIX}usage-gateways`,
+
   /** STRING `ProviderPrice` in force now. Owner: control plane (`pricing`), at each change and rebuild. No expiry. */
   providerPrice: () => `${PREFIX}price:provider`,
 

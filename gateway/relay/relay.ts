@@ -6,6 +6,7 @@ import type { MuxStream } from '../../agent-protocol/stream.js';
 import type { MeterBinding } from '../metering/meter.js';
 import type { MeterPrices, MeterRegistry } from '../metering/registry.js';
 import type { Wallet } from '../metering/wallet.js';
+import type { UsageBook } from '../usage/usage-book.js';
 import { type Allowance, type RelayTotals, Splice, type SpliceOwner } from './splice.js';
 import { StreamDuplex } from './stream-duplex.js';
 
@@ -25,6 +26,10 @@ export interface RelaySubject extends MeterPrices {
   /** null: the buyer's own account. */
   subUserId: string | null;
   destinationHost: string;
+  destinationPort: number;
+  /** Cost label and session name of the username. */
+  tag: string | null;
+  sessionName: string | null;
   allowance: Allowance;
   /** What its bytes are paid from. */
   wallets: readonly Wallet[];
@@ -49,12 +54,14 @@ export type RelayOpened = { ok: true; relayed: RelayedStream } | { ok: false };
 export class Relay implements SpliceOwner {
   readonly totals: RelayTotals = { bytesUp: 0, bytesDown: 0 };
   readonly #meters: MeterRegistry;
+  readonly #usage: UsageBook;
   readonly #live = new Map<Splice, () => void>();
   /** By allocation. */
   readonly #bindings = new Map<string, Set<MeterBinding>>();
 
-  constructor(meters: MeterRegistry) {
+  constructor(meters: MeterRegistry, usage: UsageBook) {
     this.#meters = meters;
+    this.#usage = usage;
   }
 
   /** Connections being relayed. */
@@ -88,7 +95,23 @@ export class Relay implements SpliceOwner {
       stream.reset(ResetCode.REFUSED);
       splice.onEnd('refused');
     });
-    this.#live.set(splice, onEnd);
+    const flow = this.#usage.open(
+      {
+        sessionId,
+        allocationId: allowance.allocationId,
+        buyerId,
+        subUserId,
+        host: subject.destinationHost,
+        port: subject.destinationPort,
+        tag: subject.tag,
+        sessionName: subject.sessionName,
+      },
+      splice,
+    );
+    this.#live.set(splice, () => {
+      flow.end();
+      onEnd();
+    });
     return {
       ok: true,
       relayed: {

@@ -42,6 +42,9 @@ export interface SpliceOwner {
 export class Splice implements BridgeObserver, MeterWaiter {
   readonly subject: SpliceSubject;
   readonly stream: MuxStream;
+  /** What was counted of this connection, payload bytes. */
+  bytesUp = 0;
+  bytesDown = 0;
   readonly #owner: SpliceOwner;
   readonly #allowance: Allowance;
   readonly #binding: MeterBinding;
@@ -90,6 +93,7 @@ export class Splice implements BridgeObserver, MeterWaiter {
     const verdict = this.#binding.countUp(bytes);
     if (verdict !== Verdict.GO) return this.#notNow(verdict);
     allowance.bytesUsed += bytes;
+    this.bytesUp += bytes;
     this.#totals.bytesUp += bytes;
     return verdict;
   }
@@ -100,6 +104,7 @@ export class Splice implements BridgeObserver, MeterWaiter {
     const verdict = this.#binding.countDown(bytes);
     if (verdict !== Verdict.GO) return this.#notNow(verdict);
     allowance.bytesUsed += bytes;
+    this.bytesDown += bytes;
     this.#totals.bytesDown += bytes;
     return verdict;
   }

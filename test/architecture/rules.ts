@@ -7,7 +7,7 @@ import ts from 'typescript';
 import { importsOf, parse, type SourceFile } from './source-file.js';
 
 /** The gateway's stages in the order of the pipeline: a stage imports later ones only. */
-export const STAGES = ['listeners', 'buyers', 'allocation', 'tunnels', 'relay', 'metering'];
+export const STAGES = ['listeners', 'buyers', 'allocation', 'tunnels', 'relay', 'metering', 'usage'];
 
 /** What stands under the stages: each may import these, and they import no stage. */
 const GATEWAY_GROUND = ['gateway/live', 'gateway/runtime', 'gateway/errors.ts'];

@@ -28,6 +28,10 @@ POST /api/traffic/update
 POST /api/traffic/report
 POST /api/traffic/stop
 GET /api/traffic/history
+GET /api/traffic/destinations
+GET /api/buyer/me/usage
+GET /api/admin/buyers/{id}/usage
+GET /api/admin/destinations
 GET /api/traffic/summary
 GET /api/stats/{period}
 GET /api/sessions

@@ -1,0 +1,48 @@
+import type { Static } from 'typebox';
+import type { Queryable } from '../db/pool.js';
+import { cursorPart, cutPage, dayNumber, dayOfNumber, decodeCursor } from '../http/pagination.js';
+import { type GroupKey, readUsageGroups, readUsageTops, type UsageGroup } from './groups.js';
+import { buyerUsageJson, groupJson, type UsageQuery, usageDays } from './schemas.js';
+import { readBuyerUsage } from './usage.js';
+
+/** What a usage call tells, for its description. */
+export const USAGE_DESCRIPTION =
+  'In all, by UTC day and by country of the exit: booked bytes and money, exact. By tag, session name, sub-user and ' +
+  'destination: bytes, streams and times, seconds behind and kept for `destination_retention_days`, the 100 largest ' +
+  'of each; `group_by` lists all, in the order of their names. `null` is what had no tag, no session name, or came ' +
+  'from the main account.';
+
+const text = /^[\x21-\x7e]{1,255}$/;
+/** What a cursor carries of the last group shown. */
+const CURSORS: Record<UsageGroup, { parts: readonly (keyof GroupKey)[]; patterns: readonly RegExp[] }> = {
+  day: { parts: ['day'], patterns: [cursorPart.day] },
+  country: { parts: ['country'], patterns: [text] },
+  tag: { parts: ['tag'], patterns: [text] },
+  session: { parts: ['session_name'], patterns: [text] },
+  sub_user: { parts: ['sub_user_id'], patterns: [cursorPart.uuid] },
+  host: { parts: ['host', 'port'], patterns: [text, cursorPart.port] },
+};
+
+/** A buyer's usage as the API tells it, to the buyer and to admins. */
+export async function answerBuyerUsage(
+  db: Queryable,
+  buyerId: string,
+  query: Static<typeof UsageQuery>,
+  nowMs: number,
+) {
+  const { group_by: groupBy, limit, cursor } = query;
+  const days = usageDays(query, nowMs);
+  const range = { buyerId, ...days };
+  const usage = await readBuyerUsage(db, buyerId, days.from, days.to);
+  const answer = buyerUsageJson(days, usage, await readUsageTops(db, range));
+  if (groupBy === undefined) return answer;
+  const { parts, patterns } = CURSORS[groupBy];
+  const last = cursor === undefined ? null : decodeCursor(cursor, patterns);
+  const after = groupBy === 'day' ? (last?.map(dayOfNumber) ?? null) : last;
+  const groups = await readUsageGroups(db, range, groupBy, after, limit + 1);
+  // The group without a name comes last: no cursor ever names it.
+  const page = cutPage(groups, limit, ({ key }) =>
+    groupBy === 'day' ? [dayNumber(key.day ?? '')] : parts.map((part) => key[part] ?? ''),
+  );
+  return { ...answer, group_by: groupBy, items: page.rows.map(groupJson), next_cursor: page.nextCursor };
+}
