@@ -381,8 +381,8 @@ async function setProviderPrice(world: World, random: Random): Promise<void> {
   });
 }
 
-/** Price changes while the disk is full: each takes a slot for every meter that is open. */
-const ROLLS = 40;
+/** Price changes while the disk is full, at most: each takes a slot for every meter that is open. */
+const ROLLS_MAX = 600;
 
 /**
  * Fills the file system of the first gateway's journal and freezes both settlers, then lets prices roll: each roll
@@ -402,10 +402,14 @@ async function fillDisk({ world, random, traffic, note, fail }: Scene, strike: (
     writeFileSync(filler, Buffer.alloc(Number(bavail) * Number(bsize)));
   } catch {} // full is what is wanted
   for (const s of [site, other]) s.controlPlane.signal('SIGSTOP');
-  for (let i = 0; i < ROLLS; i++) {
+  let rolls = 0;
+  while (rolls < ROLLS_MAX && (await world.journalAdmits(site))) {
+    rolls++;
     rollPriceInRedis(world, random);
     await delay(100);
   }
+  note(`${rolls} rolls`);
+  if (rolls === ROLLS_MAX) fail('the journal never was full');
   const served = await traffic.probe(world.proxy(site, 0), 2_000);
   if (served) fail('new connections were served while the journal was full');
   for (const s of [site, other]) s.controlPlane.signal('SIGCONT');

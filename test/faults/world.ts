@@ -303,6 +303,12 @@ export class World {
       : ((await answer.json()) as { tunnels: number; streams: number; unsettledMeters: number });
   }
 
+  /** Whether the gateway's journal takes new meters, as its metrics say. */
+  async journalAdmits(site: Site): Promise<boolean> {
+    const answer = await fetch(`http://127.0.0.1:${site.metricsPort}/metrics`);
+    return /^ts_journal_admits\S* 1$/m.test(await answer.text());
+  }
+
   /**
    * Waits until the devices have been connected for so long that they take the next loss for a first one: those that
    * lose their gateway again and again come back ever later, which is not what a case is about.
