@@ -172,10 +172,13 @@ export class ProxyListener {
       return;
     }
     const address = plainAddress(remoteAddress) ?? remoteAddress;
+    const announced = this.#balancers.has(address);
     if (this.#isOverloaded()) {
       this.#shed += 1;
-      this.#switch.turnAway(this.#adopt(accepted), new ClientPeer(address, NO_PLACE));
-    } else if (this.#balancers.has(address)) this.#acceptAnnounced(accepted, address, accepts);
+      // A balancer sees that another gateway should have it; the first byte is not its client's.
+      if (announced) accepted.destroy();
+      else this.#switch.turnAway(this.#adopt(accepted), new ClientPeer(address, NO_PLACE));
+    } else if (announced) this.#acceptAnnounced(accepted, address, accepts);
     else {
       const place = this.#gate.enter(address);
       if (place === null) accepted.destroy();

@@ -1,5 +1,5 @@
 /** `npm start` with nothing but Node: what it prints, what it writes, and that its data outlives it. */
-import { mkdtemp, stat, symlink } from 'node:fs/promises';
+import { mkdtemp, readFile, stat, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
@@ -14,11 +14,12 @@ async function bareEnvironment(): Promise<Record<string, string>> {
   return { PATH: folder };
 }
 
-async function fetchDemo(system: Standalone): Promise<string> {
+async function fetchDemo(system: Standalone, scheme: 'http' | 'https' = 'http'): Promise<string> {
   const { username, password } = system.file.buyer;
   const dispatcher = new ProxyAgent({
-    uri: `http://127.0.0.1:${system.file.proxy_port}`,
+    uri: `${scheme}://127.0.0.1:${system.file.proxy_port}`,
     token: `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`,
+    proxyTls: { ca: await readFile(system.file.proxy_tls_cert_path) },
   });
   const { body } = await request(system.file.demo_destination_url, { dispatcher });
   const text = await body.text();
@@ -44,6 +45,7 @@ t.test('from nothing, again after Ctrl-C, and again after kill -9', async (t) =>
     'provider',
     'proxy_host',
     'proxy_port',
+    'proxy_tls_cert_path',
     'proxy_url',
     'tunnel_url',
   ]);
@@ -52,6 +54,7 @@ t.test('from nothing, again after Ctrl-C, and again after kill -9', async (t) =>
   t.equal((await stat(join(dataDir, 'standalone.json'))).mode & 0o777, 0o600);
   t.match(system.output(), `curl -x ${system.file.proxy_url} ${system.file.demo_destination_url}`);
   t.match(await fetchDemo(system), /It works/);
+  t.match(await fetchDemo(system, 'https'), /It works/, 'in TLS, on the same port');
   const exposed = await Promise.all(
     system.file.metrics_urls.map(async (url) =>
       (await fetch(url, { headers: { connection: 'close' } })).text(),

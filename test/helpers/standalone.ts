@@ -14,6 +14,8 @@ export interface StandaloneFile {
   proxy_url: string;
   proxy_host: string;
   proxy_port: number;
+  /** PEM, to be trusted for https:// to the proxy port. */
+  proxy_tls_cert_path: string;
   tunnel_url: string;
   /** Of the gateway and of the control plane. */
   metrics_urls: string[];

@@ -215,3 +215,14 @@ t.test('overloaded: who says nothing is dropped soon', async (t) => {
   await eventually(() => listener.connectionCount === 0);
   t.equal(listener.counts.shed, 1);
 });
+
+t.test('overloaded: a balancer is closed unread, since what it begins with is not its client', async (t) => {
+  const { port, listener } = await startListener(t, {
+    isOverloaded: () => true,
+    settings: { proxyProtocolFrom: ['127.0.0.1'] },
+  });
+  const client = await TestClient.connect(t, port);
+  client.send('PROXY TCP4 192.0.2.7 198.51.100.1 1 2\r\nGET / HTTP/1.1\r\n');
+  t.equal((await client.end()).length, 0);
+  t.equal(listener.counts.shed, 1);
+});

@@ -1,9 +1,11 @@
 /** TLS on the proxy port: everything that works in the clear works inside it. */
 import { once } from 'node:events';
+import { createServer as createHttpServer } from 'node:http';
 import { connect, createServer, type Socket } from 'node:net';
 import { PassThrough } from 'node:stream';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
 import t, { type Test } from 'tap';
+import { WebSocketServer } from 'ws';
 import type { RawSocket } from '../../../agent-protocol/raw-socket.js';
 import type { Connected } from '../../../gateway/listeners/connect-pipeline.js';
 import type { Log } from '../../../gateway/runtime/logging.js';
@@ -53,6 +55,33 @@ t.test('SOCKS5, CONNECT and plain HTTP inside TLS; half-close both ways', async 
     await plain.until(() => plain.text.split('\r\n\r\nok').length === i + 1);
   }
   t.match(plain.text, /^HTTP\/1\.1 200 OK\r\n/);
+});
+
+t.test('upgrades and 100-continue inside TLS', async (t) => {
+  const { port } = await startListener(t, tlsOn);
+  const sockets = new WebSocketServer({ noServer: true });
+  const origin = createHttpServer((req, res) => void req.pipe(res));
+  origin.on('upgrade', (req, socket, head) =>
+    sockets.handleUpgrade(req, socket, head, (ws) => ws.on('message', (data) => ws.send(data))),
+  );
+  const originPort = await startServer(t, origin);
+  const upgraded = await TestClient.connectTls(t, port);
+  upgraded.send(
+    `GET http://a.test:${originPort}/ HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
+      `Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n${LOGIN}\r\n`,
+  );
+  t.match(await upgraded.match(/\r\n\r\n$/), /^HTTP\/1\.1 101 Switching Protocols\r\n/);
+  // A masked text frame with a mask of zeros, RFC 6455 section 5.2.
+  upgraded.send(Buffer.concat([Buffer.from([0x81, 0x85, 0, 0, 0, 0]), Buffer.from('hello')]));
+  await upgraded.match(/hello$/);
+
+  const uploading = await TestClient.connectTls(t, port);
+  uploading.send(
+    `POST http://a.test:${originPort}/ HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n${LOGIN}\r\n`,
+  );
+  await uploading.match(/^HTTP\/1\.1 100 Continue\r\n\r\n$/);
+  uploading.send('body');
+  await uploading.match(/HTTP\/1\.1 200 OK\r\n[\s\S]*body/);
 });
 
 t.test('all at once, and byte by byte, on the TCP level', async (t) => {
