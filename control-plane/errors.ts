@@ -9,6 +9,7 @@ export const problems = {
   not_found: { status: 404, title: 'Not found' },
   body_too_large: { status: 413, title: 'The body is too large' },
   unsupported_media_type: { status: 415, title: 'The body must be application/json' },
+  too_much_at_once: { status: 422, title: 'This is too much to read at once' },
   rate_limited: { status: 429, title: 'Too many requests' },
   idempotency_key_reused: { status: 409, title: 'This Idempotency-Key came with another request before' },
   idempotency_in_progress: {

@@ -335,7 +335,7 @@ export const buyersPlugin: FastifyPluginAsyncTypebox<BuyersDeps> = async (
             completed: Type.Integer(),
             ...UsageFields,
           }),
-          ...problemResponses(401, 403, 404),
+          ...problemResponses(401, 403, 404, 422),
         },
       },
     },

@@ -130,7 +130,7 @@ export const buyerSelfPlugin: FastifyPluginAsyncTypebox<BuyerSelfDeps> = async (
         summary: 'My usage',
         description: USAGE_DESCRIPTION,
         querystring: UsageQuery,
-        response: { 200: Type.Object(UsageFields), ...problemResponses(401, 403) },
+        response: { 200: Type.Object(UsageFields), ...problemResponses(401, 403, 422) },
       },
     },
     async (request) => {

@@ -1,5 +1,6 @@
 import type { Static } from 'typebox';
 import type { Queryable } from '../db/pool.js';
+import { Problem } from '../errors.js';
 import { cursorPart, cutPage, dayNumber, dayOfNumber, decodeCursor } from '../http/pagination.js';
 import { type GroupKey, readUsageGroups, readUsageTops, type UsageGroup } from './groups.js';
 import { buyerUsageJson, groupJson, type UsageQuery, usageDays } from './schemas.js';
@@ -9,8 +10,21 @@ import { readBuyerUsage } from './usage.js';
 export const USAGE_DESCRIPTION =
   'In all, by UTC day and by country of the exit: booked bytes and money, exact. By tag, session name, sub-user and ' +
   'destination: bytes, streams and times, seconds behind and kept for `destination_retention_days`, the 100 largest ' +
-  'of each; `group_by` lists all, in the order of their names. `null` is what had no tag, no session name, or came ' +
+  'of each; `group_by` lists all, in the order of their names, without the lists of the largest. `null` is what had no tag, no session name, or came ' +
   'from the main account.';
+
+const STATEMENT_CANCELLED = '57014';
+
+/** A reading that takes longer than a statement may is the caller's to narrow. */
+export async function notTooMuch<T>(reading: Promise<T>): Promise<T> {
+  try {
+    return await reading;
+  } catch (error) {
+    if ((error as { code?: unknown }).code === STATEMENT_CANCELLED)
+      throw new Problem('too_much_at_once', 'Ask for fewer days.', {}, { cause: error });
+    throw error;
+  }
+}
 
 const text = /^[\x21-\x7e]{1,255}$/;
 /** What a cursor carries of the last group shown. */
@@ -34,12 +48,12 @@ export async function answerBuyerUsage(
   const days = usageDays(query, nowMs);
   const range = { buyerId, ...days };
   const usage = await readBuyerUsage(db, buyerId, days.from, days.to);
-  const answer = buyerUsageJson(days, usage, await readUsageTops(db, range));
-  if (groupBy === undefined) return answer;
+  if (groupBy === undefined) return buyerUsageJson(days, usage, await readUsageTops(db, range));
+  const answer = buyerUsageJson(days, usage, null);
   const { parts, patterns } = CURSORS[groupBy];
   const last = cursor === undefined ? null : decodeCursor(cursor, patterns);
   const after = groupBy === 'day' ? (last?.map(dayOfNumber) ?? null) : last;
-  const groups = await readUsageGroups(db, range, groupBy, after, limit + 1);
+  const groups = await notTooMuch(readUsageGroups(db, range, groupBy, after, limit + 1));
   // The group without a name comes last: no cursor ever names it.
   const page = cutPage(groups, limit, ({ key }) =>
     groupBy === 'day' ? [dayNumber(key.day ?? '')] : parts.map((part) => key[part] ?? ''),

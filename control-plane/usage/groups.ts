@@ -38,8 +38,6 @@ const COLUMNS: Record<UsageGroup, readonly (keyof GroupKey)[]> = {
   sub_user: ['sub_user_id'],
   host: ['host', 'port'],
 };
-/** Every group is added up by day and country first: a price is what was charged there. */
-const PRICED = ['day', 'country'];
 const TYPES: Partial<Record<keyof GroupKey, string>> = {
   day: 'date',
   country: 'text',
@@ -59,15 +57,15 @@ interface GroupRow extends Required<GroupKey> {
   last_at: Date;
 }
 
-const INNER_SUMS = `sum(bytes_up) AS up, sum(bytes_down) AS down, sum(streams) AS streams, min(first_at) AS first_at,
-                    max(last_at) AS last_at`;
-/** Over `d` (inner sums by day and country) and `p` (what was booked for the day and country). */
-const OUTER_SUMS = `sum(d.up)::bigint AS bytes_up, sum(d.down)::bigint AS bytes_down,
-                    sum(d.streams)::bigint AS streams, min(d.first_at) AS first_at, max(d.last_at) AS last_at,
-                    coalesce(sum((d.up + d.down) * p.charged_micros / nullif(p.bytes_up + p.bytes_down, 0)), 0)::bigint
-                      AS charged_micros`;
-const PRICES = 'LEFT JOIN usage_daily_buyer p ON p.buyer_id = $1 AND p.day = d.day AND p.country = d.country';
-const RANGE = 'buyer_id = $1 AND day BETWEEN $2::date AND $3::date';
+/** What a byte cost the buyer, by day and country, as booked. A share is an estimate, so floats will do. */
+const PRICES = `p AS MATERIALIZED (
+  SELECT day, country, charged_micros::float8 / nullif(bytes_up + bytes_down, 0)::float8 AS price
+    FROM usage_daily_buyer WHERE buyer_id = $1 AND day BETWEEN $2::date AND $3::date)`;
+const SUMS = `sum(u.bytes_up)::bigint AS bytes_up, sum(u.bytes_down)::bigint AS bytes_down,
+              sum(u.streams)::bigint AS streams, min(u.first_at) AS first_at, max(u.last_at) AS last_at,
+              coalesce(round(sum((u.bytes_up + u.bytes_down) * p.price)), 0)::bigint AS charged_micros`;
+const ROWS = `destination_usage u LEFT JOIN p ON p.day = u.day AND p.country = u.country`;
+const RANGE = 'u.buyer_id = $1 AND u.day BETWEEN $2::date AND $3::date';
 
 function sumsOf(row: GroupRow, group: UsageGroup): GroupSums {
   const key: GroupKey = Object.fromEntries(COLUMNS[group].map((column) => [column, row[column]]));
@@ -95,21 +93,21 @@ export async function readUsageGroups(
   limit: number,
 ): Promise<GroupSums[]> {
   const columns = COLUMNS[group];
-  const inner = [...new Set([...PRICED, ...columns])].join(', ');
   const values: unknown[] = [range.buyerId, range.from, range.to, limit];
-  const list = columns.map((column) => `d.${column}`).join(', ');
-  let where = '';
+  const list = columns.map((column) => `u.${column}`).join(', ');
+  let rest = '';
   if (after !== null) {
     values.push(...after);
-    const params = columns.map((column, i) => `$${i + 5}::${TYPES[column]}`);
-    // Null comes last, and nothing comes after it.
-    where = `WHERE (${list}) > (${params.join(', ')})${columns.length === 1 ? ` OR (d.${columns[0]} IS NULL AND ${params[0]} IS NOT NULL)` : ''}`;
+    const params = columns.map((column, i) => `$${i + 5}::${TYPES[column]}`).join(', ');
+    // Null comes last; only keys of one column may be null.
+    const orNull = columns.length === 1 ? `OR ${list} IS NULL` : '';
+    rest = `AND ((${list}) > (${params}) ${orNull})`;
   }
   const { rows } = await db.query<GroupRow>(
-    `WITH d AS (SELECT ${inner}, ${INNER_SUMS} FROM destination_usage WHERE ${RANGE} GROUP BY ${inner})
-     SELECT ${list}, ${OUTER_SUMS}${group === 'sub_user' ? ', min(s.account) AS account' : ''}
-       FROM d ${PRICES} ${group === 'sub_user' ? 'LEFT JOIN sub_users s ON s.id = d.sub_user_id' : ''}
-      ${where} GROUP BY ${list} ORDER BY ${list} LIMIT $4`,
+    `WITH ${PRICES}, g AS (
+       SELECT ${list}, ${SUMS} FROM ${ROWS} WHERE ${RANGE} ${rest} GROUP BY ${list} ORDER BY ${list} LIMIT $4)
+     SELECT g.*${group === 'sub_user' ? ', s.account FROM g LEFT JOIN sub_users s ON s.id = g.sub_user_id' : ' FROM g'}
+      ORDER BY ${columns.map((column) => `g.${column}`).join(', ')}`,
     values,
   );
   return rows.map((row) => sumsOf(row, group));
@@ -125,30 +123,37 @@ export interface UsageTops {
 
 /** Groups told of each kind at most. */
 export const USAGE_TOP_MAX = 100;
+/** Rows that are sorted for them at most: below a second of Postgres. */
+export const USAGE_TOP_ROWS_MAX = 50_000;
 
-/** The largest groups by tag, session name, sub-user and destination, in one reading of the days. */
+/**
+ * The largest groups by tag, session name, sub-user and destination. Null when the days have more rows than
+ * USAGE_TOP_ROWS_MAX.
+ */
 export async function readUsageTops(
   db: Queryable,
   range: { buyerId: string; from: string; to: string },
-): Promise<UsageTops> {
+): Promise<UsageTops | null> {
+  const days = [range.buyerId, range.from, range.to];
+  const counted = await db.query<{ n: number }>(
+    `SELECT count(*)::int AS n FROM (SELECT FROM destination_usage u WHERE ${RANGE} LIMIT $4) few`,
+    [...days, USAGE_TOP_ROWS_MAX + 1],
+  );
+  if ((counted.rows[0]?.n ?? 0) > USAGE_TOP_ROWS_MAX) return null;
   const { rows } = await db.query<GroupRow & { kind: UsageGroup }>(
-    `WITH d AS (
-       SELECT CASE grouping(tag, session_name, sub_user_id, host)
+    `WITH ${PRICES}, g AS (
+       SELECT CASE grouping(u.tag, u.session_name, u.sub_user_id, u.host)
                 WHEN 7 THEN 'tag' WHEN 11 THEN 'session' WHEN 13 THEN 'sub_user' ELSE 'host' END AS kind,
-              day, country, tag, session_name, sub_user_id, host, port, ${INNER_SUMS}
-         FROM destination_usage WHERE ${RANGE}
-        GROUP BY GROUPING SETS ((day, country, tag), (day, country, session_name), (day, country, sub_user_id),
-                                (day, country, host, port))
-     ), g AS (
-       SELECT d.kind, d.tag, d.session_name, d.sub_user_id, d.host, d.port, ${OUTER_SUMS},
-              row_number() OVER (PARTITION BY d.kind ORDER BY sum(d.up + d.down) DESC, d.tag, d.session_name,
-                                 d.sub_user_id, d.host, d.port) AS place
-         FROM d ${PRICES}
-        GROUP BY d.kind, d.tag, d.session_name, d.sub_user_id, d.host, d.port
+              u.tag, u.session_name, u.sub_user_id, u.host, u.port, ${SUMS}
+         FROM ${ROWS} WHERE ${RANGE}
+        GROUP BY GROUPING SETS ((u.tag), (u.session_name), (u.sub_user_id), (u.host, u.port))
+     ), placed AS (
+       SELECT *, row_number() OVER (PARTITION BY kind ORDER BY bytes_up + bytes_down DESC, tag, session_name,
+                                    sub_user_id, host, port) AS place FROM g
      )
-     SELECT g.*, s.account FROM g LEFT JOIN sub_users s ON s.id = g.sub_user_id
+     SELECT placed.*, s.account FROM placed LEFT JOIN sub_users s ON s.id = placed.sub_user_id
       WHERE place <= $4 ORDER BY kind, place`,
-    [range.buyerId, range.from, range.to, USAGE_TOP_MAX],
+    [...days, USAGE_TOP_MAX],
   );
   const of = (group: UsageGroup) => rows.filter((r) => r.kind === group).map((r) => sumsOf(r, group));
   return { tag: of('tag'), session: of('session'), sub_user: of('sub_user'), host: of('host') };

@@ -14,6 +14,7 @@ import {
   Timestamp,
   Uuid,
 } from '../http/schemas.js';
+import { notTooMuch } from './answer.js';
 import { type DestinationRow, readProviderDestinations, searchDestinations } from './destinations.js';
 import {
   DayDestinationSchema,
@@ -78,7 +79,7 @@ export const usagePlugin: FastifyPluginAsyncTypebox<UsagePluginDeps> = async (ap
           },
           { additionalProperties: false },
         ),
-        response: { 200: pageOf(DayDestinationSchema), ...problemResponses(401, 403) },
+        response: { 200: pageOf(DayDestinationSchema), ...problemResponses(401, 403, 422) },
       },
     },
     async (request) => {
@@ -88,11 +89,13 @@ export const usagePlugin: FastifyPluginAsyncTypebox<UsagePluginDeps> = async (ap
       const days = usageDays(request.query, clock.nowMs());
       const parts = [cursorPart.day, new RegExp(HOST_PATTERN), cursorPart.port];
       const [day = '', lastHost = '', port = ''] = cursor === undefined ? [] : decodeCursor(cursor, parts);
-      const rows = await readProviderDestinations(
-        pool,
-        { userId, sessionId, host: hostOf(host), ...days },
-        cursor === undefined ? null : { day: dayOfNumber(day), host: lastHost, port: Number(port) },
-        limit + 1,
+      const rows = await notTooMuch(
+        readProviderDestinations(
+          pool,
+          { userId, sessionId, host: hostOf(host), ...days },
+          cursor === undefined ? null : { day: dayOfNumber(day), host: lastHost, port: Number(port) },
+          limit + 1,
+        ),
       );
       const page = cutPage(rows, limit, (r) => [dayNumber(r.day), r.host, r.port]);
       return {
@@ -128,7 +131,7 @@ export const usagePlugin: FastifyPluginAsyncTypebox<UsagePluginDeps> = async (ap
           },
           { additionalProperties: false },
         ),
-        response: { 200: pageOf(DestinationRowSchema), ...problemResponses(401, 403) },
+        response: { 200: pageOf(DestinationRowSchema), ...problemResponses(401, 403, 422) },
       },
     },
     async (request) => {
@@ -145,19 +148,21 @@ export const usagePlugin: FastifyPluginAsyncTypebox<UsagePluginDeps> = async (ap
         objectId: null,
         after: { ...query, from, to },
       });
-      const rows = await searchDestinations(
-        pool,
-        {
-          host: hostOf(query.host),
-          buyerId: query.buyer_id,
-          userId: query.user_id,
-          sessionId: query.session_id,
-          exitIp: query.exit_ip,
-          from,
-          to,
-        },
-        cursor === undefined ? null : { day: dayOfNumber(day), id },
-        limit + 1,
+      const rows = await notTooMuch(
+        searchDestinations(
+          pool,
+          {
+            host: hostOf(query.host),
+            buyerId: query.buyer_id,
+            userId: query.user_id,
+            sessionId: query.session_id,
+            exitIp: query.exit_ip,
+            from,
+            to,
+          },
+          cursor === undefined ? null : { day: dayOfNumber(day), id },
+          limit + 1,
+        ),
       );
       const page = cutPage(rows, limit, (r) => [dayNumber(r.day), r.id]);
       return { items: page.rows.map(rowJson), next_cursor: page.nextCursor };

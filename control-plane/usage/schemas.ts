@@ -1,4 +1,4 @@
-import { Type } from 'typebox';
+import { type TSchema, Type } from 'typebox';
 import { Bytes, jsonBytes, Money, Nullable, pageQuery, Timestamp, Uuid } from '../http/schemas.js';
 import { formatMicros } from '../ledger/money.js';
 import type { DestinationSums } from './destinations.js';
@@ -113,6 +113,12 @@ const GroupSchema = Type.Object(
   },
 );
 
+const top = <T extends TSchema>(item: T) =>
+  Type.Union([Type.Null(), Type.Array(item)], {
+    description:
+      'the largest; null when the days have too much to sort: ask with `group_by`, or for fewer days',
+  });
+
 export const UsageFields = {
   from: Type.String({ format: 'date' }),
   to: Type.String({ format: 'date' }),
@@ -121,12 +127,10 @@ export const UsageFields = {
   lifetime: Type.Object(usageFields),
   by_day: Type.Array(Type.Object({ day: Type.String({ format: 'date' }), ...usageFields })),
   by_country: Type.Array(Type.Object({ country: Type.String(), ...usageFields })),
-  by_tag: Type.Array(Type.Object({ tag: labelFields.tag, ...groupFields })),
-  by_session: Type.Array(Type.Object({ session_name: labelFields.session_name, ...groupFields })),
-  by_sub_user: Type.Array(
-    Type.Object({ sub_user_id: labelFields.sub_user_id, ...accountField, ...groupFields }),
-  ),
-  by_destination: Type.Array(Type.Object({ ...destinationFields, ...groupFields })),
+  by_tag: top(Type.Object({ tag: labelFields.tag, ...groupFields })),
+  by_session: top(Type.Object({ session_name: labelFields.session_name, ...groupFields })),
+  by_sub_user: top(Type.Object({ sub_user_id: labelFields.sub_user_id, ...accountField, ...groupFields })),
+  by_destination: top(Type.Object({ ...destinationFields, ...groupFields })),
   group_by: Type.Optional(Type.Enum([...USAGE_GROUPS])),
   items: Type.Optional(Type.Array(GroupSchema)),
   next_cursor: Type.Optional(Nullable(Type.String())),
@@ -171,9 +175,13 @@ export const groupJson = (g: GroupSums) => ({
   charged_share: formatMicros(g.chargedShareMicros),
 });
 
-export function buyerUsageJson(days: { from: string; to: string }, usage: BuyerUsage, tops: UsageTops) {
-  const named = <K extends string>(groups: readonly GroupSums[]) =>
-    groups.map(groupJson) as Array<ReturnType<typeof groupJson> & Record<K, never>>;
+export function buyerUsageJson(
+  days: { from: string; to: string },
+  usage: BuyerUsage,
+  tops: UsageTops | null,
+) {
+  const named = <K extends string>(groups: readonly GroupSums[] | undefined) =>
+    (groups?.map(groupJson) ?? null) as Array<ReturnType<typeof groupJson> & Record<K, never>> | null;
   return {
     ...days,
     currency: 'USD' as const,
@@ -181,9 +189,9 @@ export function buyerUsageJson(days: { from: string; to: string }, usage: BuyerU
     lifetime: usageJson(usage.lifetime),
     by_day: usage.byDay.map((u) => ({ day: u.day, ...usageJson(u) })),
     by_country: usage.byCountry.map((u) => ({ country: u.country, ...usageJson(u) })),
-    by_tag: named<'tag'>(tops.tag),
-    by_session: named<'session_name'>(tops.session),
-    by_sub_user: named<'sub_user_id' | 'account'>(tops.sub_user),
-    by_destination: named<'host' | 'port'>(tops.host),
+    by_tag: named<'tag'>(tops?.tag),
+    by_session: named<'session_name'>(tops?.session),
+    by_sub_user: named<'sub_user_id' | 'account'>(tops?.sub_user),
+    by_destination: named<'host' | 'port'>(tops?.host),
   };
 }

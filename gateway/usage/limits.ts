@@ -7,6 +7,8 @@ export interface UsageSettings {
    * may lose of it.
    */
   usageSweepIntervalMs: number;
+  /** Live streams looked at in one turn of the event loop (1 000: some 3 ms); the next turn goes on. */
+  usageSweepStreamsMax: number;
   /**
    * Entries (one for each destination, tag, session name … in use) held for the next deliveries. Above it new ones
    * are told under `(other)`: no byte is left out, only where it went.
@@ -31,6 +33,7 @@ export interface UsageSettings {
 export const USAGE_DEFAULTS: Readonly<UsageSettings> = Object.freeze({
   usageDeliveryIntervalMs: 2_000,
   usageSweepIntervalMs: 10_000,
+  usageSweepStreamsMax: 1_000,
   usageEntriesMax: 50_000,
   usageEntriesPerBuyerMax: 5_000,
   usageBatchEntriesMax: 1_000,

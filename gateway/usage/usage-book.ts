@@ -73,8 +73,21 @@ export class UsageBook {
 
   /** Adds what live flows gained since the last time. */
   sweep(): void {
-    const nowMs = this.#now();
-    for (const flow of this.#flows) this.#add(flow, nowMs);
+    for (const _turn of this.sweepInTurns(Number.POSITIVE_INFINITY));
+  }
+
+  /** The same, with a pause for the caller after so many flows: flows may come and go meanwhile. */
+  *sweepInTurns(flowsMax: number): Generator<void> {
+    let seen = 0;
+    let nowMs = this.#now();
+    for (const flow of this.#flows) {
+      if (seen++ === flowsMax) {
+        yield;
+        seen = 1;
+        nowMs = this.#now();
+      }
+      this.#add(flow, nowMs);
+    }
   }
 
   /** Takes up to `max` entries out, those of earlier days first. */

@@ -97,11 +97,13 @@ export class UsageDelivery {
   }
 
   async #tick(): Promise<boolean> {
-    const { log } = this.#o;
+    const { book, log, settings } = this.#o;
     try {
       if (this.#batches.length > 0) await this.#dropBooked();
-      this.#makeBatches();
-      await this.#send();
+      await this.#sweepWhenDue();
+      for (const batch of this.#batches) if (this.#isDue(batch)) await this.#send(batch);
+      while (this.#batches.length < settings.usageBatchesMax && book.size > 0)
+        await this.#send(this.#nextBatch());
     } catch (error) {
       this.#failures++;
       this.#failuresInARow++;
@@ -123,31 +125,34 @@ export class UsageDelivery {
     this.#batches = this.#batches.filter(({ seq }) => !booked.some(([from, to]) => seq >= from && seq < to));
   }
 
-  #makeBatches(): void {
+  async #sweepWhenDue(): Promise<void> {
     const { book, clock, settings } = this.#o;
     const nowMs = clock.monotonicMs();
-    if (nowMs - this.#sweptAtMs >= settings.usageSweepIntervalMs) {
-      this.#sweptAtMs = nowMs;
-      book.sweep();
-    }
-    while (this.#batches.length < settings.usageBatchesMax && book.size > 0) {
-      const entries = book.take(settings.usageBatchEntriesMax);
-      this.#batches.push({
-        seq: ++this.#lastSeq,
-        text: JSON.stringify(entries),
-        entries: entries.length,
-        sentAtMs: null,
-      });
-    }
+    if (nowMs - this.#sweptAtMs < settings.usageSweepIntervalMs) return;
+    this.#sweptAtMs = nowMs;
+    for (const _turn of book.sweepInTurns(settings.usageSweepStreamsMax))
+      await new Promise((resolve) => setImmediate(resolve));
   }
 
-  async #send(): Promise<void> {
-    const { redis, gatewayId, run, clock, settings } = this.#o;
-    for (const batch of this.#batches) {
-      const nowMs = clock.monotonicMs();
-      if (batch.sentAtMs !== null && nowMs - batch.sentAtMs < settings.usageResendMs) continue;
-      await deliverUsage(redis, gatewayId, { run, seq: batch.seq }, batch.text);
-      batch.sentAtMs = nowMs;
-    }
+  #nextBatch(): Batch {
+    const entries = this.#o.book.take(this.#o.settings.usageBatchEntriesMax);
+    const batch: Batch = {
+      seq: ++this.#lastSeq,
+      text: JSON.stringify(entries),
+      entries: entries.length,
+      sentAtMs: null,
+    };
+    this.#batches.push(batch);
+    return batch;
+  }
+
+  async #send(batch: Batch): Promise<void> {
+    const { redis, gatewayId, run, clock } = this.#o;
+    await deliverUsage(redis, gatewayId, { run, seq: batch.seq }, batch.text);
+    batch.sentAtMs = clock.monotonicMs();
+  }
+
+  #isDue({ sentAtMs }: Batch): boolean {
+    return sentAtMs === null || this.#o.clock.monotonicMs() - sentAtMs >= this.#o.settings.usageResendMs;
   }
 }

@@ -1,5 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import t, { type Test } from 'tap';
+import { notTooMuch } from '../../../control-plane/usage/answer.js';
+import { USAGE_TOP_ROWS_MAX } from '../../../control-plane/usage/groups.js';
 import { reportMeters } from '../../../gateway/live/meters.js';
 import type { DestinationUsage } from '../../../gateway/live/usage.js';
 import { signedIn, startWorld, type TestWorld } from '../../helpers/control-plane.js';
@@ -267,7 +269,7 @@ t.test("a buyer's usage by tag, session name, country, sub-user and destination"
   const before = dayOf(Date.now() - DAY_MS);
   t.match((await get(`/api/buyer/me/usage?to=${before}&group_by=tag`, buyer.token)).body, {
     items: [],
-    by_tag: [],
+    by_tag: null,
   });
   t.same(
     (await get('/api/buyer/me/usage', rival.token)).body.by_tag.map((i: { tag: string }) => i.tag),
@@ -294,9 +296,34 @@ t.test("a buyer's usage by tag, session name, country, sub-user and destination"
             't' || n, n, 0, 1, now(), now() FROM generate_series(1, 150) n`,
     [german.sessionId, rival.id],
   );
-  const many = (await get('/api/buyer/me/usage?group_by=tag&limit=200', rival.token)).body;
-  t.same([many.by_tag.length, many.by_destination.length, many.items.length], [100, 100, 151]);
+  const listed = (await get('/api/buyer/me/usage?group_by=tag&limit=200', rival.token)).body;
+  t.equal(listed.items.length, 151);
+  const many = (await get('/api/buyer/me/usage', rival.token)).body;
+  t.same([many.by_tag.length, many.by_destination.length], [100, 100]);
   t.equal(many.by_tag[0].tag, 't150', 'the largest first');
+
+  await pool.query(
+    `INSERT INTO destination_usage (day, session_id, allocation_id, buyer_id, user_id, exit_ip, country, host, port,
+                                    bytes_up, bytes_down, streams, first_at, last_at)
+     SELECT current_date, $1, gen_random_uuid(), $2, gen_random_uuid(), '198.51.100.1', 'DE', 'n' || n || '.example', 443,
+            0, 0, 1, now(), now() FROM generate_series(1, $3) n`,
+    [german.sessionId, rival.id, USAGE_TOP_ROWS_MAX],
+  );
+  const huge = (await get('/api/buyer/me/usage', rival.token)).body;
+  t.match(huge, { by_tag: null, by_session: null, by_sub_user: null, by_destination: null, total: Object });
+  t.equal((await get('/api/buyer/me/usage?group_by=host&limit=200', rival.token)).body.items.length, 200);
+});
+
+t.test('what takes too long to read is told so', async (t) => {
+  const { pool } = await startWorld(t);
+  const client = await pool.connect();
+  await client.query('SET statement_timeout = 50');
+  await t.rejects(notTooMuch(client.query('SELECT pg_sleep(5)')), {
+    code: 'too_much_at_once',
+    statusCode: 422,
+  });
+  await t.rejects(notTooMuch(client.query('SELECT nothing')), { code: '42703' });
+  client.release(true);
 });
 
 t.test('an admin finds who reached a destination, and the search is on record', async (t) => {

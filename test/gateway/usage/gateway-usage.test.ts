@@ -1,0 +1,107 @@
+import { once } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
+import t from 'tap';
+import { liveKeys } from '../../../gateway/live/keys.js';
+import { markReady } from '../../../gateway/live/store.js';
+import {
+  type DestinationUsage,
+  listUsageBatches,
+  readUsageBatch,
+  settleUsage,
+  type UsageBatchId,
+} from '../../../gateway/live/usage.js';
+import { type GatewayRig, startGatewayRig } from '../../helpers/gateway.js';
+import { PlainDevice } from '../../helpers/plain-device.js';
+import { socksConnect } from '../../helpers/socks-client.js';
+
+let rig: GatewayRig;
+t.before(async () => {
+  rig = await startGatewayRig({
+    TS_USAGE_DELIVERY_INTERVAL_MS: '20',
+    TS_USAGE_SWEEP_INTERVAL_MS: '40',
+  });
+});
+t.teardown(() => rig?.stop());
+
+async function batches(): Promise<Array<UsageBatchId & { entries: DestinationUsage[] }>> {
+  const ids = await listUsageBatches(rig.redis, 'test');
+  return Promise.all(
+    ids.map(async (id) => ({
+      ...id,
+      entries: JSON.parse((await readUsageBatch(rig.redis, 'test', id)) ?? '[]') as DestinationUsage[],
+    })),
+  );
+}
+
+/** Waits until all batches in Redis together tell so many bytes down; gives their entries. */
+async function untilTold(bytesDown: number): Promise<DestinationUsage[]> {
+  for (let tries = 0; tries < 200; tries++) {
+    const entries = (await batches()).flatMap((batch) => batch.entries);
+    if (entries.reduce((n, e) => n + e.bytesDown, 0) === bytesDown) return entries;
+    await delay(25);
+  }
+  throw new Error(`never: ${bytesDown} bytes told`);
+}
+
+const connect = (parameters: string, host: string, port = 443) =>
+  socksConnect({
+    proxyPort: rig.gateway.proxyPort,
+    username: `${rig.username}${parameters}`,
+    password: rig.password,
+    host,
+    port,
+  });
+
+async function metric(name: string): Promise<number> {
+  const text = await (await fetch(`http://127.0.0.1:${rig.gateway.metricsPort}/metrics`)).text();
+  return Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(text)?.[1]);
+}
+
+t.test('from the username and the request into Redis; kept through a wipe until it is booked', async (t) => {
+  const { text, record } = await rig.ticket();
+  const device = await PlainDevice.connect(rig.gateway.tunnelPort, text);
+  await device.greet();
+  device.echo();
+  const { socket, reply } = await connect('-session-s1-tag-Ads.1', 'WWW.Example.ORG.', 80);
+  t.equal(reply, 0);
+  let echoed = 0;
+  socket.on('data', (chunk: Buffer) => {
+    echoed += chunk.length;
+  });
+  socket.write(Buffer.alloc(1_000));
+  const told = await untilTold(1_000);
+  t.equal(
+    told.reduce((n, e) => n + e.streams, 0),
+    1,
+  );
+  t.match(told.at(-1), {
+    sessionId: record.sessionId,
+    buyerId: rig.account.buyerId,
+    subUserId: null,
+    host: 'www.example.org',
+    port: 80,
+    tag: 'Ads.1',
+    sessionName: 's1',
+  });
+  const [meter] = await rig.meters();
+  t.equal(told[0]?.allocationId, meter?.allocationId);
+
+  const before = await batches();
+  t.ok(before.every(({ run }) => run === meter?.epoch.slice(0, 24)));
+  await rig.redis.flushall();
+  await markReady(rig.redis);
+  await untilTold(1_000);
+  t.same(await batches(), before, 'the same batches again');
+  t.equal(await metric('ts_usage_batches_pending'), before.length);
+  for (const { run, seq } of before) await settleUsage(rig.redis, 'test', { run, seq }, [[1, seq + 1]]);
+  for (let tries = 0; (await metric('ts_usage_batches_pending')) > 0 && tries < 200; tries++) await delay(25);
+  t.equal(await metric('ts_usage_batches_pending'), 0);
+  t.equal(await rig.redis.exists(liveKeys.usage('test')), 0, 'what is booked does not come again');
+  socket.end(Buffer.alloc(500));
+  await once(socket, 'close');
+  t.equal(echoed, 1_500);
+  const rest = await untilTold(500);
+  t.same([rest.reduce((n, e) => n + e.bytesUp, 0), rest.reduce((n, e) => n + e.streams, 0)], [500, 0]);
+  await rig.redis.del(liveKeys.usage('test'));
+  device.socket.terminate();
+});
