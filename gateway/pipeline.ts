@@ -61,7 +61,9 @@ export class GatewayPipeline implements ProxyPipeline {
     clientAddress: string;
   }): Promise<Authenticated | ProxyFailure> {
     if (this.deps.isDraining()) return { ok: false, code: 'DRAINING' };
-    const parsed = parseUsername(credentials.username);
+    const username = await this.#usernameOf(credentials);
+    if (typeof username !== 'string') return username;
+    const parsed = parseUsername(username);
     if (!parsed.ok) return parsed;
     const known = await authenticate(
       this.deps.directory,
@@ -72,6 +74,19 @@ export class GatewayPipeline implements ProxyPipeline {
     if (!known.ok) return known;
     const auth: Authenticated = { ok: true, buyer: known.buyer, params: parsed.params };
     return (await this.#pay(auth)) ?? auth;
+  }
+
+  /** The username; of a client that sent none and no password either, the account that its address stands for. */
+  async #usernameOf(credentials: {
+    username: string;
+    password: string | null;
+    clientAddress: string;
+  }): Promise<string | ProxyFailure> {
+    const { username, password, clientAddress } = credentials;
+    if (username !== '' || password !== null) return username;
+    const account = await this.deps.directory.accountAt(clientAddress);
+    if (account === 'unavailable') return { ok: false, code: 'INTERNAL', detail: 'live state unavailable' };
+    return account ?? { ok: false, code: 'AUTH_FAILED' };
   }
 
   async connect(

@@ -4,7 +4,7 @@ import type { RawSocket } from '../../agent-protocol/raw-socket.js';
 import type { SocketDuplex } from '../../agent-protocol/socket-duplex.js';
 import { httpRefusal, httpRefusalBytes, type ProxyFailure, proxyErrors } from '../errors.js';
 import type { Authenticated } from './connect-pipeline.js';
-import { newRequestId, readBasicCredentials } from './credentials.js';
+import { asksForLogin, NO_CREDENTIALS, newRequestId, readBasicCredentials } from './credentials.js';
 import { ECHO_HOST, readAbsoluteTarget } from './destination.js';
 import { sendEcho } from './echo.js';
 import { discardBody, exchangeWithOrigin, type ForwardRequest } from './http-exchange.js';
@@ -251,12 +251,14 @@ export class HttpForwarder {
     });
     if (unsound) return unsound;
     const authorization = headerValue(req.rawHeaders, 'proxy-authorization');
-    if (authorization === null) return { ok: false, code: 'AUTH_FAILED', mayRetry: true };
-    const credentials = readBasicCredentials(authorization);
+    const credentials = authorization === null ? NO_CREDENTIALS : readBasicCredentials(authorization);
     if (!credentials) return { ok: false, code: 'AUTH_FAILED' };
     const { clientAddress } = connection;
     const auth = await this.#context.pipeline.authenticate({ ...credentials, clientAddress });
-    return auth.ok ? { ok: true, auth, route: credentials.username } : auth;
+    if (auth.ok) return { ok: true, auth, route: credentials.username };
+    if (authorization === null && asksForLogin(auth))
+      return { ok: false, code: 'AUTH_FAILED', mayRetry: true };
+    return auth;
   }
 
   async #echo(req: IncomingMessage, res: ServerResponse, auth: Authenticated, requestId: string) {
