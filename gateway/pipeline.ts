@@ -71,7 +71,9 @@ export class GatewayPipeline implements ProxyPipeline {
     credentials: ProxyCredentials & { username: string },
   ): Promise<Authenticated | ProxyFailure> {
     if (this.deps.isDraining()) return { ok: false, code: 'DRAINING' };
-    const parsed = parseUsername(credentials.username);
+    const username = await this.#usernameOf(credentials);
+    if (typeof username !== 'string') return username;
+    const parsed = parseUsername(username);
     if (!parsed.ok) return parsed;
     const known = await this.#logIn(credentials, parsed.params);
     if (!known.ok) return known;
@@ -100,6 +102,18 @@ export class GatewayPipeline implements ProxyPipeline {
       await delay(Math.max(0, startMs + loginRefusalMs - clock.monotonicMs()));
     }
     return known;
+  }
+
+  /** The username; of a client that sent none and no password either, the account that its address stands for. */
+  async #usernameOf({
+    username,
+    password,
+    clientAddress,
+  }: ProxyCredentials & { username: string }): Promise<string | ProxyFailure> {
+    if (username !== '' || password !== null) return username;
+    const account = await this.deps.directory.accountAt(clientAddress);
+    if (account === 'unavailable') return { ok: false, code: 'INTERNAL', detail: 'live state unavailable' };
+    return account ?? { ok: false, code: 'AUTH_FAILED' };
   }
 
   async connect(

@@ -9,8 +9,8 @@ import type {
 } from '../../gateway/live/records.js';
 import {
   deleteAccount,
+  isAccountWritten,
   markReady,
-  readAccount,
   readProviderPrice,
   readReady,
   writeAccount,
@@ -240,10 +240,7 @@ export class LiveState {
     const { redis } = this.#deps;
     await Promise.all(
       snapshots.map(async (snapshot) => {
-        if (when === 'when_different') {
-          const there = await readAccount(redis, snapshot.account);
-          if (JSON.stringify(there) === JSON.stringify(snapshot)) return;
-        }
+        if (when === 'when_different' && (await isAccountWritten(redis, snapshot))) return;
         await writeAccount(redis, snapshot);
         await publishCommand(redis, { kind: 'account_changed', account: snapshot.account });
       }),

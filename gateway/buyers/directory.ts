@@ -1,9 +1,10 @@
 import type { LiveRedis } from '../live/connection.js';
 import type { AccountSnapshot, PackageRoute } from '../live/records.js';
-import { readAccount, readPackageRoute, readReady } from '../live/store.js';
+import { readAccount, readPackageRoute, readPasswordless, readReady } from '../live/store.js';
 import { AddressSet } from '../runtime/addresses.js';
 import type { Clock } from '../runtime/clock.js';
 import type { Log } from '../runtime/logging.js';
+import { AddressAccounts } from './address-accounts.js';
 
 /** A snapshot made ready for use: hashes as bytes, address lists compiled. Immutable; a refresh makes a new one. */
 export interface AccountEntry {
@@ -165,6 +166,8 @@ function dropOldest(map: Map<string, unknown>, max: number): void {
 export class BuyerDirectory {
   readonly #accounts: LiveCache<AccountEntry>;
   readonly #packages: LiveCache<PackageRoute>;
+  /** One entry. */
+  readonly #addresses: LiveCache<AddressAccounts>;
 
   constructor(
     private readonly deps: { redis: LiveRedis; clock: Clock; log: Log },
@@ -173,6 +176,7 @@ export class BuyerDirectory {
     const all = { ...buyerDirectoryDefaults, ...settings };
     this.#accounts = new LiveCache((account) => this.#fetchAccount(account), all, deps.clock);
     this.#packages = new LiveCache((packageId) => this.#fetchPackage(packageId), all, deps.clock);
+    this.#addresses = new LiveCache(() => this.#fetchAddresses(), all, deps.clock);
   }
 
   /**
@@ -193,15 +197,26 @@ export class BuyerDirectory {
     return this.#packages.get(packageId);
   }
 
+  /**
+   * The account that a client at the address means when it names none: the one that allowlists it. Null: none does, or
+   * several, so nobody can tell whose traffic it is. `unavailable` as in `lookup`. Never rejects.
+   */
+  async accountAt(clientAddress: string): Promise<string | null | 'unavailable'> {
+    const accounts = await this.#addresses.get('');
+    return accounts instanceof AddressAccounts ? accounts.find(clientAddress) : accounts;
+  }
+
   /** Command `account_changed`. */
   accountChanged(account: string): void {
     this.#accounts.forget(account);
+    this.#addresses.forget('');
   }
 
   /** Commands may have been missed, or Redis was rebuilt (`CommandReader.onResync`). */
   resync(): void {
     this.#accounts.suspectAll();
     this.#packages.suspectAll();
+    this.#addresses.suspectAll();
   }
 
   async #fetchAccount(account: string): Promise<Fetched<AccountEntry>> {
@@ -215,6 +230,13 @@ export class BuyerDirectory {
   async #fetchPackage(packageId: string): Promise<Fetched<PackageRoute>> {
     const route = await readPackageRoute(this.deps.redis, packageId);
     return route ? { state: 'found', value: route } : this.#absent();
+  }
+
+  async #fetchAddresses(): Promise<Fetched<AddressAccounts>> {
+    const cidrs = await readPasswordless(this.deps.redis);
+    // Without any the answer is the same, but only a live state that is complete can give it.
+    if (cidrs.size === 0 && (await readReady(this.deps.redis)) === null) return { state: 'away' };
+    return { state: 'found', value: new AddressAccounts(cidrs) };
   }
 
   async #absent(): Promise<Fetched<never>> {

@@ -1,10 +1,22 @@
 import { randomUUID } from 'node:crypto';
+import type { ProxyFailure } from '../errors.js';
 
 /** What a client logs in with. */
 export interface ProxyCredentials {
   username: string;
   /** null: none was given. Clients that have none send an empty one, so empty counts as none. */
   password: string | null;
+}
+
+/** A client that sent no login at all: its address may do. */
+export const NO_CREDENTIALS: ProxyCredentials = { username: '', password: null };
+
+/**
+ * Whether a client that sent no login is to be asked for one: its address opens nothing, or nobody can tell at the
+ * moment. Any other failure is of the account that the address stands for.
+ */
+export function asksForLogin({ code }: ProxyFailure): boolean {
+  return code === 'AUTH_FAILED' || code === 'INTERNAL';
 }
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });

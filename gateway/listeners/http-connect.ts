@@ -1,7 +1,7 @@
 import { httpRefusalBytes, type ProxyFailure } from '../errors.js';
 import type { ClientConnection } from './client-connection.js';
 import type { Exit } from './connect-pipeline.js';
-import { newRequestId, readBasicCredentials } from './credentials.js';
+import { asksForLogin, NO_CREDENTIALS, newRequestId, readBasicCredentials } from './credentials.js';
 import { readAuthority } from './destination.js';
 import { type HttpHead, headerValue } from './http-head.js';
 import { connectionHas, successHeaders } from './http-headers.js';
@@ -26,16 +26,17 @@ export async function serveConnect(
   const destination = readAuthority(head.target, null);
   if (!destination) return refuse({ ok: false, code: 'BAD_PARAM', detail: 'target' });
   const authorization = headerValue(head.rawHeaders, 'proxy-authorization');
-  if (authorization === null && staysOpen(head)) {
+  const credentials = authorization === null ? NO_CREDENTIALS : readBasicCredentials(authorization);
+  if (!credentials) return refuse(AUTH_FAILED);
+  const auth = await context.login(client.peer, credentials);
+  if (client.closed) return false;
+  if (!auth.ok) {
+    if (authorization !== null || !asksForLogin(auth)) return refuse(auth);
+    if (!staysOpen(head)) return refuse(AUTH_FAILED);
     context.refused(client.peer, AUTH_FAILED, requestId);
     client.write(httpRefusalBytes(AUTH_FAILED, requestId, true));
     return true;
   }
-  const credentials = authorization === null ? null : readBasicCredentials(authorization);
-  if (!credentials) return refuse(AUTH_FAILED);
-  const auth = await context.login(client.peer, credentials);
-  if (client.closed) return false;
-  if (!auth.ok) return refuse(auth);
 
   await openDestination(client, context, auth, destination, {
     accept: (exit) => acceptBytes(exit, requestId),

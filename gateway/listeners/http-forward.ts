@@ -5,7 +5,7 @@ import type { SocketDuplex } from '../../agent-protocol/socket-duplex.js';
 import { httpRefusal, httpRefusalBytes, type ProxyFailure, proxyErrors } from '../errors.js';
 import type { ClientPeer } from './client-peer.js';
 import type { Authenticated } from './connect-pipeline.js';
-import { newRequestId, readBasicCredentials } from './credentials.js';
+import { asksForLogin, NO_CREDENTIALS, newRequestId, readBasicCredentials } from './credentials.js';
 import { isEchoHost, readAbsoluteTarget } from './destination.js';
 import { echo, sendEcho } from './echo.js';
 import { discardBody, exchangeWithOrigin, type ForwardRequest } from './http-exchange.js';
@@ -266,11 +266,13 @@ export class HttpForwarder {
     });
     if (unsound) return unsound;
     const authorization = headerValue(req.rawHeaders, 'proxy-authorization');
-    if (authorization === null) return { ok: false, code: 'AUTH_FAILED', mayRetry: true };
-    const credentials = readBasicCredentials(authorization);
+    const credentials = authorization === null ? NO_CREDENTIALS : readBasicCredentials(authorization);
     if (!credentials) return { ok: false, code: 'AUTH_FAILED' };
     const auth = await this.#context.login(connection.peer, credentials);
-    return auth.ok ? { ok: true, auth, route: credentials.username } : auth;
+    if (auth.ok) return { ok: true, auth, route: credentials.username };
+    if (authorization === null && asksForLogin(auth))
+      return { ok: false, code: 'AUTH_FAILED', mayRetry: true };
+    return auth;
   }
 
   /** A refusal on a connection that node:http has let go of: told, then closed. */

@@ -1,6 +1,6 @@
 import { type ProxyFailure, proxyErrors, SOCKS_REPLY, socksAuthBytes, socksReplyBytes } from '../errors.js';
 import type { ClientConnection, Reading } from './client-connection.js';
-import { type ProxyCredentials, readUtf8 } from './credentials.js';
+import { NO_CREDENTIALS, type ProxyCredentials, readUtf8 } from './credentials.js';
 import { type Destination, readHost } from './destination.js';
 import { type ListenerContext, openDestination } from './open-destination.js';
 
@@ -23,7 +23,7 @@ export async function serveSocks5(client: ClientConnection, context: ListenerCon
   const withPassword = methods.includes(METHOD_PASSWORD);
   if (!withPassword && !methods.includes(METHOD_NONE)) return client.refuse(NO_METHOD);
 
-  let credentials: ProxyCredentials | null = { username: '', password: null };
+  let credentials: ProxyCredentials | null = NO_CREDENTIALS;
   if (withPassword) {
     client.write(Buffer.from([5, METHOD_PASSWORD]));
     const login = await client.read(readLogin);

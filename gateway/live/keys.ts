@@ -16,6 +16,12 @@ export const liveKeys = {
   account: (account: string) => `${PREFIX}account:{${account}}`,
 
   /**
+   * HASH account → JSON list of the CIDRs that open it without a password; accounts that have none are not in it.
+   * Owner: control plane, with `account`. No expiry. Readers: gateways, for clients that name no account.
+   */
+  passwordless: () => `${PREFIX}passwordless`,
+
+  /**
    * STRING `TicketRecord`. Owner: control plane at traffic start. Expires with the ticket (default 60 s).
    * Taken (GETDEL) by the gateway that the device connects to: a ticket opens one tunnel.
    */

@@ -166,13 +166,46 @@ export function readAccount(redis: LiveRedis, account: string): Promise<AccountS
   return read(redis, liveKeys.account(account), isAccount);
 }
 
-export function writeAccount(redis: LiveRedis, snapshot: AccountSnapshot): Promise<void> {
-  return write(redis, liveKeys.account(snapshot.account), snapshot);
+/** The snapshot, and its addresses in the list of all. */
+export async function writeAccount(redis: LiveRedis, snapshot: AccountSnapshot): Promise<void> {
+  const { account, passwordlessIps } = snapshot;
+  await Promise.all([
+    write(redis, liveKeys.account(account), snapshot),
+    passwordlessIps.length > 0
+      ? redis.hset(liveKeys.passwordless(), account, JSON.stringify(passwordlessIps))
+      : redis.hdel(liveKeys.passwordless(), account),
+  ]);
+}
+
+/** Whether all that `writeAccount` would write is there already. */
+export async function isAccountWritten(redis: LiveRedis, snapshot: AccountSnapshot): Promise<boolean> {
+  const { account, passwordlessIps } = snapshot;
+  const [there, addresses] = await Promise.all([
+    readAccount(redis, account),
+    redis.hget(liveKeys.passwordless(), account),
+  ]);
+  const expected = passwordlessIps.length > 0 ? JSON.stringify(passwordlessIps) : null;
+  return addresses === expected && JSON.stringify(there) === JSON.stringify(snapshot);
 }
 
 /** Whether it was there. */
 export async function deleteAccount(redis: LiveRedis, account: string): Promise<boolean> {
-  return (await redis.del(liveKeys.account(account))) > 0;
+  const [deleted] = await Promise.all([
+    redis.del(liveKeys.account(account)),
+    redis.hdel(liveKeys.passwordless(), account),
+  ]);
+  return deleted > 0;
+}
+
+/** Accounts that client addresses open without a password, each with its CIDRs. */
+export async function readPasswordless(redis: LiveRedis): Promise<Map<string, string[]>> {
+  const found = new Map<string, string[]>();
+  const key = liveKeys.passwordless();
+  for (const [account, text] of Object.entries(await redis.hgetall(key))) {
+    const cidrs = decode(redis, `${key} ${account}`, text, isListOf(isString));
+    if (cidrs) found.set(account, cidrs);
+  }
+  return found;
 }
 
 // Tickets: written at traffic start, taken by the gateway the device connects to.

@@ -44,6 +44,27 @@ t.test('the table: medians with spread, ratios above 1 where we are better', asy
   t.notMatch(text, 'new/s', 'no column without a figure');
 });
 
+t.test('what a system adds at a fixed rate, window by window', async (t) => {
+  const text = markdown({
+    machine: {},
+    options: readOptions(['--only', 'rate']) as Options,
+    systems: [
+      system('traffic-share', [
+        { rate_p50_ms: 2, rate_p99_ms: 9 },
+        { rate_p50_ms: 5, rate_p99_ms: 20 },
+        { rate_p50_ms: 3, rate_p99_ms: 8 },
+      ]),
+      system('direct', [
+        { rate_p50_ms: 1, rate_p99_ms: 2 },
+        { rate_p50_ms: 4, rate_p99_ms: 12 },
+        { rate_p50_ms: 1, rate_p99_ms: 1 },
+      ]),
+    ],
+  });
+  t.match(text, 'Added to a request over the direct way, at 500 requests/s.');
+  t.match(text, '| traffic-share | 1.00 (1.00–2.00) | 7.00 (7.00–8.00) |', 'medians of differences');
+});
+
 t.test('what the kernel says of processes', { skip: process.platform !== 'linux' }, async (t) => {
   const server = createServer().listen(0, '127.0.0.1');
   t.teardown(() => server.close());

@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util';
 
-export const PHASES = ['bulk', 'connect', 'latency', 'memory'] as const;
+export const PHASES = ['bulk', 'connect', 'latency', 'rate', 'memory'] as const;
 export type Phase = (typeof PHASES)[number];
 
 /** How long and how much; every figure of the table is the median of `repeats` windows. */
@@ -19,6 +19,9 @@ export interface Options {
   warmConnections: number;
   connectMs: number;
   latencyMs: number;
+  /** The open-loop phase: requests that begin each second, come what may, and for how long. */
+  ratePerSecond: number;
+  rateMs: number;
   idleTunnels: number;
   idleStreams: number;
   /** Files to write: `.json` or `.md`. */
@@ -76,6 +79,8 @@ export function readOptions(args: string[]): Options | 'help' {
     warmConnections: quick ? 2_000 : 10_000,
     connectMs: quick ? 1_000 : 2_500,
     latencyMs: quick ? 500 : 1_500,
+    ratePerSecond: 500,
+    rateMs: quick ? 2_000 : 6_000,
     idleTunnels: quick ? 500 : 2_000,
     idleStreams: quick ? 500 : 2_000,
     out,

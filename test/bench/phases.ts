@@ -83,11 +83,23 @@ export async function latency(stage: Stage, system: RunningSystem): Promise<Figu
     countMax: WITHOUT_LIMIT,
   });
   failWhenMany(result);
-  const sorted = result.latenciesMs.sort((a, b) => a - b);
-  const at = (share: number) =>
-    sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? null;
   await delay(SETTLE_MS);
-  return { p50_ms: at(0.5), p99_ms: at(0.99) };
+  return { p50_ms: percentile(result, 0.5), p99_ms: percentile(result, 0.99) };
+}
+
+/** Small requests on new connections at a fixed rate: from when each was due to its whole answer. */
+export async function fixedRate(stage: Stage, system: RunningSystem): Promise<Figures> {
+  const { ratePerSecond: perSecond, rateMs: durationMs } = stage.options;
+  const load = { perSecond, durationMs };
+  const result = await stage.client.call.paced(system.route, stage.originAt, load);
+  failWhenMany(result);
+  await delay(SETTLE_MS);
+  return { rate_p50_ms: percentile(result, 0.5), rate_p99_ms: percentile(result, 0.99) };
+}
+
+function percentile({ latenciesMs }: { latenciesMs: number[] }, share: number): number | null {
+  const sorted = latenciesMs.toSorted((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? null;
 }
 
 /** Connections that bring every part to its speed before anything is written down. */

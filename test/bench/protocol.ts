@@ -46,7 +46,7 @@ export interface ConnectResult {
   elapsedMs: number;
   /** Text of the first failure. */
   error: string | null;
-  /** Time of each request from dialling to the whole answer. */
+  /** Time of each request from dialling (`paced`: from when it was due) to the whole answer. */
   latenciesMs: number[];
 }
 
@@ -68,6 +68,15 @@ export interface ClientCalls {
     route: Route,
     origin: Endpoint,
     load: { concurrency: number; durationMs: number; countMax: number },
+  ): Promise<ConnectResult>;
+  /**
+   * Small requests, each on a connection of its own, one every `1/perSecond` s whether the earlier ones are answered or
+   * not. Times count from the moment a request was due: a system that stalls can not hide what had to wait.
+   */
+  paced(
+    route: Route,
+    origin: Endpoint,
+    load: { perSecond: number; durationMs: number },
   ): Promise<ConnectResult>;
   /** Opens `count` connections that stay idle; resolves when the origin has answered on each. */
   hold(route: Route, origin: Endpoint, count: number): Promise<void>;

@@ -88,6 +88,11 @@ const CONNECTIONS: readonly Column[] = [
   { title: 'p99 ms', figure: 'p99_ms', digits: 2, more: false },
 ];
 
+const RATE: readonly Column[] = [
+  { title: 'at a fixed rate, p50 ms', figure: 'rate_p50_ms', digits: 2, more: false },
+  { title: 'p99 ms', figure: 'rate_p99_ms', digits: 2, more: false },
+];
+
 const MEMORY: readonly Column[] = [
   { title: 'idle tunnel, KiB', figure: 'kib_per_idle_tunnel', digits: 1, more: false },
   { title: 'idle stream, KiB', figure: 'kib_per_idle_stream', digits: 1, more: false },
@@ -98,15 +103,17 @@ export function markdown(results: Results): string {
   const lines = ['# Benchmark results', ''];
   for (const [name, value] of Object.entries(results.machine))
     lines.push(`- ${name.replaceAll('_', ' ')}: ${value}`);
-  const { repeats, streams, bulkMs, connectMs, latencyMs, concurrency } = results.options;
+  const { repeats, streams, bulkMs, connectMs, latencyMs, ratePerSecond, rateMs, concurrency } =
+    results.options;
   lines.push(
     '',
     `Median of ${repeats} windows (lowest–highest), systems in turn. Bulk: ${streams.join(', ')} streams, windows of ${bulkMs / 1000} s. ` +
       `New connections: a small request on each, ${concurrency} at a time, ${connectMs / 1000} s; one at a time: ${latencyMs / 1000} s. ` +
+      `Fixed rate: ${ratePerSecond} requests/s for ${rateMs / 1000} s, each timed from when it was due. ` +
       'CPU: user + system seconds of the processes at the gateway’s place; client, origin and agent share the same cores.',
     '',
   );
-  const tables = [bulkColumns('down', streams), bulkColumns('up', streams), CONNECTIONS];
+  const tables = [bulkColumns('down', streams), bulkColumns('up', streams), CONNECTIONS, RATE];
   for (const columns of tables)
     table(lines, 'system', columns, results.systems, (system, column) => cell(system, column));
   const ours = results.systems.find(({ id }) => id === 'traffic-share');
@@ -122,6 +129,7 @@ export function markdown(results: Results): string {
     for (const columns of tables)
       table(lines, 'against', columns, others, (system, column) => ratio(ours, system, column));
   }
+  addedOverDirect(lines, results);
   const measured = results.systems.filter(({ figures }) => MEMORY.some(({ figure }) => figure in figures));
   if (measured.length > 0) {
     lines.push('', 'Memory of the gateway process, growth of the resident size.', '');
@@ -130,6 +138,24 @@ export function markdown(results: Results): string {
   const problems = results.systems.flatMap(({ id, problems }) => problems.map((text) => `- ${id}: ${text}`));
   if (problems.length > 0) lines.push('', 'Not measured:', '', ...problems);
   return `${lines.join('\n')}\n`;
+}
+
+/** What each system adds to a request at the fixed rate: its windows less those of the way without any, in turn. */
+function addedOverDirect(lines: string[], { systems, options }: Results): void {
+  const direct = systems.find(({ id }) => id === 'direct')?.figures;
+  if (direct === undefined || direct.rate_p50_ms === undefined) return;
+  const added = systems.flatMap((system): SystemResult[] => {
+    const figures: SystemResult['figures'] = {};
+    for (const { figure } of RATE) {
+      const [through, without] = [system.figures[figure], direct[figure]];
+      if (through && without)
+        figures[figure] = through.flatMap((ms, n) => (n in without ? [ms - Number(without[n])] : []));
+    }
+    return system.id === 'direct' || Object.keys(figures).length === 0 ? [] : [{ ...system, figures }];
+  });
+  if (added.length === 0) return;
+  lines.push('', `Added to a request over the direct way, at ${options.ratePerSecond} requests/s.`, '');
+  table(lines, 'system', RATE, added, cell);
 }
 
 function table(

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { measureMemory } from './memory.js';
 import { type Options, readOptions, USAGE } from './options.js';
-import { bulk, connectRate, type Figures, latency, type Stage, warmUp } from './phases.js';
+import { bulk, connectRate, type Figures, fixedRate, latency, type Stage, warmUp } from './phases.js';
 import type { ClientCalls, OriginCalls } from './protocol.js';
 import { addFigures, describeMachine, markdown, type Results, type SystemResult } from './report.js';
 import { startRole } from './role.js';
@@ -103,6 +103,8 @@ async function measure(options: Options): Promise<Results> {
       await interleaved('connect', running, options.repeats, (system) => connectRate(stage, system));
     if (wanted.has('latency'))
       await interleaved('latency', running, options.repeats, (system) => latency(stage, system));
+    if (wanted.has('rate'))
+      await interleaved('rate', running, options.repeats, (system) => fixedRate(stage, system));
     if (wanted.has('memory')) {
       const tunnels = running.filter(({ system }) => system.agentPids().length > 0);
       await interleaved('memory', tunnels, 1, (system) => measureMemory(stage, system));

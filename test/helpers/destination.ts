@@ -1,7 +1,8 @@
 import { once } from 'node:events';
-import { createServer as createHttpServer, type RequestListener } from 'node:http';
+import { createServer as createHttpServer, type IncomingMessage, type RequestListener } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { testCertificate } from './test-certificate.js';
 
 /** A destination that knows exactly how many payload bytes it got and sent, whatever the protocol on top. */
@@ -21,14 +22,27 @@ export async function startTcpDestination(onConnection: (socket: Socket) => void
   return watch(server, onConnection);
 }
 
+/** Takes a connection over that asks for another protocol. */
+type OnUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
+
 /** An HTTP destination on loopback. */
-export async function startHttpDestination(listener: RequestListener): Promise<Destination> {
-  return watch(createHttpServer(listener), () => {});
+export async function startHttpDestination(
+  listener: RequestListener,
+  onUpgrade?: OnUpgrade,
+): Promise<Destination> {
+  const server = createHttpServer(listener);
+  if (onUpgrade) server.on('upgrade', onUpgrade);
+  return watch(server, () => {});
 }
 
 /** An HTTPS destination on loopback; counts TCP payload, so TLS records. */
-export async function startHttpsDestination(listener: RequestListener): Promise<Destination> {
-  return watch(createHttpsServer(testCertificate, listener), () => {});
+export async function startHttpsDestination(
+  listener: RequestListener,
+  onUpgrade?: OnUpgrade,
+): Promise<Destination> {
+  const server = createHttpsServer(testCertificate, listener);
+  if (onUpgrade) server.on('upgrade', onUpgrade);
+  return watch(server, () => {});
 }
 
 async function watch(

@@ -12,15 +12,19 @@ export interface ProgramResult {
 const PROGRAM_TIMEOUT_MS = 30_000;
 
 /**
- * Whether a program is installed. Where it is not the test says so and goes on without it; where the environment
- * promises it (`TS_TEST_PROGRAMS`, set by `.ci/run`), that is a failure.
+ * Whether a program is installed; `probe`, a command and its arguments, must succeed as well when it is given. Where it
+ * is not the test says so and goes on without it; where the environment promises it (`TS_TEST_PROGRAMS`, set by
+ * `.ci/run`), that is a failure.
  */
-export async function hasProgram(t: Test, name: string, args: string[] = ['--version']): Promise<boolean> {
+export async function hasProgram(t: Test, name: string, probe?: readonly string[]): Promise<boolean> {
+  const [command = name, ...args] = probe ?? [name, '--version'];
   const found = await new Promise<boolean>((resolve) => {
-    execFile(name, args, { timeout: PROGRAM_TIMEOUT_MS }, (error) => resolve(error?.code !== 'ENOENT'));
+    execFile(command, args, { timeout: PROGRAM_TIMEOUT_MS }, (error) =>
+      resolve(probe ? error === null : error?.code !== 'ENOENT'),
+    );
   });
   if (found) return true;
-  const promised = (process.env.TS_TEST_PROGRAMS ?? '').split(' ').includes(name);
+  const promised = (process.env.TS_TEST_PROGRAMS ?? '').split(/\s+/).includes(name);
   t.notOk(promised, `${name} is installed where it must be`);
   t.comment(`${name} is not installed: not tried with it`);
   return false;

@@ -93,9 +93,36 @@ async function closeAll(): Promise<void> {
   );
 }
 
+const noResult = (): ConnectResult => ({ done: 0, failed: 0, elapsedMs: 0, error: null, latenciesMs: [] });
+
+/** One small request on a connection of its own, timed from `beganMs` and noted in `result`. */
+function ask(
+  route: Route,
+  origin: Endpoint,
+  beganMs: number,
+  result: ConnectResult,
+  onEnd: () => void,
+): void {
+  let received = 0;
+  const wire = dial(route, origin, scratch, () => wire.socket.write(REQUEST));
+  wire.socket.setTimeout(REQUEST_TIMEOUT_MS, () => wire.socket.destroy(new Error('no answer')));
+  wire.onBytes = (n) => {
+    received += n;
+    if (received === RESPONSE.length) result.latenciesMs.push(performance.now() - beganMs);
+  };
+  wire.onClose = (error) => {
+    if (received === RESPONSE.length) result.done++;
+    else {
+      result.failed++;
+      result.error ??= error?.message ?? `${received} of ${RESPONSE.length} bytes`;
+    }
+    onEnd();
+  };
+}
+
 const requests: ClientCalls['requests'] = (route, origin, { concurrency, durationMs, countMax }) =>
   new Promise<ConnectResult>((resolve) => {
-    const result: ConnectResult = { done: 0, failed: 0, elapsedMs: 0, error: null, latenciesMs: [] };
+    const result = noResult();
     const startMs = performance.now();
     let started = 0;
     let running = 0;
@@ -107,25 +134,40 @@ const requests: ClientCalls['requests'] = (route, origin, { concurrency, duratio
       }
       started++;
       running++;
-      const beganMs = performance.now();
-      let received = 0;
-      const wire = dial(route, origin, scratch, () => wire.socket.write(REQUEST));
-      wire.socket.setTimeout(REQUEST_TIMEOUT_MS, () => wire.socket.destroy(new Error('no answer')));
-      wire.onBytes = (n) => {
-        received += n;
-        if (received === RESPONSE.length) result.latenciesMs.push(performance.now() - beganMs);
-      };
-      wire.onClose = (error) => {
+      ask(route, origin, performance.now(), result, () => {
         running--;
-        if (received === RESPONSE.length) result.done++;
-        else {
-          result.failed++;
-          result.error ??= error?.message ?? `${received} of ${RESPONSE.length} bytes`;
-        }
         next();
-      };
+      });
     };
     for (let i = 0; i < concurrency; i++) next();
+  });
+
+const paced: ClientCalls['paced'] = (route, origin, { perSecond, durationMs }) =>
+  new Promise<ConnectResult>((resolve) => {
+    const result = noResult();
+    const startMs = performance.now();
+    const count = Math.round((perSecond * durationMs) / 1_000);
+    let started = 0;
+    let running = 0;
+    const finishWhenDone = () => {
+      if (started < count || running > 0) return;
+      result.elapsedMs = performance.now() - startMs;
+      resolve(result);
+    };
+    const tick = () => {
+      for (;;) {
+        const dueMs = startMs + (started * 1_000) / perSecond;
+        if (started === count || performance.now() < dueMs) break;
+        started++;
+        running++;
+        ask(route, origin, dueMs, result, () => {
+          running--;
+          finishWhenDone();
+        });
+      }
+      if (started < count) setTimeout(tick, 1);
+    };
+    tick();
   });
 
 const calls: ClientCalls = {
@@ -136,6 +178,7 @@ const calls: ClientCalls = {
   },
   bulkStop: closeAll,
   requests,
+  paced,
   hold: (route, origin, count) => {
     broken = null;
     return new Promise((resolve, reject) => {

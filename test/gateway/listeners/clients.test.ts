@@ -1,4 +1,3 @@
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
   Agent,
@@ -13,6 +12,7 @@ import { SocksProxyAgent } from 'socks-proxy-agent';
 import t from 'tap';
 import { ProxyAgent, request as undiciRequest } from 'undici';
 import { WebSocket, WebSocketServer } from 'ws';
+import { hasProgram, runProgram } from '../../helpers/programs.js';
 import { ACCOUNT, basic, eventually, PASSWORD, startListener, startServer } from './fake-pipeline.js';
 
 /** Answers with what it was sent: method, path, bytes of the body, login headers (of which there must be none). */
@@ -27,29 +27,10 @@ function answer(req: IncomingMessage, res: ServerResponse): void {
   });
 }
 
-function curl(args: string[]): Promise<{ code: number | null; out: string; err: string }> {
-  return new Promise((resolve, reject) => {
-    const child = spawn('curl', ['-sS', '-m', '10', ...args], { env: { PATH: process.env.PATH } });
-    let out = '';
-    let err = '';
-    child.stdout.on('data', (chunk: Buffer) => {
-      out += chunk;
-    });
-    child.stderr.on('data', (chunk: Buffer) => {
-      err += chunk;
-    });
-    child.once('error', reject);
-    child.once('close', (code) => resolve({ code, out, err }));
-  });
-}
+const curl = (args: string[]) => runProgram('curl', ['-sS', '-m', '10', ...args]);
 
 t.test('curl', async (t) => {
-  const found = await curl(['--version']).catch(() => null);
-  if (!found) {
-    t.comment('curl is not on PATH: this test did not run');
-    if (process.env.CI) t.fail('curl is required where CI is set');
-    return;
-  }
+  if (!(await hasProgram(t, 'curl'))) return;
   const originPort = await startServer(t, createServer(answer));
   const { port, pipeline } = await startListener(t);
   const at = (scheme: string, password = PASSWORD) => `${scheme}://${ACCOUNT}:${password}@127.0.0.1:${port}`;
