@@ -103,11 +103,11 @@ export class OwnerRules {
     return this.capBytesLeft === 0 ? 'CAP_REACHED' : null;
   }
 
-  /** Why a new stream to the host (as asked for) is refused, or null. */
-  refusal(host: string): OwnerRefusal | null {
+  /** Why a new stream to the host (as asked for; null: an association) is refused, or null. */
+  refusal(host: string | null): OwnerRefusal | null {
     if (this.closed !== null) return this.closed;
     if (this.#limits.streamsMax !== null && this.streamsOpen >= this.#limits.streamsMax) return 'CAP_REACHED';
-    return this.#isBlockedHost(host) ? 'BLOCKED' : null;
+    return host !== null && this.isBlockedHost(host) ? 'BLOCKED' : null;
   }
 
   /** Whether the owner blocks an address (in the usual text) that a name led to. */
@@ -156,7 +156,8 @@ export class OwnerRules {
     return true;
   }
 
-  #isBlockedHost(host: string): boolean {
+  /** Whether the owner blocks the host (as asked for): its address, its name or a name above it. */
+  isBlockedHost(host: string): boolean {
     const parsed = parseHost(host);
     if (parsed.kind === 'invalid') return false; // the dialler refuses it
     if (parsed.kind === 'ipv4' || parsed.kind === 'ipv6') return this.#blockedAddresses.has(parsed.address);
