@@ -9,6 +9,7 @@ import { BuyerDirectory } from './buyers/directory.js';
 import { AccountLimits } from './buyers/limits.js';
 import type { GatewayConfig } from './config.js';
 import { ProxyListener, proxyListenerDefaults } from './listeners/proxy-listener.js';
+import { UdpPorts } from './listeners/udp-ports.js';
 import { CommandReader } from './live/commands.js';
 import { connectLive } from './live/connection.js';
 import type { GatewayCommand } from './live/records.js';
@@ -22,9 +23,10 @@ import { redisMeterSink } from './metering/redis-sink.js';
 import { drawEpoch, type MeterPrices, MeterRegistry } from './metering/registry.js';
 import { WalletBook, WalletLoop } from './metering/wallet-book.js';
 import { redisWalletChannel } from './metering/wallet-channel.js';
-import { GatewayMetrics } from './metrics.js';
+import { exposeDatagrams, GatewayMetrics } from './metrics.js';
 import { GatewayPipeline } from './pipeline.js';
 import { startPrivateServer } from './private-server.js';
+import { DatagramTotals } from './relay/datagram-totals.js';
 import { Relay } from './relay/relay.js';
 import type { Splice } from './relay/splice.js';
 import { AddressSet, plainAddress } from './runtime/addresses.js';
@@ -109,7 +111,12 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     log,
     settings,
   });
-  const relay = new Relay(meters);
+  const datagrams = new DatagramTotals();
+  const relay = new Relay(meters, {
+    settings: { idleMs: config.udpIdleMs, datagramsPerSecondMax: config.udpDatagramsPerSecondMax },
+    totals: datagrams,
+    clock,
+  });
   const wallets = new WalletBook({
     epoch,
     channel: redisWalletChannel(redis, config.gatewayId),
@@ -219,6 +226,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     walletStreamsCut: () => wallets.cutCount,
     walletFailures: () => wallets.failures,
   });
+  exposeDatagrams(metrics.registry, datagrams);
   const pipeline = new GatewayPipeline({
     directory,
     limits,
@@ -231,6 +239,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     providerPriceMicrosPerGb: () => live.providerPriceMicrosPerGb,
     isDraining: () => draining,
     dialTimeoutMs: config.dialTimeoutMs,
+    associationsMax: config.udpAssociationsMax,
     onConnection: (outcome, tookMs) => metrics.connection(outcome, tookMs),
   });
   const listener: ProxyListener = new ProxyListener({
@@ -241,6 +250,11 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
       handshakeTimeoutMs: config.handshakeTimeoutMs,
     },
     log,
+    udp: {
+      ports: new UdpPorts(config.udpPorts),
+      publicAddress: config.udpPublicAddress,
+      totals: datagrams,
+    },
   });
   const commands = new CommandReader({
     redis: commandsRedis,
@@ -310,6 +324,8 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
           (entry !== 'unavailable' &&
             (entry.snapshot.status !== 'active' || entry.snapshot.kycStatus !== 'approved'));
         if (barred) relay.cut((splice) => splice.subject.account === command.account);
+        else if (entry !== 'unavailable' && entry.snapshot.limits.udp !== true)
+          relay.cut(({ subject, stream }) => subject.account === command.account && stream.network === 'udp');
         return;
       }
       case 'price_changed':
@@ -331,12 +347,12 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
   }
 
   function concerns({ scope, id }: Extract<GatewayCommand, { kind: 'kill' }>): (splice: Splice) => boolean {
-    return ({ subject }) =>
+    return (splice) =>
       scope === 'all' ||
-      (scope === 'buyer' && subject.buyerId === id) ||
-      (scope === 'device' && subject.deviceId === id) ||
-      (scope === 'provider' && registry.byDevice(subject.deviceId)?.providerId === id) ||
-      (scope === 'destination' && subject.destinationHost === id);
+      (scope === 'buyer' && splice.subject.buyerId === id) ||
+      (scope === 'device' && splice.subject.deviceId === id) ||
+      (scope === 'provider' && registry.byDevice(splice.subject.deviceId)?.providerId === id) ||
+      (scope === 'destination' && id !== null && splice.reaches(id));
   }
 
   await live.refresh();

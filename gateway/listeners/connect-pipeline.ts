@@ -3,6 +3,7 @@ import type { RawSocket } from '../../agent-protocol/raw-socket.js';
 import type { BuyerAccess } from '../buyers/directory.js';
 import type { RouteParams } from '../buyers/username.js';
 import type { ProxyFailure } from '../errors.js';
+import type { Association, AssociationClient } from '../relay/association.js';
 
 /**
  * What the listeners need of the stages behind them. They speak protocols to clients and know nothing of devices;
@@ -26,6 +27,11 @@ export interface ProxyPipeline {
     auth: Authenticated,
     destination: { host: string; port: number },
   ): Promise<Connected | ProxyFailure>;
+  /**
+   * An association through a device, which then carries datagrams to any destination the buyer may reach. Exactly one of
+   * the outcome's methods is to be called. UDP_NOT_ALLOWED: the buyer has no grant. Absent: there is no UDP here.
+   */
+  associate?(auth: Authenticated): Promise<Associated | ProxyFailure>;
   /** The JSON answer of the echo page (PROXY.md, "Errors"), free of charge. Absent: the page is 404. */
   echo?(auth: Authenticated): Promise<Record<string, unknown>>;
 }
@@ -36,14 +42,26 @@ export interface Authenticated {
   params: RouteParams;
 }
 
+/** The device a buyer's bytes go through, as the buyer is told of it. */
+export interface Exit {
+  /** Opaque to the buyer; changes when the exit changes. */
+  id: string;
+  country: string;
+  session: string | null;
+}
+
+export interface Associated {
+  ok: true;
+  exit: Exit;
+  /** Carries datagrams for the client from now on. */
+  start(client: AssociationClient): Association;
+  /** The client went away before the association was used. */
+  abandon(): void;
+}
+
 export interface Connected {
   ok: true;
-  exit: {
-    /** Opaque to the buyer; changes when the exit changes. */
-    id: string;
-    country: string;
-    session: string | null;
-  };
+  exit: Exit;
   /** Relays raw bytes of this buyer socket, which it takes over; `head` is what was read past the request. */
   splice(socket: RawSocket, head: Buffer): void;
   /**

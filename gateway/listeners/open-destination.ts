@@ -3,11 +3,14 @@ import type { Log } from '../runtime/logging.js';
 import type { ClientConnection } from './client-connection.js';
 import type { Authenticated, Connected, ProxyPipeline } from './connect-pipeline.js';
 import { type Destination, ECHO_HOST } from './destination.js';
+import type { UdpListening } from './udp-associate.js';
 
 /** What the protocols share. */
 export interface ListenerContext {
   pipeline: ProxyPipeline;
   log: Log;
+  /** null: UDP ASSOCIATE is answered as a command that is not supported. */
+  udp: UdpListening | null;
   /** Notes a refusal in the log, at debug: who and why, no secrets. */
   refused(client: { clientAddress: string }, failure: ProxyFailure, requestId?: string): void;
   /** Answers the echo page on a connection that was tunnelled to it. */

@@ -12,6 +12,7 @@ import { HttpForwarder, type HttpForwarderSettings } from './http-forward.js';
 import { type HttpHeadOutcome, HttpHeadParser } from './http-head.js';
 import type { ListenerContext } from './open-destination.js';
 import { refuseSocks4, serveSocks5 } from './socks5.js';
+import type { UdpListening } from './udp-associate.js';
 
 /** Limits of the port. Of a tunnel's early payload no more than about `headBytesMax` is read ahead. */
 export interface ProxyListenerSettings extends HttpForwarderSettings {
@@ -49,7 +50,13 @@ export class ProxyListener {
   #droppedTotal = 0;
   #onEmpty: (() => void) | null = null;
 
-  constructor(deps: { pipeline: ProxyPipeline; settings: ProxyListenerSettings; log: Log }) {
+  /** `udp` left out: no UDP ASSOCIATE. */
+  constructor(deps: {
+    pipeline: ProxyPipeline;
+    settings: ProxyListenerSettings;
+    log: Log;
+    udp?: UdpListening;
+  }) {
     this.#settings = deps.settings;
     this.#log = deps.log;
     const pipeline = this.#guard(deps.pipeline);
@@ -57,6 +64,7 @@ export class ProxyListener {
     this.#context = {
       pipeline,
       log: deps.log,
+      udp: deps.udp ?? null,
       refused: (client, failure, requestId) => this.#noteRefusal(client.clientAddress, failure, requestId),
       serveEcho: (client, auth) => {
         const { socket, head } = client.release();
@@ -197,6 +205,8 @@ export class ProxyListener {
       },
       connect: (auth, destination) => pipeline.connect(auth, destination).catch(failed),
     };
+    const { associate } = pipeline;
+    if (associate) guarded.associate = (auth) => associate.call(pipeline, auth).catch(failed);
     if (pipeline.echo) guarded.echo = pipeline.echo.bind(pipeline);
     return guarded;
   }

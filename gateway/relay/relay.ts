@@ -6,6 +6,7 @@ import type { MuxStream } from '../../agent-protocol/stream.js';
 import type { MeterBinding } from '../metering/meter.js';
 import type { MeterPrices, MeterRegistry } from '../metering/registry.js';
 import type { Wallet } from '../metering/wallet.js';
+import { Association, type AssociationClient, type AssociationDeps } from './association.js';
 import { type Allowance, type RelayTotals, Splice, type SpliceOwner } from './splice.js';
 import { StreamDuplex } from './stream-duplex.js';
 
@@ -24,10 +25,13 @@ export interface RelaySubject extends MeterPrices {
   packageId: string | null;
   /** null: the buyer's own account. */
   subUserId: string | null;
+  /** `*`: an association. */
   destinationHost: string;
   allowance: Allowance;
   /** What its bytes are paid from. */
   wallets: readonly Wallet[];
+  /** Whether the buyer may send a datagram there now: the normal form of the host, or null. */
+  mayReach: AssociationDeps['mayReach'];
 }
 
 /** A stream that is counted from now on; exactly one of the methods is to be called. */
@@ -36,6 +40,8 @@ export interface RelayedStream {
   splice(socket: RawSocket, head: Buffer): void;
   /** The stream for code that wants a Duplex; what is read there goes to the buyer on `buyer`. */
   duplex(buyer: Writable): Duplex;
+  /** Carries datagrams for the client; streams of network `udp`. */
+  start(client: AssociationClient): Association;
   /** Not needed after all. */
   abandon(): void;
 }
@@ -49,12 +55,14 @@ export type RelayOpened = { ok: true; relayed: RelayedStream } | { ok: false };
 export class Relay implements SpliceOwner {
   readonly totals: RelayTotals = { bytesUp: 0, bytesDown: 0 };
   readonly #meters: MeterRegistry;
+  readonly #associations: Omit<AssociationDeps, 'mayReach'>;
   readonly #live = new Map<Splice, () => void>();
   /** By allocation. */
   readonly #bindings = new Map<string, Set<MeterBinding>>();
 
-  constructor(meters: MeterRegistry) {
+  constructor(meters: MeterRegistry, associations: Omit<AssociationDeps, 'mayReach'>) {
     this.#meters = meters;
+    this.#associations = associations;
   }
 
   /** Connections being relayed. */
@@ -102,6 +110,12 @@ export class Relay implements SpliceOwner {
           const duplex = new StreamDuplex(stream, splice, buyer);
           held.replay(stream);
           return duplex;
+        },
+        start: (client) => {
+          const { mayReach } = subject;
+          const association = new Association(stream, splice, { ...this.#associations, mayReach }, client);
+          held.replay(stream);
+          return association;
         },
         abandon: () => {
           stream.reset(ResetCode.CANCELLED);

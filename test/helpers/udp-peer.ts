@@ -26,9 +26,13 @@ export class UdpPeer {
   }
 
   /** `address` decides the family. Closed at the end of the test. */
-  static async open(t: { teardown(f: () => unknown): void }, address = '127.0.0.1'): Promise<UdpPeer> {
+  static async open(
+    t: { teardown(f: () => unknown): void },
+    address = '127.0.0.1',
+    port = 0,
+  ): Promise<UdpPeer> {
     const socket = createSocket(address.includes(':') ? 'udp6' : 'udp4');
-    socket.bind(0, address);
+    socket.bind(port, address);
     await once(socket, 'listening');
     const peer = new UdpPeer(socket, address, socket.address().port);
     t.teardown(() => peer.close());

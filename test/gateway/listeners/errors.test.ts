@@ -18,6 +18,7 @@ const contract: Array<[ProxyErrorCode, number, string, { reply: number } | { aut
   ['KYC_REQUIRED', 403, 'http_request_denied', { auth: 3 }, false],
   ['TARGET_BLOCKED', 403, 'http_request_denied', { reply: 2 }, false],
   ['PORT_BLOCKED', 403, 'http_request_denied', { reply: 2 }, false],
+  ['UDP_NOT_ALLOWED', 403, 'http_request_denied', { reply: 2 }, false],
   ['IP_PROHIBITED', 403, 'destination_ip_prohibited', { reply: 2 }, false],
   ['CONN_LIMIT', 429, 'connection_limit_reached', { reply: 1 }, true],
   ['RATE_LIMIT', 429, 'connection_limit_reached', { reply: 1 }, true],
