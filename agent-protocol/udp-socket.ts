@@ -16,6 +16,8 @@ export interface UdpSink {
 export class UdpSocket {
   readonly #socket: Socket;
   #open = true;
+  /** While it is being bound. */
+  #onBindError: ((error: NodeJS.ErrnoException) => void) | null = null;
 
   constructor(family: 4 | 6, sink: UdpSink) {
     this.#socket = createSocket({
@@ -28,23 +30,21 @@ export class UdpSocket {
       if (this.#open) sink.onReceived(bytes, address, port);
     });
     this.#socket.on('error', (error) => {
-      if (this.#open) sink.onSocketError(error);
+      const onBindError = this.#onBindError;
+      this.#onBindError = null;
+      if (onBindError !== null) onBindError(error);
+      else if (this.#open) sink.onSocketError(error);
     });
   }
 
-  /** Binds it; port 0: any free one. Resolves with where it is, or with the error; `onSocketError` is not called for that. */
+  /** Binds it; port 0: any free one. Resolves with where it is, or the error, which the sink is not told. */
   bind(address: string, port: number): Promise<AddressInfo | NodeJS.ErrnoException> {
-    const socket = this.#socket;
     return new Promise((resolve) => {
-      const listeners = socket.listeners('error') as Array<(error: Error) => void>;
-      socket.removeAllListeners('error');
-      const settle = (outcome: AddressInfo | NodeJS.ErrnoException) => {
-        socket.removeAllListeners('error');
-        for (const listener of listeners) socket.on('error', listener);
-        resolve(outcome);
-      };
-      socket.once('error', settle);
-      socket.bind({ address, port, exclusive: true }, () => settle(socket.address()));
+      this.#onBindError = resolve;
+      this.#socket.bind({ address, port, exclusive: true }, () => {
+        this.#onBindError = null;
+        resolve(this.#socket.address());
+      });
     });
   }
 

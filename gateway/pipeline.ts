@@ -150,14 +150,12 @@ export class GatewayPipeline implements ProxyPipeline {
     return outcome;
   }
 
-  /**
-   * By the limits as they are now, not as they were when the association began: it may live for long. A withdrawn grant
-   * cuts it (`account_changed`), so that is not asked here.
-   */
+  /** By the grant and limits as they are now, not as they were when the association began: it may live for long. */
   #mayReach({ buyer }: Authenticated): (host: string, port: number) => string | null {
     const { directory, policy } = this.deps;
     return (host, port) => {
       const limits = directory.cached(buyer.account)?.snapshot.limits ?? buyer.limits;
+      if (limits.udp !== true) return null;
       const allowed = checkDestination(host, port, { limits }, policy(), 'udp');
       return allowed.ok ? allowed.host : null;
     };

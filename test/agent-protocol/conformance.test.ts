@@ -3,7 +3,8 @@
  * the reference agent); it is started with these variables and must connect by itself, again and again:
  *
  * - TS_TUNNEL_URL, TS_TICKET: where to, and with what in `Authorization: Bearer`
- * - TS_DEV_ALLOW: `host:port,…` that it may dial though they are not global addresses
+ * - TS_DEV_ALLOW: `host:port,…`, addresses and names exactly as the gateway asks for them, that it may dial and send
+ *   datagrams to though they are not global addresses
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -382,6 +382,39 @@ t.test('balance at zero: it stops, and no byte is counted beyond it', async (t) 
   t.ok(up + down > funded * 0.9);
 });
 
+t.test(
+  'a device that does not read: the newest is dropped uncounted, and all that is counted arrives',
+  async (t) => {
+    const { rig, client, dropped, counted } = await world(t);
+    const { text, record } = await rig.ticket();
+    const device = await PlainDevice.connect(rig.gateway.tunnelPort, text);
+    t.teardown(() => device.socket.terminate());
+    await device.greet();
+    let arrived = 0;
+    device.onFrame = ({ type, streamId, payload }) => {
+      if (type === OPEN) device.send(OPENED, streamId, Buffer.of(0));
+      // Address of 4 bytes and port in front
+      if (type === DATAGRAM) arrived += payload.length - 7;
+    };
+    const { send } = await client();
+    device.socket.pause();
+    const data = Buffer.alloc(9_000);
+    await until(async () => {
+      for (let i = 0; i < 20; i++) send('8.8.8.8', 53, data);
+      device.status({}); // a sign of life: it reads no PING
+      return (await dropped('backlog')) > 0;
+    }, 'the kernels hold all they want to');
+    device.socket.resume();
+    const { up } = await until(async () => {
+      const counts = await counted(record.sessionId);
+      return counts.up > 0 && counts.up === arrived ? counts : null;
+    }, 'what was counted arrives, to the byte');
+    t.equal(up % data.length, 0);
+    send('8.8.8.8', 53, 'goes on');
+    await until(() => arrived === up + 'goes on'.length, 'it goes on');
+  },
+);
+
 t.test('a package that is used up ends it', async (t) => {
   const { echo, agent, client, counted } = await world(t);
   const { record } = await agent({ offerBytes: 10_000 });
