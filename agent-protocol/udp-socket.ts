@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 
 /** What becomes of a UdpSocket. */
 export interface UdpSink {
-  /** A datagram came; `bytes` may be kept. `address` is as the operating system writes it, with zone where it has one. */
+  /** A datagram came; `bytes` may be kept. `address` is as the system writes it, with zone where it has one. */
   onReceived(bytes: Buffer, address: string, port: number): void;
   /** It could not be bound, or fails now: to be closed. */
   onSocketError(error: NodeJS.ErrnoException): void;
@@ -23,7 +23,7 @@ export class UdpSocket {
     this.#socket = createSocket({
       type: family === 4 ? 'udp4' : 'udp6',
       ipv6Only: family === 6,
-      // Called for every datagram that is sent. Node's own would answer in a later tick, and names must never get there.
+      // Called for every datagram that is sent. Node's own answers in a later tick, and would take names.
       lookup: (address, _options, callback) => callback(null, address, family),
     });
     this.#socket.on('message', (bytes, { address, port }) => {
