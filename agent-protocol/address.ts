@@ -120,6 +120,14 @@ export function isGlobalUnicast(text: string): boolean {
   return classifyAddress(text) === 'global';
 }
 
+/** The IPv4 address in a mapped one (`::ffff:1.2.3.4` in any spelling), as a dotted quad; null when it is none. */
+export function mappedIpv4(text: string): string | null {
+  if (!isIPv6(text) || text.includes('%')) return null;
+  const words = ipv6Words(text);
+  if (words[5] !== 0xffff || words.slice(0, 5).some((word) => word !== 0)) return null;
+  return ipv4Text((((words[6] as number) << 16) | (words[7] as number)) >>> 0);
+}
+
 function classifyIpv4(address: number): AddressClass {
   for (const rule of IPV4_RULES) if ((address & rule.mask) >>> 0 === rule.network) return rule.class;
   return 'global';

@@ -20,6 +20,8 @@ export interface Hello {
   model?: string | undefined;
   /** Version of the terms its owner accepted. */
   terms_version: string;
+  /** false: it answers OPEN of network `udp` with UNSUPPORTED, so there is no use in asking. Absent: not said. */
+  udp?: boolean | undefined;
   /** Wire versions the agent speaks. */
   versions: number[];
 }
@@ -58,7 +60,10 @@ export interface Status {
   bytes_down?: number | undefined;
 }
 
-/** Asks the agent to reach a destination. */
+/**
+ * Asks the agent to reach a destination. On network `udp` it asks for an association, which has no destination of its
+ * own: each datagram names one. Host and port are required all the same; `openAssociation` is what to send.
+ */
 export interface Open {
   /** A host name, an IPv4 address, or an IPv6 address without brackets. */
   host: string;
@@ -66,6 +71,9 @@ export interface Open {
   port: number;
   network: 'tcp' | 'udp';
 }
+
+/** OPEN of an association; an agent reads nothing out of its host and port. */
+export const openAssociation: Open = { host: '0.0.0.0', port: 1, network: 'udp' };
 
 /** Asks the agent to connect elsewhere; live streams may finish until the deadline. */
 export interface Drain {
@@ -133,6 +141,7 @@ const helloSchema: Schema = {
   os: must(text(1, 64)),
   model: may(text(0, 128)),
   terms_version: must(text(0, 64)),
+  udp: may(boolean),
   versions: must(integers(16, integer(1, 255))),
 };
 const limitsSchema: Schema = {

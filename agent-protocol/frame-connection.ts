@@ -72,6 +72,11 @@ export class FrameConnection implements RawSink, MessageSink, FrameSink {
     return this.#writer.data(streamId, buffer, start, end, headroomBytes);
   }
 
+  /** See FrameWriter.datagram. */
+  writeDatagram(streamId: number, head: Uint8Array, bytes: Uint8Array): boolean {
+    return this.#writer.datagram(streamId, head, bytes);
+  }
+
   writeFrame(type: FrameType, streamId: number, payload: Uint8Array | null): void {
     this.#writer.frame(type, streamId, payload);
   }

@@ -39,6 +39,15 @@ export class FrameWriter {
     return taken;
   }
 
+  /** DATAGRAM of `head` and `bytes`, copied. Returns whether the operating system has taken all that was ever written. */
+  datagram(streamId: number, head: Uint8Array, bytes: Uint8Array): boolean {
+    const bytesStart = FRAME_HEADROOM + head.length;
+    const buffer = Buffer.allocUnsafe(bytesStart + bytes.length);
+    buffer.set(head, FRAME_HEADROOM);
+    buffer.set(bytes, bytesStart);
+    return this.#inPlace(FrameType.DATAGRAM, streamId, buffer, FRAME_HEADROOM, buffer.length);
+  }
+
   /** Any other frame. */
   frame(type: FrameType, streamId: number, payload: Uint8Array | null): void {
     this.#copied(type, streamId, payload ?? nothing);

@@ -72,6 +72,17 @@ export const CONTROL_PAYLOAD_BYTES_MAX = 16 * 1024;
 /** Payload of a DATAGRAM frame, bytes: the longest address and the longest UDP payload. */
 export const DATAGRAM_PAYLOAD_BYTES_MAX = 1 + 1 + 255 + 2 + 65_507;
 
+/**
+ * Payload bytes of one `udp` stream's datagrams that wait in the tunnel's socket; a datagram that would make them more
+ * is dropped.
+ */
+export const STREAM_DATAGRAM_BYTES_MAX = 64 * 1024;
+/**
+ * The same over all streams of a tunnel, headers included. Apart from the bytes of `tcp` streams that wait there, so
+ * that a download does not take a DNS answer's place.
+ */
+export const TUNNEL_DATAGRAM_BYTES_MAX = 256 * 1024;
+
 /** OPEN frames accepted within one beat (1 s); more are a protocol error. */
 export const OPENS_PER_BEAT_MAX = 20_000;
 /** RESET frames accepted within one beat (1 s); more are a protocol error. */

@@ -15,6 +15,7 @@ import {
   type Status,
   type Welcome,
 } from './control.js';
+import { DatagramBacklog } from './datagram-backlog.js';
 import { dialCodeOf, FrameType, frameRules, RESET_TUNNEL_LOST, ResetCode, WIRE_VERSIONS } from './frame.js';
 import { type ConnectionSink, FrameConnection } from './frame-connection.js';
 import { type Beating, type Heartbeat, processHeartbeat } from './heartbeat.js';
@@ -67,6 +68,7 @@ export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
   readonly #heartbeat: Heartbeat;
   readonly #liveness: Liveness;
   readonly #waiting: WakeQueue;
+  readonly datagrams = new DatagramBacklog();
   readonly #startedAtMs = performance.now();
   #state: SessionState = 'greeting';
   #saidHello = false;
@@ -197,6 +199,7 @@ export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
 
   /** @internal */
   onDrain(): void {
+    this.datagrams.drained();
     this.#waiting.drained();
   }
 
@@ -378,6 +381,13 @@ export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
   /** @internal */
   writeData(streamId: number, buffer: Buffer, start: number, end: number, headroomBytes: number): boolean {
     return this.#connection.writeData(streamId, buffer, start, end, headroomBytes);
+  }
+
+  /** @internal */
+  writeDatagram(streamId: number, head: Uint8Array, bytes: Uint8Array): boolean {
+    const taken = this.#connection.writeDatagram(streamId, head, bytes);
+    this.datagrams.wrote(head.length + bytes.length, taken);
+    return taken;
   }
 
   /** @internal */

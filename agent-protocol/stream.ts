@@ -1,5 +1,12 @@
+import { datagramHeadBytes, isDatagramToName } from './datagram.js';
+import type { DatagramBacklog } from './datagram-backlog.js';
 import { type DialCode, FrameType, ResetCode } from './frame.js';
-import { BACKLOG_HIGH_WATER_BYTES, type SessionLimits, WINDOW_GROWTH_RTT_MS_MIN } from './limits.js';
+import {
+  BACKLOG_HIGH_WATER_BYTES,
+  type SessionLimits,
+  STREAM_DATAGRAM_BYTES_MAX,
+  WINDOW_GROWTH_RTT_MS_MIN,
+} from './limits.js';
 
 /** What becomes of a stream; implemented by the bridge to a socket and by the relay. */
 export interface StreamHandler {
@@ -16,12 +23,17 @@ export interface StreamHandler {
   onReset(stream: MuxStream, code: number): void;
   /** After `send` said false: window and backlog allow again. */
   onWritable(stream: MuxStream): void;
-  /** A UDP datagram; streams of network `udp` only. */
+  /**
+   * A UDP datagram; streams of network `udp` only, which hear nothing else but onReset. `payload` is well-formed (see
+   * datagram.ts) and valid only during the call.
+   */
   onDatagram?(stream: MuxStream, payload: Buffer): void;
 }
 
 /** What a stream needs of the session that carries it. */
 export interface StreamCarrier {
+  /** Which end this is. */
+  readonly role: 'gateway' | 'agent';
   readonly limits: SessionLimits;
   readonly rttMs: number;
   /** Bytes written to the tunnel's socket that the operating system has not taken. */
@@ -34,6 +46,10 @@ export interface StreamCarrier {
   writeData(streamId: number, buffer: Buffer, start: number, end: number, headroomBytes: number): boolean;
   /** @internal */
   writeFrame(type: FrameType, streamId: number, payload: Uint8Array | null): void;
+  /** @internal the datagrams of all its streams that wait for the socket */
+  readonly datagrams: DatagramBacklog;
+  /** @internal returns whether the operating system has taken all of it */
+  writeDatagram(streamId: number, head: Uint8Array, bytes: Uint8Array): boolean;
   /** @internal calls `stream.wake()` in its turn, once all that is in the backlog now has left it */
   awaitDrain(stream: MuxStream): void;
   /** @internal asks for a larger receive window; false when the tunnel has no more to give */
@@ -81,6 +97,10 @@ export class MuxStream {
   #blocked = false;
   /** Waits in the session's queue for a drain: its own bytes may be in the backlog. */
   #queued = false;
+
+  /** Bytes of datagrams written since the tunnel's drain number `#datagramsSinceDrain` that may not have left. */
+  #datagramBytes = 0;
+  #datagramsSinceDrain = 0;
 
   /** Size of the window granted to the peer. */
   #windowBytes: number;
@@ -143,14 +163,32 @@ export class MuxStream {
     return false;
   }
 
+  /** Bytes of datagrams sent here that may not be with the operating system yet, heads left out. */
+  get unsentDatagramBytes(): number {
+    return this.session.datagrams.drainCount === this.#datagramsSinceDrain ? this.#datagramBytes : 0;
+  }
+
+  /** Whether `sendDatagram` takes so many bytes now. */
+  takesDatagram(bytes: number): boolean {
+    return (
+      this.network === 'udp' &&
+      this.#state === 'open' &&
+      this.unsentDatagramBytes + bytes <= STREAM_DATAGRAM_BYTES_MAX &&
+      this.session.datagrams.takes(bytes)
+    );
+  }
+
   /**
-   * Sends one UDP datagram (see datagram.ts for the payload). Datagrams are not flow-controlled: false means that it
-   * was dropped because the tunnel has backlog or the stream is not open.
+   * Sends one UDP datagram: `head` as `encodeDatagramHead` makes it, and the bytes; both are copied. Datagrams are not
+   * flow-controlled: false means that it was dropped, because too much waits for the tunnel's socket or the stream is
+   * not open.
    */
-  sendDatagram(payload: Buffer): boolean {
-    if (this.network !== 'udp' || this.#state !== 'open') return false;
-    if (this.session.backlogBytes > BACKLOG_HIGH_WATER_BYTES) return false;
-    this.session.writeFrame(FrameType.DATAGRAM, this.id, payload);
+  sendDatagram(head: Uint8Array, bytes: Uint8Array): boolean {
+    if (!this.takesDatagram(bytes.length)) return false;
+    const before = this.unsentDatagramBytes;
+    const taken = this.session.writeDatagram(this.id, head, bytes);
+    this.#datagramBytes = taken ? 0 : before + bytes.length;
+    this.#datagramsSinceDrain = this.session.datagrams.drainCount;
     return true;
   }
 
@@ -184,8 +222,9 @@ export class MuxStream {
     this.session.writeFrame(FrameType.CREDIT, this.id, payload);
   }
 
-  /** Half-close: this end sends no more. */
+  /** Half-close: this end sends no more. A `udp` stream has no such thing: nothing happens. */
   fin(): void {
+    if (this.network === 'udp') return;
     if (transitions[this.#state].sendFin === undefined) return;
     this.session.writeFrame(FrameType.FIN, this.id, null);
     this.#move('sendFin');
@@ -227,13 +266,16 @@ export class MuxStream {
   /** @internal */
   receiveDatagram(payload: Buffer): string | null {
     if (this.network !== 'udp') return 'DATAGRAM on a tcp stream';
-    if (this.#state !== 'open' && this.#state !== 'finSent') return `DATAGRAM in state ${this.#state}`;
+    if (this.#state !== 'open') return `DATAGRAM in state ${this.#state}`;
+    if (datagramHeadBytes(payload) === 0) return 'malformed DATAGRAM';
+    if (this.session.role === 'gateway' && isDatagramToName(payload)) return 'DATAGRAM from a name';
     this.handler.onDatagram?.(this, payload);
     return null;
   }
 
   /** @internal */
   receiveFin(): string | null {
+    if (this.network === 'udp') return 'FIN on a udp stream';
     if (!this.#move('receiveFin')) return `FIN in state ${this.#state}`;
     this.handler.onFin(this);
     return null;
@@ -242,6 +284,7 @@ export class MuxStream {
   /** @internal */
   receiveCredit(bytes: number): string | null {
     if (this.#state === 'opening') return 'CREDIT in state opening';
+    if (this.network === 'udp') return 'CREDIT on a udp stream';
     if (bytes === 0) return 'CREDIT of 0 bytes';
     this.sendWindowBytes += bytes;
     if (this.sendWindowBytes > this.session.limits.streamWindowBytesMax)

@@ -1,8 +1,18 @@
+import { isIP } from 'node:net';
 import { hostname } from 'node:os';
 import { loginBackoffDefaults } from './buyers/login-backoff.js';
 import { type DedicatedPort, readDedicatedPort } from './listeners/port-protocol.js';
 import { isCidr } from './runtime/addresses.js';
-import { flag, integer, list, oneOf, readEnvironment, text, type Values } from './runtime/environment.js';
+import {
+  flag,
+  integer,
+  list,
+  oneOf,
+  portRange,
+  readEnvironment,
+  text,
+  type Values,
+} from './runtime/environment.js';
 import { USAGE_DEFAULTS } from './usage/limits.js';
 
 /** Every setting of the gateway. The RUNBOOK of a deployment is this table: `traffic-share gateway --help`. */
@@ -56,6 +66,30 @@ export const gatewaySettings = {
   proxyProtocolFrom: list(
     'TS_PROXY_PROTOCOL_FROM',
     'CIDRs of load balancers: their connections must begin with a PROXY header (v1 or v2), else they are closed',
+  ),
+  udpPorts: portRange(
+    'TS_UDP_PORTS',
+    'UDP ports for SOCKS5 associations, from-to, one each; when all are taken CONN_LIMIT; unset: any free ones',
+  ),
+  udpPublicAddress: text(
+    'TS_UDP_PUBLIC_ADDRESS',
+    'IP address that clients are told to send datagrams to; unset: the one they connected to',
+    null,
+  ),
+  udpAssociationsMax: integer(
+    'TS_UDP_ASSOCIATIONS_MAX',
+    'SOCKS5 associations at once, a UDP socket each; above it CONN_LIMIT',
+    { default: 10_000 },
+  ),
+  udpIdleMs: integer(
+    'TS_UDP_IDLE_MS',
+    'time an association lives without a datagram; then it and its connection are closed',
+    { default: 120_000, min: 100 },
+  ),
+  udpDatagramsPerSecondMax: integer(
+    'TS_UDP_DATAGRAMS_PER_SECOND_MAX',
+    'datagrams a second of one association in each direction; above it they are dropped',
+    { default: 10_000, min: 1 },
   ),
   connectionsMax: integer(
     'TS_CONNECTIONS_MAX',
@@ -286,6 +320,8 @@ export function readGatewayConfig(
       problems.push('TS_CONTROL_PLANE_URL must be http:// or https://');
     if (c.controlPlaneUrl !== null && c.internalSecret === null)
       problems.push('TS_CONTROL_PLANE_URL needs TS_INTERNAL_SECRET');
+    if (c.udpPublicAddress !== null && isIP(c.udpPublicAddress) === 0)
+      problems.push('TS_UDP_PUBLIC_ADDRESS must be an IP address');
     if (!c.trustedProxies.every(isCidr)) problems.push('TS_TRUSTED_PROXIES must be addresses or CIDRs');
     if (!/^[A-Za-z0-9.-]{1,64}$/.test(c.gatewayId))
       problems.push('TS_GATEWAY_ID must be 1 to 64 letters, digits, dots or dashes');

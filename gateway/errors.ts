@@ -8,6 +8,7 @@ export type ProxyErrorCode =
   | 'KYC_REQUIRED'
   | 'TARGET_BLOCKED'
   | 'PORT_BLOCKED'
+  | 'UDP_NOT_ALLOWED'
   | 'IP_PROHIBITED'
   | 'CONN_LIMIT'
   | 'RATE_LIMIT'
@@ -112,6 +113,7 @@ export const proxyErrors: Readonly<Record<ProxyErrorCode, ProxyErrorRow>> = {
   }),
   TARGET_BLOCKED: row(403, DENIED, notAllowed, 'buyer', 'This destination is not allowed.'),
   PORT_BLOCKED: row(403, DENIED, notAllowed, 'buyer', 'This destination port is not allowed.'),
+  UDP_NOT_ALLOWED: row(403, DENIED, notAllowed, 'buyer', 'UDP is not enabled for this account.'),
   IP_PROHIBITED: row(
     403,
     'destination_ip_prohibited',

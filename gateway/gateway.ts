@@ -9,6 +9,7 @@ import { BuyerDirectory } from './buyers/directory.js';
 import { AccountLimits } from './buyers/limits.js';
 import type { GatewayConfig } from './config.js';
 import type { DedicatedPort } from './listeners/port-protocol.js';
+import { UdpPorts } from './listeners/udp-ports.js';
 import { CommandReader } from './live/commands.js';
 import { connectLive } from './live/connection.js';
 import { type GatewayCommand, runOf } from './live/records.js';
@@ -22,10 +23,11 @@ import { redisMeterSink } from './metering/redis-sink.js';
 import { drawEpoch, type MeterPrices, MeterRegistry } from './metering/registry.js';
 import { WalletBook, WalletLoop } from './metering/wallet-book.js';
 import { redisWalletChannel } from './metering/wallet-channel.js';
-import { GatewayMetrics } from './metrics.js';
+import { exposeDatagrams, GatewayMetrics } from './metrics.js';
 import { GatewayPipeline } from './pipeline.js';
 import { startPrivateServer } from './private-server.js';
 import { loginBackoff, openProxyCertificate, openTunnelCertificate, ProxyPorts } from './proxy-ports.js';
+import { DatagramTotals } from './relay/datagram-totals.js';
 import { Relay } from './relay/relay.js';
 import type { Splice } from './relay/splice.js';
 import { AddressSet, plainAddress } from './runtime/addresses.js';
@@ -129,7 +131,12 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     log,
     settings: { ...USAGE_DEFAULTS, ...config },
   });
-  const relay = new Relay(meters, usageBook);
+  const datagrams = new DatagramTotals();
+  const relay = new Relay(meters, usageBook, {
+    settings: { idleMs: config.udpIdleMs, datagramsPerSecondMax: config.udpDatagramsPerSecondMax },
+    totals: datagrams,
+    clock,
+  });
   const wallets = new WalletBook({
     epoch,
     channel: redisWalletChannel(redis, config.gatewayId),
@@ -248,6 +255,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     usageFolded: () => usageBook.folded,
     usageFailures: () => usage.failures,
   });
+  exposeDatagrams(metrics.registry, datagrams);
   const pipeline = new GatewayPipeline({
     directory,
     limits,
@@ -262,6 +270,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     isDraining: () => draining,
     dialTimeoutMs: config.dialTimeoutMs,
     loginRefusalMs: config.loginRefusalMs,
+    associationsMax: config.udpAssociationsMax,
     onConnection: (outcome, tookMs) => metrics.connection(outcome, tookMs),
   });
   const ports: ProxyPorts = new ProxyPorts(config, {
@@ -270,6 +279,11 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     certificate: proxyCertificate,
     clock,
     log,
+    udp: {
+      ports: new UdpPorts(config.udpPorts),
+      publicAddress: config.udpPublicAddress,
+      totals: datagrams,
+    },
   });
   const commands = new CommandReader({
     redis: commandsRedis,
@@ -340,6 +354,8 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
           (entry !== 'unavailable' &&
             (entry.snapshot.status !== 'active' || entry.snapshot.kycStatus !== 'approved'));
         if (barred) relay.cut((splice) => splice.subject.account === command.account);
+        else if (entry !== 'unavailable' && entry.snapshot.limits.udp !== true)
+          relay.cut(({ subject, stream }) => subject.account === command.account && stream.network === 'udp');
         return;
       }
       case 'price_changed':
@@ -361,12 +377,12 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
   }
 
   function concerns({ scope, id }: Extract<GatewayCommand, { kind: 'kill' }>): (splice: Splice) => boolean {
-    return ({ subject }) =>
+    return (splice) =>
       scope === 'all' ||
-      (scope === 'buyer' && subject.buyerId === id) ||
-      (scope === 'device' && subject.deviceId === id) ||
-      (scope === 'provider' && registry.byDevice(subject.deviceId)?.providerId === id) ||
-      (scope === 'destination' && subject.destinationHost === id);
+      (scope === 'buyer' && splice.subject.buyerId === id) ||
+      (scope === 'device' && splice.subject.deviceId === id) ||
+      (scope === 'provider' && registry.byDevice(splice.subject.deviceId)?.providerId === id) ||
+      (scope === 'destination' && id !== null && splice.reaches(id));
   }
 
   await live.refresh();

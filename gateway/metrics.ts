@@ -1,5 +1,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { ProxyErrorCode } from './errors.js';
+import { type DatagramTotals, DROP_REASONS } from './relay/datagram-totals.js';
 
 /** Figures that are read when Prometheus asks. */
 export interface GaugeReadings {
@@ -173,4 +174,38 @@ export class GatewayMetrics {
     this.#outcomes.inc({ outcome });
     this.#setup.observe({ outcome: outcome === 'OK' ? 'ok' : 'refused' }, tookMs / 1_000);
   }
+}
+
+/** Shows associations and their datagrams. */
+export function exposeDatagrams(registry: Registry, totals: DatagramTotals): void {
+  const registers = [registry];
+  new Gauge({
+    name: 'ts_associations',
+    help: 'UDP associations being relayed; they count as streams, too',
+    registers,
+    collect() {
+      this.set(totals.associations);
+    },
+  });
+  new Counter({
+    name: 'ts_datagrams_total',
+    help: 'Datagrams passed on: up from buyers, down to them',
+    labelNames: ['direction'],
+    registers,
+    collect() {
+      this.reset();
+      this.inc({ direction: 'up' }, totals.up);
+      this.inc({ direction: 'down' }, totals.down);
+    },
+  });
+  new Counter({
+    name: 'ts_datagrams_dropped_total',
+    help: 'Datagrams that were not passed on, by reason',
+    labelNames: ['reason'],
+    registers,
+    collect() {
+      this.reset();
+      for (const reason of DROP_REASONS) this.inc({ reason }, totals.dropped[reason]);
+    },
+  });
 }

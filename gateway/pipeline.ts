@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { DialCode as Dial, type DialCode } from '../agent-protocol/frame.js';
 import type { Allocated, Allocator } from './allocation/allocator.js';
+import type { RouteWish } from './allocation/candidates.js';
 import type { LiveAllocation } from './allocation/live-allocation.js';
 import { type Authentication, authenticate, type ProxyCredentials } from './buyers/authenticate.js';
 import { checkDestination, type DestinationPolicy } from './buyers/destination-policy.js';
@@ -11,6 +12,7 @@ import type { LoginBackoff } from './buyers/login-backoff.js';
 import { parseUsername, type RouteParams } from './buyers/username.js';
 import { type ProxyErrorCode, type ProxyFailure, proxyErrors } from './errors.js';
 import type {
+  Associated,
   Authenticated,
   Connected,
   EchoAnswer,
@@ -20,7 +22,7 @@ import type {
 import type { MeterRegistry } from './metering/registry.js';
 import type { Wallet } from './metering/wallet.js';
 import type { WalletBook } from './metering/wallet-book.js';
-import type { Relay } from './relay/relay.js';
+import type { Relay, RelayedStream } from './relay/relay.js';
 import type { Clock } from './runtime/clock.js';
 import type { DialOutcome, Tunnel } from './tunnels/tunnel.js';
 
@@ -59,12 +61,30 @@ export interface PipelineDeps {
   dialTimeoutMs: number;
   /** A wrong login is answered this long after it came, ms: how long the look-up took tells nothing. */
   loginRefusalMs: number;
+  /** Associations at once; then CONN_LIMIT. */
+  associationsMax: number;
   /** One call a connection: how it went, for metrics. */
   onConnection: (outcome: ProxyErrorCode | 'OK', tookMs: number) => void;
 }
 
+/** What a device is to be found for. */
+interface Wanted {
+  /** The destination's host in normal form; `*` for an association. */
+  host: string;
+  /** 0 for an association. */
+  port: number;
+  network: 'tcp' | 'udp';
+  wish: RouteWish;
+  dial(device: Tunnel): Promise<DialOutcome>;
+}
+
+/** A stream through a device, counted from now on. */
+type Opened = { ok: true; exit: Exit } & RelayedStream;
+
 /** The way of one connection through the stages: who, where, which device, dial, relay. */
 export class GatewayPipeline implements ProxyPipeline {
+  #associationCount = 0;
+
   constructor(private readonly deps: PipelineDeps) {}
 
   async authenticate(
@@ -120,8 +140,53 @@ export class GatewayPipeline implements ProxyPipeline {
     auth: Authenticated,
     destination: { host: string; port: number },
   ): Promise<Connected | ProxyFailure> {
+    return this.#timed(() => {
+      if (this.deps.isDraining()) return { ok: false, code: 'DRAINING' };
+      const { port } = destination;
+      const allowed = checkDestination(destination.host, port, auth.buyer, this.deps.policy());
+      if (!allowed.ok) return allowed;
+      return this.#open(auth, {
+        host: allowed.host,
+        port,
+        network: 'tcp',
+        wish: auth.params,
+        dial: (device) => device.dial(allowed.host, port, this.deps.dialTimeoutMs),
+      });
+    });
+  }
+
+  async associate(auth: Authenticated): Promise<Associated | ProxyFailure> {
+    return this.#timed(async () => {
+      if (this.deps.isDraining()) return { ok: false, code: 'DRAINING' };
+      if (auth.buyer.limits.udp !== true) return { ok: false, code: 'UDP_NOT_ALLOWED' };
+      if (this.#associationCount >= this.deps.associationsMax) return { ok: false, code: 'CONN_LIMIT' };
+      this.#associationCount++;
+      const release = once(() => {
+        this.#associationCount--;
+      });
+      const opened = await this.#open(
+        auth,
+        {
+          host: '*',
+          port: 0,
+          network: 'udp',
+          // A strict session stays where it is, also when its device can not do it.
+          wish: { ...auth.params, udp: !auth.params.strict },
+          dial: (device) => device.associate(this.deps.dialTimeoutMs),
+        },
+        release,
+      );
+      if (!opened.ok) release();
+      return opened;
+    });
+  }
+
+  /** Tells metrics how it went and how long it took. */
+  async #timed<T extends { ok: true }>(
+    work: () => Promise<T | ProxyFailure> | ProxyFailure,
+  ): Promise<T | ProxyFailure> {
     const startMs = this.deps.clock.monotonicMs();
-    const outcome = await this.#connect(auth, destination);
+    const outcome = await work();
     this.deps.onConnection(outcome.ok ? 'OK' : outcome.code, this.deps.clock.monotonicMs() - startMs);
     return outcome;
   }
@@ -160,14 +225,23 @@ export class GatewayPipeline implements ProxyPipeline {
     return Number.isFinite(least) ? Math.max(0, least) : null;
   }
 
-  async #connect(
+  /** By the grant and limits as they are now, not as they were when the association began: it may live for long. */
+  #mayReach({ buyer }: Authenticated): (host: string, port: number) => string | null {
+    const { directory, policy } = this.deps;
+    return (host, port) => {
+      const limits = directory.cached(buyer.account)?.snapshot.limits ?? buyer.limits;
+      if (limits.udp !== true) return null;
+      const allowed = checkDestination(host, port, { limits }, policy(), 'udp');
+      return allowed.ok ? allowed.host : null;
+    };
+  }
+
+  async #open(
     auth: Authenticated,
-    destination: { host: string; port: number },
-  ): Promise<Connected | ProxyFailure> {
+    wanted: Wanted,
+    onEnd: () => void = () => {},
+  ): Promise<Opened | ProxyFailure> {
     const { deps } = this;
-    if (deps.isDraining()) return { ok: false, code: 'DRAINING' };
-    const allowed = checkDestination(destination.host, destination.port, auth.buyer, deps.policy());
-    if (!allowed.ok) return allowed;
     if (!deps.meters.canAdmit) return { ok: false, code: 'INTERNAL', detail: 'metering' };
     const admission = deps.limits.acquire(auth.buyer);
     if (!admission.ok) return admission;
@@ -176,9 +250,12 @@ export class GatewayPipeline implements ProxyPipeline {
       admission.release();
       return paid;
     }
-    const connected = await this.#dial(auth, allowed.host, destination.port, admission.release);
-    if (!connected.ok) admission.release();
-    return connected;
+    const opened = await this.#dial(auth, wanted, () => {
+      admission.release();
+      onEnd();
+    });
+    if (!opened.ok) admission.release();
+    return opened;
   }
 
   /** Everything that bounds the buyer's bytes, the money first. */
@@ -205,23 +282,21 @@ export class GatewayPipeline implements ProxyPipeline {
   }
 
   /** Tries devices until one has dialled, or the destination itself said no. */
-  async #dial(
-    auth: Authenticated,
-    host: string,
-    port: number,
-    onEnd: () => void,
-  ): Promise<Connected | ProxyFailure> {
+  async #dial(auth: Authenticated, wanted: Wanted, onEnd: () => void): Promise<Opened | ProxyFailure> {
     const { deps } = this;
     const failed = new Set<string>();
     let failure: ProxyFailure | null = null;
     for (let tries = 0; tries <= RETRIES_MAX; tries++) {
-      const allocated = await deps.allocator.allocate(auth.buyer, auth.params, failed);
+      const allocated = await deps.allocator.allocate(auth.buyer, wanted.wish, failed);
       if (!allocated.ok) return failure ?? allocated;
-      const dialled = await allocated.candidate.dial(host, port, deps.dialTimeoutMs);
-      if (dialled.ok) return this.#relay(auth, { host, port }, allocated, dialled, onEnd);
+      const dialled = await wanted.dial(allocated.candidate);
+      if (dialled.ok) return this.#relay(auth, wanted, allocated, dialled, onEnd);
       allocated.release();
-      failure = { ok: false, code: DIAL_FAILURES[dialled.why] };
-      if (auth.params.strict || !proxyErrors[failure.code].retryOnAnotherDevice) return failure;
+      // To ask for UDP is no fault of the device: there is none that matches.
+      const unsupported = wanted.network === 'udp' && dialled.why === Dial.UNSUPPORTED;
+      failure = { ok: false, code: unsupported ? 'NO_PEER' : DIAL_FAILURES[dialled.why] };
+      const another = unsupported || proxyErrors[failure.code].retryOnAnotherDevice;
+      if (auth.params.strict || !another) return failure;
       failed.add(allocated.candidate.deviceId);
     }
     return failure ?? { ok: false, code: 'NO_PEER' };
@@ -233,7 +308,7 @@ export class GatewayPipeline implements ProxyPipeline {
     allocated: Allocated<Tunnel>,
     dialled: Extract<DialOutcome, { ok: true }>,
     onEnd: () => void,
-  ): Connected | ProxyFailure {
+  ): Opened | ProxyFailure {
     const { deps } = this;
     const { allocation, candidate } = allocated;
     const providerPriceMicrosPerGb = deps.providerPriceMicrosPerGb();
@@ -255,6 +330,7 @@ export class GatewayPipeline implements ProxyPipeline {
               sessionName: auth.params.session,
               allowance: allocation,
               wallets: this.#wallets(auth),
+              mayReach: this.#mayReach(auth),
               providerPriceMicrosPerGb,
               buyerPriceMicrosPerGb: auth.buyer.priceMicrosPerGb.toString(),
             },
@@ -278,6 +354,15 @@ export class GatewayPipeline implements ProxyPipeline {
 
 function exitOf(candidate: Tunnel, { params }: Authenticated): Exit {
   return { id: exitId(candidate), country: candidate.country, session: params.session };
+}
+
+/** Does it the first time it is called. */
+function once(work: () => void): () => void {
+  let done = false;
+  return () => {
+    if (!done) work();
+    done = true;
+  };
 }
 
 /** Names an exit to a buyer without telling what it is: the provider's id is random and never shown. */

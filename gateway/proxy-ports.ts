@@ -4,6 +4,7 @@ import { dedicatedPorts, type GatewayConfig } from './config.js';
 import type { ProxyPipeline } from './listeners/connect-pipeline.js';
 import type { DedicatedPort } from './listeners/port-protocol.js';
 import { ProxyListener, proxyListenerDefaults } from './listeners/proxy-listener.js';
+import type { UdpListening } from './listeners/udp-associate.js';
 import type { GaugeReadings } from './metrics.js';
 import type { Clock } from './runtime/clock.js';
 import { developmentCertificate } from './runtime/development-certificate.js';
@@ -53,6 +54,7 @@ export interface ProxyPortsDeps {
   certificate: TlsCertificate | null;
   clock: Clock;
   log: Log;
+  udp: UdpListening;
 }
 
 /** The main port and those of TS_PROXY_PORTS, with what sheds load from them. */
@@ -64,7 +66,7 @@ export class ProxyPorts {
     private readonly config: GatewayConfig,
     private readonly deps: ProxyPortsDeps,
   ) {
-    const { pipeline, certificate, clock, log } = deps;
+    const { pipeline, certificate, clock, log, udp } = deps;
     this.#loopLag = new LoopLag({ lagMsMax: config.loopLagMsMax, intervalMs: LOOP_LAG_INTERVAL_MS }, clock);
     this.listener = new ProxyListener({
       pipeline,
@@ -77,6 +79,7 @@ export class ProxyPorts {
         proxyProtocolFrom: config.proxyProtocolFrom,
       },
       log,
+      udp,
       certificate: () => certificate?.current ?? null,
       isOverloaded: () => this.#loopLag.overloaded,
     });

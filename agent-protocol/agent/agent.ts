@@ -33,6 +33,8 @@ export interface AgentCounters {
   readonly streamsOpen: number;
   /** OPENs so far, refused ones included. */
   readonly streamsTotal: number;
+  /** Datagrams that came to nothing so far: prohibited, unresolved, from strangers, above a bound. */
+  readonly datagramsDropped: number;
   /** Tunnels that reached WELCOME so far. */
   readonly tunnelsTotal: number;
   /** Bytes until the owner's nearer cap; null without one. */
@@ -137,6 +139,7 @@ class DeviceAgent implements Agent {
   readonly #draining = new Set<DeviceTunnel>();
   #streamsTotal = 0;
   #tunnelsTotal = 0;
+  #datagramsDropped = 0;
   #failures = 0;
   /** Monotonic ms of the latest loss of a tunnel that had held. */
   #lostAtMs = Number.NEGATIVE_INFINITY;
@@ -172,6 +175,9 @@ class DeviceAgent implements Agent {
         this.#streamsTotal++;
       },
       onClosedByRules: () => this.#enforce(),
+      onDatagramDropped: () => {
+        this.#datagramsDropped++;
+      },
     };
   }
 
@@ -181,6 +187,7 @@ class DeviceAgent implements Agent {
       bytesDown: this.#rules.bytesDown,
       streamsOpen: this.#rules.streamsOpen,
       streamsTotal: this.#streamsTotal,
+      datagramsDropped: this.#datagramsDropped,
       tunnelsTotal: this.#tunnelsTotal,
       capBytesLeft: this.#rules.capBytesLeft,
     };

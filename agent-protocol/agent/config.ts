@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
+import { ASSOCIATION_LIMITS, type AssociationLimits } from './device-association.js';
 import type { AgentLogLevel } from './log.js';
 import { type DayHours, NO_OWNER_LIMITS, type OwnerLimits } from './owner-rules.js';
 import {
@@ -9,6 +10,7 @@ import {
   parseHosts,
   parseHours,
   parseHttpUrl,
+  parsePorts,
   parseSwitch,
   parseTunnelUrl,
 } from './setting-values.js';
@@ -27,6 +29,7 @@ export type DeviceNetwork = 'wifi' | 'mobile' | 'ethernet' | 'unknown';
 export interface AgentConfig {
   readonly access: AgentAccess;
   readonly owner: OwnerLimits;
+  readonly udp: AssociationLimits;
   /** `host:port` exactly as a gateway asks for them: exempt from the address policy. For development only. */
   readonly devAllow: readonly string[];
   /** Where counters survive a restart; null: nowhere. */
@@ -51,6 +54,7 @@ export interface AgentConfig {
 /** Everything that has a default. */
 export const AGENT_DEFAULTS: Omit<AgentConfig, 'access'> = {
   owner: NO_OWNER_LIMITS,
+  udp: ASSOCIATION_LIMITS,
   devAllow: [],
   stateDir: null,
   termsVersion: '',
@@ -224,6 +228,47 @@ const OPTIONS = {
     AGENT_DEFAULTS.dialTimeoutMs,
     integer(100, 120_000),
   ),
+  noUdp: option<boolean>('no-udp', 'TS_NO_UDP', null, 'no UDP for buyers', false, parseSwitch),
+  maxAssociations: option<number>(
+    'max-associations',
+    'TS_MAX_ASSOCIATIONS',
+    'count',
+    'UDP associations at once; further ones are refused',
+    ASSOCIATION_LIMITS.associationsMax,
+    integer(1, 100_000),
+  ),
+  maxUdpFlows: option<number>(
+    'max-udp-flows',
+    'TS_MAX_UDP_FLOWS',
+    'count',
+    'UDP destinations of one association; datagrams to further ones are dropped',
+    ASSOCIATION_LIMITS.flowsMax,
+    integer(1, 100_000),
+  ),
+  udpFlowIdleMs: option<number>(
+    'udp-flow-idle-ms',
+    'TS_UDP_FLOW_IDLE_MS',
+    'ms',
+    'a UDP destination not heard of for so long is forgotten, its answers are dropped',
+    ASSOCIATION_LIMITS.flowIdleMs,
+    integer(100, 3_600_000),
+  ),
+  udpIdleMs: option<number>(
+    'udp-idle-ms',
+    'TS_UDP_IDLE_MS',
+    'ms',
+    'a UDP association without datagrams for so long is ended',
+    ASSOCIATION_LIMITS.idleMs,
+    integer(100, 3_600_000),
+  ),
+  udpBlockPorts: option<readonly number[]>(
+    'udp-block-ports',
+    'TS_UDP_BLOCK_PORTS',
+    'port,…',
+    `UDP ports nothing is sent to (default ${ASSOCIATION_LIMITS.blockPorts.join()})`,
+    ASSOCIATION_LIMITS.blockPorts,
+    parsePorts,
+  ),
   keepSession: option<boolean>(
     'keep-session',
     'TS_KEEP_SESSION',
@@ -314,6 +359,14 @@ export function readAgentConfig(
       streamsMax: v.streamsMax,
       hours: v.hours,
       blockHosts: v.blockHosts,
+    },
+    udp: {
+      enabled: !v.noUdp,
+      associationsMax: v.maxAssociations,
+      flowsMax: v.maxUdpFlows,
+      flowIdleMs: v.udpFlowIdleMs,
+      idleMs: v.udpIdleMs,
+      blockPorts: v.udpBlockPorts,
     },
     devAllow: v.devAllow,
     stateDir: v.stateDir,

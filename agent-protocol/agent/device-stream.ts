@@ -8,6 +8,12 @@ import { Verdict } from '../verdict.js';
 import { type Attempt, type Dial, type DialSettings, dial } from './dial.js';
 import type { OwnerRules } from './owner-rules.js';
 
+/** Any stream of a device's tunnel, a connection or an association. */
+export interface OwnedStream {
+  /** Ends it now, whatever it is at: the owner's rules say so. */
+  cut(why: 'CAP_REACHED' | 'PAUSED'): void;
+}
+
 /** What a stream tells the tunnel it belongs to. */
 export interface DeviceStreamOwner {
   readonly rules: OwnerRules;
@@ -18,7 +24,7 @@ export interface DeviceStreamOwner {
   /** The owner's rules refused bytes: nothing may be relayed any more. */
   onRefusedByRules(): void;
   /** Exactly once; nothing of it is left. */
-  onStreamOver(stream: DeviceStream): void;
+  onStreamOver(stream: OwnedStream): void;
 }
 
 /** Connects by the wire core's sockets. */
@@ -38,7 +44,7 @@ export const attemptRawSocket: Attempt<RawSocket> = (address, port, onResult) =>
  * | relaying | the bridge, which now is the stream's handler | over (ended, reset, refused by the owner's rules) |
  * | over | nothing | |
  */
-export class DeviceStream implements StreamHandler, BridgeObserver {
+export class DeviceStream implements StreamHandler, BridgeObserver, OwnedStream {
   readonly pieceBytesMax = READ_BUFFER_BYTES_MAX;
   readonly #stream: MuxStream;
   readonly #owner: DeviceStreamOwner;
@@ -64,7 +70,6 @@ export class DeviceStream implements StreamHandler, BridgeObserver {
     });
   }
 
-  /** Ends it now, whatever it is at: the owner's rules say so. */
   cut(why: 'CAP_REACHED' | 'PAUSED'): void {
     if (this.#bridge !== null) {
       this.#bridge.reset(ResetCode[why]);

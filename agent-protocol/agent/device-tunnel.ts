@@ -7,10 +7,16 @@ import type { MuxStream } from '../stream.js';
 import { connectTunnel, TunnelRefused } from '../websocket.js';
 import type { TunnelInvitation } from './api.js';
 import type { AgentConfig } from './config.js';
-import { attemptRawSocket, DeviceStream, type DeviceStreamOwner } from './device-stream.js';
+import {
+  type AssociationLimits,
+  DeviceAssociation,
+  type DeviceAssociationOwner,
+} from './device-association.js';
+import { attemptRawSocket, DeviceStream, type DeviceStreamOwner, type OwnedStream } from './device-stream.js';
 import type { DialSettings } from './dial.js';
 import type { AgentLog } from './log.js';
-import type { OwnerRules } from './owner-rules.js';
+import type { OwnerRefusal, OwnerRules } from './owner-rules.js';
+import type { ReachSettings } from './reachable.js';
 import type { Resolve } from './resolve.js';
 import { AGENT_NAME, AGENT_VERSION } from './version.js';
 
@@ -26,6 +32,7 @@ export interface TunnelEnvironment {
   onStream(): void;
   /** The owner's rules refused bytes in the middle of a stream. */
   onClosedByRules(): void;
+  onDatagramDropped(): void;
 }
 
 /** Why a tunnel is not the one to use any more. */
@@ -61,7 +68,7 @@ const CLOSED: Omit<Extract<TunnelEnd, { kind: 'closed' }>, 'code' | 'reason'> = 
  * | draining | a replaced tunnel; live streams go on until the deadline | closed |
  * | closed | nothing | |
  */
-export class DeviceTunnel implements SessionHandler, DeviceStreamOwner {
+export class DeviceTunnel implements SessionHandler, DeviceStreamOwner, DeviceAssociationOwner {
   /** Resolves when it is time for the next tunnel: told to drain, closed, or not opened at all. */
   readonly left: Promise<TunnelEnd>;
   /** Resolves when nothing of it remains. */
@@ -71,7 +78,8 @@ export class DeviceTunnel implements SessionHandler, DeviceStreamOwner {
   bytesUp = 0;
   bytesDown = 0;
   readonly #environment: TunnelEnvironment;
-  readonly #streams = new Set<DeviceStream>();
+  readonly #streams = new Set<OwnedStream>();
+  #associationCount = 0;
   #session: MuxSession | null = null;
   #state: 'opening' | 'online' | 'draining' | 'closed' = 'opening';
   #mayCloseWhenIdle = false;
@@ -118,6 +126,7 @@ export class DeviceTunnel implements SessionHandler, DeviceStreamOwner {
         agent_version: AGENT_VERSION,
         os: platform(),
         terms_version: this.#environment.config.termsVersion,
+        ...(this.#environment.config.udp.enabled ? {} : { udp: false }),
         versions: [...WIRE_VERSIONS],
       });
     } catch (error) {
@@ -164,15 +173,27 @@ export class DeviceTunnel implements SessionHandler, DeviceStreamOwner {
 
   onOpen(_session: MuxSession, stream: MuxStream, open: Open): void {
     this.#environment.onStream();
-    const refusal = open.network === 'tcp' ? this.rules.refusal(open.host) : 'UNSUPPORTED';
+    const { udp } = this.#environment.config;
+    const refusal = open.network === 'tcp' ? this.rules.refusal(open.host) : this.#associationRefusal(udp);
     if (refusal !== null) {
       stream.opened(DialCode[refusal]);
       return;
     }
+    this.rules.streamsOpen++;
+    if (open.network === 'udp') {
+      // What OPEN says of host and port means nothing here: each datagram names its destination
+      this.#associationCount++;
+      this.#streams.add(new DeviceAssociation(stream, this, udp));
+      return;
+    }
     const deviceStream = new DeviceStream(stream, this);
     this.#streams.add(deviceStream);
-    this.rules.streamsOpen++;
     deviceStream.begin(open);
+  }
+
+  #associationRefusal({ enabled, associationsMax }: AssociationLimits): OwnerRefusal | 'UNSUPPORTED' | null {
+    if (!enabled) return 'UNSUPPORTED';
+    return this.rules.refusal(null) ?? (this.#associationCount < associationsMax ? null : 'CAP_REACHED');
   }
 
   onDrain(_session: MuxSession, drain: Drain): void {
@@ -189,10 +210,20 @@ export class DeviceTunnel implements SessionHandler, DeviceStreamOwner {
     this.#ended({ ...CLOSED, ...reason });
   }
 
-  onStreamOver(stream: DeviceStream): void {
+  onStreamOver(stream: OwnedStream): void {
     if (!this.#streams.delete(stream)) return;
+    if (stream instanceof DeviceAssociation) this.#associationCount--;
     this.rules.streamsOpen--;
     this.#closeIfDone();
+  }
+
+  /** By what the destinations of datagrams are judged: as those of connections. */
+  get reachSettings(): ReachSettings {
+    return this.dialSettings;
+  }
+
+  onDatagramDropped(): void {
+    this.#environment.onDatagramDropped();
   }
 
   onRefusedByRules(): void {

@@ -1,5 +1,4 @@
-import { classifyAddress, parseHost } from '../address.js';
-import type { Resolve } from './resolve.js';
+import { type Reachable, type ReachSettings, reachable } from './reachable.js';
 
 /** Why a destination could not be reached; the names are those of the OPENED codes. */
 export type DialFailure =
@@ -30,27 +29,15 @@ export type Attempt<Socket> = (
   onResult: (error: NodeJS.ErrnoException | null) => void,
 ) => Socket;
 
-export interface DialSettings<Socket extends { destroy(): void }> {
-  /** For destinations under the address policy. */
-  readonly resolve: Resolve;
-  /** For exempt destinations: names of the machine itself. */
-  readonly resolveExempt: Resolve;
+export interface DialSettings<Socket extends { destroy(): void }> extends ReachSettings {
   readonly attempt: Attempt<Socket>;
-  /** Destinations that skip the address policy, exactly as asked for (development). */
-  isExempt(host: string, port: number): boolean;
-  /** Addresses that the owner blocks. */
-  isBlockedAddress(address: string): boolean;
   /** Resolving and connecting together. */
   readonly timeoutMs: number;
   /** Head start of one attempt over the next; a failed attempt ends its head start. */
   readonly attemptDelayMs: number;
 }
 
-/**
- * Reaches a destination: resolves it, drops every address that is not global unicast, and connects by Happy
- * Eyeballs (RFC 8305). The very address that was judged is the one connected to, so an answer that changes between
- * two look-ups (DNS rebinding) changes nothing.
- */
+/** Reaches a destination: judges it (`reachable`), and connects by Happy Eyeballs (RFC 8305). */
 export function dial<Socket extends { destroy(): void }>(
   settings: DialSettings<Socket>,
   host: string,
@@ -58,21 +45,10 @@ export function dial<Socket extends { destroy(): void }>(
   handler: DialHandler<Socket>,
 ): Dial {
   const race = new AddressRace(settings, port, handler);
-  if (settings.isExempt(host, port)) {
-    const literal = classifyAddress(host) !== 'invalid';
-    if (literal) race.start([host]);
-    else race.resolve(settings.resolveExempt, host, (addresses) => addresses);
-    return race;
-  }
-  const parsed = parseHost(host);
-  if (parsed.kind === 'name') race.resolve(settings.resolve, parsed.name, globalOnly);
-  else if (parsed.kind === 'ipv4' || parsed.kind === 'ipv6') race.start(globalOnly([parsed.address]));
-  else race.start([]); // local names, and what no resolver should ever see
+  const judged = reachable(settings, host, port);
+  if (judged instanceof Promise) void judged.then((outcome) => race.start(outcome));
+  else race.start(judged);
   return race;
-}
-
-function globalOnly(addresses: readonly string[]): readonly string[] {
-  return addresses.filter((address) => classifyAddress(address) === 'global');
 }
 
 /** The worst failure says most about the destination: an answer is worth more than silence. */
@@ -96,27 +72,15 @@ class AddressRace<Socket extends { destroy(): void }> implements Dial {
     this.#timeout = setTimeout(() => this.#fail('TIMEOUT'), settings.timeoutMs);
   }
 
-  resolve(
-    resolve: Resolve,
-    name: string,
-    allowed: (addresses: readonly string[]) => readonly string[],
-  ): void {
-    resolve(name).then(
-      (resolution) => {
-        if (!resolution.ok) this.#fail('DNS_FAIL');
-        else this.start(allowed(resolution.addresses));
-      },
-      () => this.#fail('DNS_FAIL'),
-    );
-  }
-
-  /** Connects to these, in this order. None: everything that the name led to is prohibited. */
-  start(allowed: readonly string[]): void {
+  /** Connects to the addresses in their order. */
+  start(judged: Reachable): void {
     if (this.#handler === null) return;
-    this.#addresses = allowed.filter((address) => !this.#settings.isBlockedAddress(address));
-    if (allowed.length === 0) this.#failSoon('PROHIBITED');
-    else if (this.#addresses.length === 0) this.#failSoon('BLOCKED');
-    else this.#tryNext();
+    if (!judged.ok) {
+      this.#failSoon(judged.why);
+      return;
+    }
+    this.#addresses = judged.addresses;
+    this.#tryNext();
   }
 
   cancel(): void {

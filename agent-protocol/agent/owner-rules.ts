@@ -104,11 +104,11 @@ export class OwnerRules {
     return this.capBytesLeft === 0 ? 'CAP_REACHED' : null;
   }
 
-  /** Why a new stream to the host (as asked for) is refused, or null. */
-  refusal(host: string): OwnerRefusal | null {
+  /** Why a new stream to the host (as asked for; null: an association) is refused, or null. */
+  refusal(host: string | null): OwnerRefusal | null {
     if (this.closed !== null) return this.closed;
     if (this.#limits.streamsMax !== null && this.streamsOpen >= this.#limits.streamsMax) return 'CAP_REACHED';
-    return this.#isBlockedHost(host) ? 'BLOCKED' : null;
+    return host !== null && this.isBlockedHost(host) ? 'BLOCKED' : null;
   }
 
   /** Whether the owner blocks an address that a name led to, or the IPv4 address inside it. */
@@ -162,7 +162,8 @@ export class OwnerRules {
     return true;
   }
 
-  #isBlockedHost(host: string): boolean {
+  /** Whether the owner blocks the host (as asked for): its address, its name or a name above it. */
+  isBlockedHost(host: string): boolean {
     const parsed = parseHost(host);
     if (parsed.kind === 'invalid') return false; // the dialler refuses it
     if (parsed.kind === 'ipv4' || parsed.kind === 'ipv6') return this.isBlockedAddress(parsed.address);

@@ -60,6 +60,14 @@ export function parseHosts(value: string): string[] {
   return hosts;
 }
 
+/** Ports, separated by commas; `-`: none. */
+export function parsePorts(value: string): number[] {
+  const ports = items(value === '-' ? '' : value);
+  if (!ports.every((port) => /^\d{1,5}$/.test(port) && Number(port) >= 1 && Number(port) <= 65_535))
+    throw new Error('ports from 1 to 65535, separated by commas, or - for none');
+  return ports.map(Number);
+}
+
 /** What `splitHostPort` takes, separated by commas. */
 export function parseHostPorts(value: string): string[] {
   const entries = items(value);

@@ -22,9 +22,16 @@ export const BuyerLimits = Type.Object(
         description: 'new connections a second; then RATE_LIMIT',
       }),
     ),
-    extra_ports: Type.Optional(Type.Array(Port, { maxItems: 100, description: 'allowed beside 80 and 443' })),
+    extra_ports: Type.Optional(
+      Type.Array(Port, { maxItems: 100, description: 'allowed beside 80 and 443, for UDP 53 and 443' }),
+    ),
     granted_ports: Type.Optional(
       Type.Array(Port, { maxItems: 100, description: 'of the never-allowed ports, granted by an admin' }),
+    ),
+    udp: Type.Optional(
+      Type.Boolean({
+        description: 'UDP through SOCKS5 ASSOCIATE, granted by an admin; without it UDP_NOT_ALLOWED',
+      }),
     ),
     passwordless_ips: Type.Optional(
       Type.Array(CidrText, { maxItems: 100, description: 'client addresses that need no password' }),
@@ -40,6 +47,7 @@ export const BUYER_LIMIT_DEFAULTS: Required<BuyerLimits> = {
   connections_per_second_max: 500,
   extra_ports: [],
   granted_ports: [],
+  udp: false,
   passwordless_ips: [],
 };
 

@@ -82,6 +82,7 @@ function snapshotsOf(r: SnapshotRow, defaultPriceMicrosPerGb: bigint): AccountSn
       connectionsPerSecondMax: limits.connections_per_second_max,
       extraPorts: limits.extra_ports,
       grantedPorts: limits.granted_ports,
+      udp: limits.udp,
     },
     version: Number(r.version),
   };

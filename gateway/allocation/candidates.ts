@@ -26,6 +26,8 @@ export interface Candidate {
   readonly status: 'sharing' | 'paused' | 'draining';
   /** It carries as many streams as it may: passed over until one ends. Left out: never. */
   readonly isFull?: boolean;
+  /** false: it can not carry associations. */
+  readonly udp?: boolean;
 }
 
 /** Whether the device takes another stream now. */
@@ -52,6 +54,8 @@ export interface RouteWish {
   readonly net: 'wifi' | 'mobile' | 'any';
   /** Route through exactly this pulled package. */
   readonly packageId: string | null;
+  /** For an association: devices that are known not to carry any do not fit. Left out: not for one. */
+  readonly udp?: boolean;
 }
 
 /** For whom an exit is chosen; `BuyerAccess` of the buyers' stage fits it. */
@@ -73,24 +77,27 @@ export interface Place {
   /** Words that follow one another in the organisation's name: `comcast` for Comcast Cable Communications, LLC. */
   readonly isp: string | null;
   readonly net: 'wifi' | 'mobile' | 'any';
+  /** It is to carry an association. */
+  readonly udp?: boolean;
 }
 
 /**
- * The places to try, best first: what was asked for, then what `fallback` allows. `net` is not a place: it holds in
- * every one.
+ * The places to try, best first: what was asked for, then what `fallback` allows. `net` and `udp` are no places: they hold
+ * in every one.
  */
 export function placesOf(wish: RouteWish): Place[] {
   const { country, asn, net, fallback } = wish;
+  const everywhere = wish.udp === true ? { net, udp: true } : { net };
   const asked: Place = {
     country,
     state: wish.state === null ? null : stateWords(wish.state, country),
     city: wish.city === null ? null : placeWords(wish.city),
     asn,
     isp: wish.isp === null ? null : placeWords(wish.isp),
-    net,
+    ...everywhere,
   };
   const places = [asked];
-  const anywhere: Place = { country: null, state: null, city: null, asn: null, isp: null, net };
+  const anywhere: Place = { country: null, state: null, city: null, asn: null, isp: null, ...everywhere };
   const narrower = asked.state ?? asked.city ?? asked.asn ?? asked.isp;
   if (fallback !== 'none' && country !== null && narrower !== null) places.push({ ...anywhere, country });
   const open = country === null && narrower === null;
@@ -130,7 +137,8 @@ export function wordsOf(candidate: Candidate): CandidateWords {
 
 /** Whether the device is where the place says and of the network type asked for. What is unknown never fits. */
 export function fits(candidate: Candidate, place: Place): boolean {
-  const { country, state, city, asn, isp, net } = place;
+  const { country, state, city, asn, isp, net, udp } = place;
+  if (udp === true && candidate.udp === false) return false;
   if (country === 'EU') {
     if (!EU_EEA_COUNTRIES.has(candidate.country)) return false;
   } else if (country !== null && candidate.country !== country) return false;

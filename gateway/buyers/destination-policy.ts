@@ -7,6 +7,9 @@ import type { BuyerAccess } from './directory.js';
 /** Open to every buyer. */
 export const DEFAULT_PORTS: ReadonlySet<number> = new Set([80, 443]);
 
+/** Open to every buyer who may use UDP: names (dns) and HTTP/3. */
+export const DEFAULT_UDP_PORTS: ReadonlySet<number> = new Set([53, 443]);
+
 /**
  * Never open without an admin's audited grant of that very port, whatever else a buyer is allowed: mail (spam from
  * somebody's home), remote shells and desktops, file sharing, databases and other services that are meant for a
@@ -144,13 +147,15 @@ export type DestinationDecision = { ok: true; host: string; exempt: boolean } | 
  * checked again at the device once they are resolved.
  * IP_PROHIBITED: an address that is not global unicast, or a name that only means something inside a network.
  * TARGET_BLOCKED: on a deny list, or text that is no host at all (nothing a device should try to resolve).
- * PORT_BLOCKED: neither 80 nor 443 nor allowed to this buyer. `exempt`: a development exemption applied.
+ * PORT_BLOCKED: not open to everybody (80 and 443; 53 and 443 by UDP) nor allowed to this buyer, whose ports hold for
+ * both networks. `exempt`: a development exemption applied.
  */
 export function checkDestination(
   host: string,
   port: number,
   buyer: Pick<BuyerAccess, 'limits'>,
   policy: DestinationPolicy,
+  network: 'tcp' | 'udp' = 'tcp',
 ): DestinationDecision {
   const parsed = parseHost(host);
   if (parsed.kind === 'invalid') return { ok: false, code: 'TARGET_BLOCKED', detail: 'host' };
@@ -160,17 +165,23 @@ export function checkDestination(
 
   if (parsed.kind === 'local_name') return { ok: false, code: 'IP_PROHIBITED' };
   if (!isName && parsed.class !== 'global') return { ok: false, code: 'IP_PROHIBITED' };
-  if (!isPortAllowed(port, buyer)) return { ok: false, code: 'PORT_BLOCKED' };
+  if (!isPortAllowed(port, buyer, network)) return { ok: false, code: 'PORT_BLOCKED' };
   const denied = isName ? isNameDenied(normal, policy) : isAddressDenied(normal, policy);
   if (denied) return { ok: false, code: 'TARGET_BLOCKED' };
   return { ok: true, host: normal, exempt: false };
 }
 
-function isPortAllowed(port: number, { limits }: Pick<BuyerAccess, 'limits'>): boolean {
+function isPortAllowed(
+  port: number,
+  { limits }: Pick<BuyerAccess, 'limits'>,
+  network: 'tcp' | 'udp',
+): boolean {
   if (!Number.isInteger(port) || port < 1 || port > 65_535) return false;
   if (limits.grantedPorts.includes(port)) return true;
+  const open = network === 'tcp' ? DEFAULT_PORTS : DEFAULT_UDP_PORTS;
+  if (open.has(port)) return true;
   if (NEVER_ALLOWED_PORTS.has(port)) return false;
-  return DEFAULT_PORTS.has(port) || limits.extraPorts.includes(port);
+  return limits.extraPorts.includes(port);
 }
 
 function isNameDenied(name: string, { deniedNames, deniedSuffixes }: DestinationPolicy): boolean {

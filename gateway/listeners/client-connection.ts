@@ -50,6 +50,11 @@ export class ClientConnection implements RawSink {
     this.#startDeadline(timeLeftMs);
   }
 
+  /** The address of this machine that the client connected to; empty once the connection is gone. */
+  get localAddress(): string {
+    return this.#raw.socket.localAddress ?? '';
+  }
+
   /** The client is gone, or it was told goodbye. */
   get closed(): boolean {
     return this.#raw.closed || this.#discarding;

@@ -3,6 +3,7 @@ import type { RawSocket } from '../../agent-protocol/raw-socket.js';
 import type { BuyerAccess } from '../buyers/directory.js';
 import type { RouteParams } from '../buyers/username.js';
 import type { ProxyFailure } from '../errors.js';
+import type { Association, AssociationClient } from '../relay/association.js';
 
 /**
  * What the listeners need of the stages behind them. They speak protocols to clients and know nothing of devices;
@@ -31,6 +32,11 @@ export interface ProxyPipeline {
    * without dialling. Refused as such a connection would be.
    */
   echo(auth: Authenticated): Promise<EchoAnswer | ProxyFailure>;
+  /**
+   * An association through a device, which then carries datagrams to any destination the buyer may reach. Exactly one
+   * of the outcome's methods is to be called. UDP_NOT_ALLOWED: the buyer has no grant. Absent: there is no UDP here.
+   */
+  associate?(auth: Authenticated): Promise<Associated | ProxyFailure>;
 }
 
 /** What a buyer may know of the exit: never the device, its owner or an address. */
@@ -43,7 +49,13 @@ export interface EchoAnswer {
   bytesLeft: number | null;
 }
 
-/** The exit of a connection, as buyers are told. */
+export interface Authenticated {
+  ok: true;
+  buyer: BuyerAccess;
+  params: RouteParams;
+}
+
+/** The device a buyer's bytes go through, as the buyer is told of it. */
 export interface Exit {
   /** Opaque to the buyer; changes when the exit changes. */
   id: string;
@@ -51,10 +63,13 @@ export interface Exit {
   session: string | null;
 }
 
-export interface Authenticated {
+export interface Associated {
   ok: true;
-  buyer: BuyerAccess;
-  params: RouteParams;
+  exit: Exit;
+  /** Carries datagrams for the client from now on. */
+  start(client: AssociationClient): Association;
+  /** The client went away before the association was used. */
+  abandon(): void;
 }
 
 export interface Connected {

@@ -6,6 +6,7 @@ import type { Authenticated, EchoAnswer, Exit, ProxyPipeline } from './connect-p
 import type { ProxyCredentials } from './credentials.js';
 import { type Destination, isEchoHost } from './destination.js';
 import { echo } from './echo.js';
+import type { UdpListening } from './udp-associate.js';
 
 /** What the protocols share. */
 export interface ListenerContext {
@@ -13,6 +14,8 @@ export interface ListenerContext {
   log: Log;
   /** Authenticates; a right login is noted at the peer, whose connection then no longer counts as a stranger's. */
   login(peer: ClientPeer, credentials: ProxyCredentials): Promise<Authenticated | ProxyFailure>;
+  /** null: UDP ASSOCIATE is answered as a command that is not supported. */
+  udp: UdpListening | null;
   /** Notes a refusal in the log, at debug: who and why, no secrets. */
   refused(peer: ClientPeer, failure: ProxyFailure, requestId?: string): void;
   /** Gives the answer as the echo page on a connection that was tunnelled to it. */

@@ -12,6 +12,7 @@ import type { HttpForwarderSettings } from './http-forward.js';
 import type { ListenerContext } from './open-destination.js';
 import type { PortProtocol } from './port-protocol.js';
 import { asStream, ProtocolSwitch } from './protocol-switch.js';
+import type { UdpListening } from './udp-associate.js';
 
 /** Limits of the ports. Of a tunnel's early payload no more than about `headBytesMax` is read ahead. */
 export interface ProxyListenerSettings extends HttpForwarderSettings, AddressGateSettings {
@@ -46,6 +47,8 @@ export interface ProxyListenerDeps {
   certificate?: () => Certificate | null;
   /** Whether the process can not keep up: new connections are turned away. Left out: never. */
   isOverloaded?: () => boolean;
+  /** Left out: no UDP ASSOCIATE. */
+  udp?: UdpListening;
 }
 
 /** Connections that were turned away or failed before they had a request, since the start. */
@@ -89,7 +92,7 @@ export class ProxyListener {
     this.#balancers = new AddressSet(settings.proxyProtocolFrom);
     this.#isOverloaded = deps.isOverloaded ?? (() => false);
     this.#switch = new ProtocolSwitch({
-      context: this.#context(deps.pipeline),
+      context: this.#context(deps),
       settings,
       certificate: deps.certificate ?? (() => null),
     });
@@ -215,12 +218,13 @@ export class ProxyListener {
     return peer;
   }
 
-  #context(pipeline: ProxyPipeline): ListenerContext {
+  #context({ pipeline, udp }: ProxyListenerDeps): ListenerContext {
     const guarded = this.#guard(pipeline);
     const echo = new EchoServer();
     return {
       pipeline: guarded,
       log: this.#log,
+      udp: udp ?? null,
       login: async (peer, credentials) => {
         const auth = await guarded.authenticate({ ...credentials, clientAddress: peer.address });
         if (auth.ok) peer.logIn();
@@ -243,7 +247,7 @@ export class ProxyListener {
       this.#log.error({ err: error }, 'proxy pipeline failed');
       return { ok: false, code: 'INTERNAL' };
     };
-    return {
+    const guarded: ProxyPipeline = {
       authenticate: async (credentials) => {
         if (this.#draining) return { ok: false, code: 'DRAINING' };
         return pipeline.authenticate(credentials).catch(failed);
@@ -251,5 +255,8 @@ export class ProxyListener {
       connect: (auth, destination) => pipeline.connect(auth, destination).catch(failed),
       echo: (auth) => pipeline.echo(auth).catch(failed),
     };
+    const { associate } = pipeline;
+    if (associate) guarded.associate = (auth) => associate.call(pipeline, auth).catch(failed);
+    return guarded;
   }
 }

@@ -3,16 +3,18 @@ import type { ClientConnection, Reading } from './client-connection.js';
 import { NO_CREDENTIALS, type ProxyCredentials, readUtf8 } from './credentials.js';
 import { type Destination, readHost } from './destination.js';
 import { type ListenerContext, openDestination } from './open-destination.js';
+import { type AssociateHint, openAssociation } from './udp-associate.js';
 
 /**
- * SOCKS5 (RFC 1928) with username and password (RFC 1929), CONNECT only.
+ * SOCKS5 (RFC 1928) with username and password (RFC 1929): CONNECT and UDP ASSOCIATE.
  *
  * | state    | waits for              | goes to                                                                  |
  * |----------|------------------------|--------------------------------------------------------------------------|
  * | GREETING | methods                | LOGIN (method 2), REQUEST (method 0, allowlisted address), end (0xFF)     |
  * | LOGIN    | username and password  | REQUEST; end with the refusal's login status                             |
  * | REQUEST  | command and destination| DIALLING; end with a reply                                               |
- * | DIALLING | the pipeline           | relay, with whatever the client sent early; end with the refusal's reply |
+ * | DIALLING | the pipeline           | relay, with whatever the client sent early, or an association, which     |
+ * |          |                        | lives as long as the connection; end with the refusal's reply            |
  *
  * Messages may arrive in any pieces, or all at once. A refusal without a login status of its own (DRAINING,
  * RATE_LIMIT…) lets the login pass and is told in the reply, where clients show it.
@@ -46,6 +48,7 @@ export async function serveSocks5(client: ClientConnection, context: ListenerCon
   if (request === null) return;
   if (!auth.ok) return client.refuse(socksReplyBytes(proxyErrors[auth.code].socksReply));
   if ('reply' in request) return client.refuse(socksReplyBytes(request.reply));
+  if ('associate' in request) return openAssociation(client, context, auth, request.associate);
   await openDestination(client, context, auth, request.destination, {
     accept: () => socksReplyBytes(SOCKS_REPLY.succeeded),
     refuse: (failure) => socksReplyBytes(proxyErrors[failure.code].socksReply),
@@ -67,6 +70,7 @@ export const NO_METHOD: Buffer = Buffer.from([5, 0xff]);
 const AUTH_FAILED: ProxyFailure = { ok: false, code: 'AUTH_FAILED' };
 
 const COMMAND_CONNECT = 1;
+const COMMAND_ASSOCIATE = 3;
 const ADDRESS_IPV4 = 1;
 const ADDRESS_NAME = 3;
 const ADDRESS_IPV6 = 4;
@@ -92,8 +96,11 @@ export function readLogin(bytes: Buffer): Reading<{ credentials: ProxyCredential
   return { value: { credentials: valid ? { username, password: password || null } : null }, bytes: end };
 }
 
-/** The request: its destination, or the reply that refuses it. */
-export function readRequest(bytes: Buffer): Reading<{ destination: Destination } | { reply: number }> {
+/** What the client asks for, or the reply that refuses it. */
+export type Socks5Request = { destination: Destination } | { associate: AssociateHint } | { reply: number };
+
+/** The request. */
+export function readRequest(bytes: Buffer): Reading<Socks5Request> {
   if (bytes.length >= 1 && bytes[0] !== 5) return refusal(bytes, SOCKS_REPLY.generalFailure);
   if (bytes.length < 5) return null;
   const addressType = bytes[3] as number;
@@ -105,15 +112,19 @@ export function readRequest(bytes: Buffer): Reading<{ destination: Destination }
   else return refusal(bytes, SOCKS_REPLY.addressTypeNotSupported);
   const portAt = start + addressBytes;
   if (bytes.length < portAt + 2) return null;
-  if (bytes[1] !== COMMAND_CONNECT) return refusal(bytes, SOCKS_REPLY.commandNotSupported);
+  const command = bytes[1];
+  if (command !== COMMAND_CONNECT && command !== COMMAND_ASSOCIATE)
+    return refusal(bytes, SOCKS_REPLY.commandNotSupported);
 
   const address = bytes.subarray(start, portAt);
   let host: string | null;
   if (addressType === ADDRESS_IPV4) host = address.join('.');
   else if (addressType === ADDRESS_IPV6) host = readHost(ipv6Text(address));
   else host = readHost(readUtf8(address) ?? '');
+  const port = bytes.readUInt16BE(portAt);
+  if (command === COMMAND_ASSOCIATE) return { value: { associate: { host, port } }, bytes: portAt + 2 };
   if (host === null) return refusal(bytes, SOCKS_REPLY.generalFailure);
-  return { value: { destination: { host, port: bytes.readUInt16BE(portAt) } }, bytes: portAt + 2 };
+  return { value: { destination: { host, port } }, bytes: portAt + 2 };
 }
 
 function refusal(bytes: Buffer, reply: number): Reading<{ reply: number }> {

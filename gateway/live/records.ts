@@ -30,10 +30,12 @@ export interface AccountSnapshot {
     streamsMax: number;
     /** New connections per second; above it RATE_LIMIT. */
     connectionsPerSecondMax: number;
-    /** Ports allowed beside 80 and 443. */
+    /** Ports allowed beside 80 and 443, and beside 53 and 443 by UDP. */
     extraPorts: number[];
     /** Ports of the never-allowed list that an admin granted, audited. */
     grantedPorts: number[];
+    /** An admin allowed UDP (SOCKS5 ASSOCIATE); left out: no. */
+    udp?: boolean | undefined;
   };
   /** Grows with every change of the snapshot. */
   version: number;

@@ -58,6 +58,7 @@ const isAccount = isRecordOf<AccountSnapshot>({
     connectionsPerSecondMax: isCount,
     extraPorts: isListOf(isCount),
     grantedPorts: isListOf(isCount),
+    udp: isMissingOr(isBoolean),
   }),
   version: isCount,
 });

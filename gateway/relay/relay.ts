@@ -7,6 +7,7 @@ import type { MeterBinding } from '../metering/meter.js';
 import type { MeterPrices, MeterRegistry } from '../metering/registry.js';
 import type { Wallet } from '../metering/wallet.js';
 import type { UsageBook } from '../usage/usage-book.js';
+import { Association, type AssociationClient, type AssociationDeps } from './association.js';
 import { type Allowance, type RelayTotals, Splice, type SpliceOwner } from './splice.js';
 import { StreamDuplex } from './stream-duplex.js';
 
@@ -25,6 +26,7 @@ export interface RelaySubject extends MeterPrices {
   packageId: string | null;
   /** null: the buyer's own account. */
   subUserId: string | null;
+  /** `*`: an association. */
   destinationHost: string;
   destinationPort: number;
   /** Cost label and session name of the username. */
@@ -33,6 +35,8 @@ export interface RelaySubject extends MeterPrices {
   allowance: Allowance;
   /** What its bytes are paid from. */
   wallets: readonly Wallet[];
+  /** Whether the buyer may send a datagram there now: the normal form of the host, or null. */
+  mayReach: AssociationDeps['mayReach'];
 }
 
 /** A stream that is counted from now on; exactly one of the methods is to be called. */
@@ -41,6 +45,8 @@ export interface RelayedStream {
   splice(socket: RawSocket, head: Buffer): void;
   /** The stream for code that wants a Duplex; what is read there goes to the buyer on `buyer`. */
   duplex(buyer: Writable): Duplex;
+  /** Carries datagrams for the client; streams of network `udp`. */
+  start(client: AssociationClient): Association;
   /** Not needed after all. */
   abandon(): void;
 }
@@ -55,13 +61,15 @@ export class Relay implements SpliceOwner {
   readonly totals: RelayTotals = { bytesUp: 0, bytesDown: 0 };
   readonly #meters: MeterRegistry;
   readonly #usage: UsageBook;
+  readonly #associations: Omit<AssociationDeps, 'mayReach'>;
   readonly #live = new Map<Splice, () => void>();
   /** By allocation. */
   readonly #bindings = new Map<string, Set<MeterBinding>>();
 
-  constructor(meters: MeterRegistry, usage: UsageBook) {
+  constructor(meters: MeterRegistry, usage: UsageBook, associations: Omit<AssociationDeps, 'mayReach'>) {
     this.#meters = meters;
     this.#usage = usage;
+    this.#associations = associations;
   }
 
   /** Connections being relayed. */
@@ -125,6 +133,12 @@ export class Relay implements SpliceOwner {
           const duplex = new StreamDuplex(stream, splice, buyer);
           held.replay(stream);
           return duplex;
+        },
+        start: (client) => {
+          const { mayReach } = subject;
+          const association = new Association(stream, splice, { ...this.#associations, mayReach }, client);
+          held.replay(stream);
+          return association;
         },
         abandon: () => {
           stream.reset(ResetCode.CANCELLED);

@@ -22,6 +22,7 @@ export interface SpliceSubject {
   deviceId: string;
   buyerId: string;
   account: string;
+  /** `*`: an association, each of whose datagrams names its own. */
   destinationHost: string;
   allowance: Allowance;
   binding: MeterBinding;
@@ -53,6 +54,8 @@ export class Splice implements BridgeObserver, MeterWaiter {
   #retry: () => void = () => {};
   #waiting = false;
   #over = false;
+  /** Of an association: the hosts its datagrams went to. */
+  #hosts: ReadonlySet<string> | null = null;
 
   /** `cut` drops both sides at once; the buyer's side replaces it when it takes the stream (`onCut`). */
   constructor(stream: MuxStream, subject: SpliceSubject, owner: SpliceOwner, cut: () => void) {
@@ -73,6 +76,16 @@ export class Splice implements BridgeObserver, MeterWaiter {
   /** Who holds bytes that were told to wait and offers them again. */
   onRetry(retry: () => void): void {
     this.#retry = retry;
+  }
+
+  /** An association has many destinations: `hosts` are those it used lately. */
+  alsoReaches(hosts: ReadonlySet<string>): void {
+    this.#hosts = hosts;
+  }
+
+  /** Whether its bytes go to the host (in normal form). */
+  reaches(host: string): boolean {
+    return this.subject.destinationHost === host || this.#hosts?.has(host) === true;
   }
 
   /** Drops the connection now: access ended. Calling it again does nothing. */

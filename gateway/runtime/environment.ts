@@ -48,6 +48,21 @@ export function integer(
   };
 }
 
+/** `from-to`, ports from 1 to 65535; unset: null. */
+export function portRange(name: string, help: string): Setting<{ from: number; to: number } | null> {
+  return {
+    name,
+    help,
+    default: null,
+    parse(value) {
+      const match = /^(\d{1,5})-(\d{1,5})$/.exec(value);
+      const [from, to] = [Number(match?.[1]), Number(match?.[2])];
+      if (!match || from < 1 || to > 65_535 || from > to) throw new Error('from-to, ports from 1 to 65535');
+      return { from, to };
+    },
+  };
+}
+
 /** A switch: 1/0, true/false, yes/no, on/off. */
 export function flag(name: string, help: string, fallback: boolean): Setting<boolean> {
   return {

@@ -146,7 +146,7 @@ export class TunnelServer {
     upgradeTunnel(request, socket, head, {
       onHello: (mux, hello) => {
         if (!this.#welcome(mux, hello, ticket)) return;
-        tunnel = new Tunnel(mux, ticket, origin, clock.nowMs());
+        tunnel = new Tunnel(mux, ticket, origin, clock.nowMs(), hello.udp ?? true);
         registry.add(tunnel);
         log.info(
           { deviceId: tunnel.deviceId, sessionId: tunnel.sessionId, country: tunnel.country },

@@ -1,4 +1,4 @@
-import type { DialCode } from '../../agent-protocol/control.js';
+import { DialCode, type Open, openAssociation } from '../../agent-protocol/control.js';
 import type { MuxSession } from '../../agent-protocol/session.js';
 import type { MuxStream } from '../../agent-protocol/stream.js';
 import type { TicketRecord } from '../live/records.js';
@@ -45,13 +45,17 @@ export class Tunnel {
   readonly connectedAtMs: number;
   networkType: TicketRecord['networkType'];
   status: 'sharing' | 'paused' | 'draining' = 'sharing';
+  /** Whether it may carry associations: false once its agent said no, in HELLO or to an OPEN. */
+  udp: boolean;
 
   constructor(
     readonly mux: MuxSession,
     ticket: TicketRecord,
     origin: Origin,
     nowMs: number,
+    udp = true,
   ) {
+    this.udp = udp;
     this.deviceId = ticket.deviceId;
     this.providerId = ticket.providerId;
     this.sessionId = ticket.sessionId;
@@ -76,6 +80,21 @@ export class Tunnel {
 
   /** Opens a stream and waits for the device's dial; never throws. The caller owns the stream when ok. */
   dial(host: string, port: number, timeoutMs: number): Promise<DialOutcome> {
+    return this.#open({ host, port, network: 'tcp' }, timeoutMs);
+  }
+
+  /**
+   * Opens an association as `dial` opens a connection. An agent that can not do it is asked once: then `why` is
+   * UNSUPPORTED at once.
+   */
+  async associate(timeoutMs: number): Promise<DialOutcome> {
+    if (!this.udp) return { ok: false, why: DialCode.UNSUPPORTED };
+    const outcome = await this.#open(openAssociation, timeoutMs);
+    if (!outcome.ok && outcome.why === DialCode.UNSUPPORTED) this.udp = false;
+    return outcome;
+  }
+
+  #open(request: Open, timeoutMs: number): Promise<DialOutcome> {
     return new Promise((resolve) => {
       let timer: NodeJS.Timeout | null = null;
       const held = new HeldStream((code) => {
@@ -83,7 +102,7 @@ export class Tunnel {
         if (code === 0) resolve({ ok: true, stream, held });
         else resolve({ ok: false, why: code });
       });
-      const stream = this.mux.open({ host, port, network: 'tcp' }, held);
+      const stream = this.mux.open(request, held);
       timer = setTimeout(() => {
         resolve({ ok: false, why: 'timeout' });
         stream.reset(0);

@@ -3,14 +3,17 @@
  * the reference agent); it is started with these variables and must connect by itself, again and again:
  *
  * - TS_TUNNEL_URL, TS_TICKET: where to, and with what in `Authorization: Bearer`
- * - TS_DEV_ALLOW: `host:port,…` that it may dial though they are not global addresses
+ * - TS_DEV_ALLOW: `host:port,…`, addresses and names exactly as the gateway asks for them, that it may dial and send
+ *   datagrams to though they are not global addresses
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import t, { type Test } from 'tap';
 import { decodeGoaway, decodeStatus, encodeControl } from '../../agent-protocol/control.js';
+import { decodeDatagram, encodeDatagram } from '../../agent-protocol/datagram.js';
 import { DialCode, encodeFrame, FrameType, ResetCode } from '../../agent-protocol/frame.js';
+import { UdpPeer } from '../helpers/udp-peer.js';
 import { compileAgent } from './agent/agent-command.js';
 import { Arrivals, startTcp } from './agent/harness.js';
 import { LIMITS, type Peer, startConformanceGateway } from './conformance-gateway.js';
@@ -27,12 +30,19 @@ async function agentUnderTest(t: Test) {
   t.teardown(() => destination.stop());
   const nobody = await startTcp(() => {});
   await nobody.stop();
+  const udpEcho = (await UdpPeer.open(t)).echo();
+  const udpInside = await UdpPeer.open(t);
   const agent = spawn(command[0] as string, command.slice(1), {
     env: {
       PATH: process.env.PATH,
       TS_TUNNEL_URL: gateway.url,
       TS_TICKET: 'the-ticket',
-      TS_DEV_ALLOW: `127.0.0.1:${destination.port},127.0.0.1:${nobody.port}`,
+      TS_DEV_ALLOW: [
+        `127.0.0.1:${destination.port}`,
+        `127.0.0.1:${nobody.port}`,
+        `127.0.0.1:${udpEcho.port}`,
+        `localhost:${udpEcho.port}`,
+      ].join(),
     },
     stdio: ['ignore', 'ignore', process.env.AGENT_LOG === undefined ? 'ignore' : 'inherit'],
   });
@@ -46,7 +56,7 @@ async function agentUnderTest(t: Test) {
     if (code !== DialCode.OK) throw new Error(`dial code ${code}`);
     return { id, socket: await connections.next() };
   };
-  return { gateway, peer, hello, through, connections, destination, nobody, exited };
+  return { gateway, peer, hello, through, connections, destination, nobody, udpEcho, udpInside, exited };
 }
 
 async function text(socket: Socket, bytes: number): Promise<string> {
@@ -62,7 +72,9 @@ const closeOf = (socket: Socket) => new Promise((resolve) => socket.once('close'
 const moment = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 t.test('one tunnel', async (t) => {
-  const { gateway, peer, hello, through, connections, destination, nobody, exited } = await agentUnderTest(t);
+  const world = await agentUnderTest(t);
+  const { gateway, peer, hello, through, connections, destination, nobody, exited } = world;
+  const { udpEcho, udpInside } = world;
 
   await t.test('handshake', async (t) => {
     const { headers, url } = peer.request;
@@ -216,8 +228,7 @@ t.test('one tunnel', async (t) => {
   });
 
   await t.test('dial codes', async (t) => {
-    const code = async (host: string, port: number, network: 'tcp' | 'udp' = 'tcp') =>
-      (await peer.open(host, port, network)).code;
+    const code = async (host: string, port: number) => (await peer.open(host, port)).code;
     t.equal(await code('127.0.0.1', nobody.port), DialCode.REFUSED);
     for (const host of [
       '10.0.0.1',
@@ -245,8 +256,67 @@ t.test('one tunnel', async (t) => {
       t.equal(await code(host, destination.port), DialCode.PROHIBITED, `${host} is prohibited`);
     t.equal(await code('127.0.0.1', 1), DialCode.PROHIBITED, 'an exemption is for one port');
     t.equal(await code('name.invalid', 80), DialCode.DNS_FAIL);
-    const udp = await code('8.8.8.8', 53, 'udp');
-    t.ok(udp === DialCode.UNSUPPORTED || udp === DialCode.OK, `udp: ${udp}`);
+  });
+
+  await t.test('associations, or UNSUPPORTED', async (t) => {
+    // The host and port of OPEN mean nothing: a prohibited one changes nothing.
+    const { id, code } = await peer.open('127.0.0.1', 1, 'udp');
+    if (code === DialCode.UNSUPPORTED) return t.pass('an agent without UDP');
+    t.equal(code, DialCode.OK);
+    t.not(hello.udp, false, 'who says no must mean it');
+    const send = (host: string, port: number, text: string) =>
+      peer.send(FrameType.DATAGRAM, id, encodeDatagram({ host, port, bytes: Buffer.from(text) }));
+    const answer = async () => {
+      const frame = await peer.stream(id).next();
+      t.equal(frame.type, FrameType.DATAGRAM);
+      return decodeDatagram(frame.payload);
+    };
+    for (const [host, text] of [
+      ['127.0.0.1', 'one'],
+      ['localhost', 'two, to a name'],
+      ['127.0.0.1', ''],
+      ['127.0.0.1', 'x'.repeat(1_400)],
+    ] as const) {
+      send(host, udpEcho.port, text);
+      t.equal((await udpEcho.next()).bytes.toString(), text);
+      t.same(await answer(), { host: '127.0.0.1', port: udpEcho.port, bytes: Buffer.from(text) });
+    }
+
+    for (const host of [
+      '127.0.0.1',
+      '127.1',
+      '0x7f000001',
+      '::ffff:127.0.0.1',
+      '10.0.0.1',
+      '::1',
+      'localhost',
+    ])
+      send(host, udpInside.port, 'prohibited');
+    send('name.invalid', 53, 'does not resolve');
+    peer.send(FrameType.DATAGRAM, id, Buffer.from([3, 2, 0xff, 0xfe, 0, 53, 1]));
+    send('127.0.0.1', udpEcho.port, 'goes on');
+    const { port } = await udpEcho.next();
+    t.equal((await answer())?.bytes.toString(), 'goes on', 'refusals are silent');
+    t.same(udpInside.received, []);
+
+    udpInside.send('from a stranger', port, '127.0.0.1');
+    udpEcho.send('from a friend', port, '127.0.0.1');
+    t.equal((await answer())?.bytes.toString(), 'from a friend', 'a stranger gets nothing through');
+
+    peer.send(FrameType.RESET, id, Uint8Array.of(ResetCode.CANCELLED));
+    send('127.0.0.1', udpEcho.port, 'crossed on the way');
+    const second = await peer.open('0.0.0.0', 1, 'udp');
+    t.equal(second.code, DialCode.OK);
+    udpEcho.send('after RESET', port, '127.0.0.1');
+    peer.send(
+      FrameType.DATAGRAM,
+      second.id,
+      encodeDatagram({ host: '127.0.0.1', port: udpEcho.port, bytes: Buffer.from('second') }),
+    );
+    t.equal((await udpEcho.next()).bytes.toString(), 'second', 'nothing goes out after RESET');
+    const frame = await peer.stream(second.id).next();
+    t.equal(decodeDatagram(frame.payload)?.bytes.toString(), 'second');
+    peer.send(FrameType.RESET, second.id, Uint8Array.of(ResetCode.CANCELLED));
   });
 
   await t.test('DRAIN: comes back before it goes', async (t) => {

@@ -32,6 +32,8 @@ interface Frame {
   from_agent_zero_mask_hex: string;
   from_agent_masked_hex: string;
 }
+/** `open`, `udp`: stream 1 is open, of network tcp or udp. */
+type State = 'greeting' | 'open' | 'udp';
 type Event = Record<string, string | number>;
 interface Vectors {
   subprotocol: string;
@@ -41,7 +43,7 @@ interface Vectors {
   malformed: Array<{
     name: string;
     reader: 'gateway' | 'agent';
-    state: 'greeting' | 'open';
+    state: State;
     hex: string;
     close_code: number;
   }>;
@@ -150,8 +152,9 @@ for (const { name, reader, hex, events } of vectors.reading) {
   });
 }
 
-/** A session in the state the vector names: `open` means that stream 1 (tcp) is open. */
-async function sessionOf(t: Test, reader: 'gateway' | 'agent', state: 'greeting' | 'open') {
+/** A session in the state the vector names. */
+async function sessionOf(t: Test, reader: 'gateway' | 'agent', state: State) {
+  const network = state === 'udp' ? 'udp' : 'tcp';
   if (reader === 'gateway') {
     const handler = new Watched({ onHello: (session) => session.welcome(welcome()) });
     const { port, sessions } = await serveTunnels(t, () => handler);
@@ -161,7 +164,7 @@ async function sessionOf(t: Test, reader: 'gateway' | 'agent', state: 'greeting'
     await peer.until((frames) => frames.length >= 2);
     await new Promise<void>((resolve) => {
       (sessions[0] as MuxSession).open(
-        { host: 'example.com', port: 80, network: 'tcp' },
+        { host: 'example.com', port: 80, network },
         {
           onOpened: () => resolve(),
           onData: () => {},
@@ -191,7 +194,7 @@ async function sessionOf(t: Test, reader: 'gateway' | 'agent', state: 'greeting'
   const peer = await accepted;
   if (state === 'greeting') return { handler, peer };
   peer.sendFrame(FrameType.WELCOME, 0, encodeControl(welcome()));
-  peer.sendFrame(FrameType.OPEN, 1, encodeControl({ host: 'example.com', port: 80, network: 'tcp' }));
+  peer.sendFrame(FrameType.OPEN, 1, encodeControl({ host: 'example.com', port: 80, network }));
   await open;
   return { handler, peer };
 }

@@ -35,6 +35,7 @@ export const errorContract: readonly ContractRow[] = [
   says('KYC_REQUIRED', 403, 'http_request_denied', { auth: 3 }),
   says('TARGET_BLOCKED', 403, 'http_request_denied', { reply: 2 }),
   says('PORT_BLOCKED', 403, 'http_request_denied', { reply: 2 }),
+  says('UDP_NOT_ALLOWED', 403, 'http_request_denied', { reply: 2 }),
   says('IP_PROHIBITED', 403, 'destination_ip_prohibited', { reply: 2 }),
   says('CONN_LIMIT', 429, 'connection_limit_reached', { reply: 1 }, { retryAfter: true }),
   says('RATE_LIMIT', 429, 'connection_limit_reached', { reply: 1 }, { retryAfter: true }),

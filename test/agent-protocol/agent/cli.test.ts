@@ -134,6 +134,7 @@ t.test('the line for people', async (t) => {
     bytesDown: 0,
     streamsOpen: 2,
     streamsTotal: 2,
+    datagramsDropped: 0,
     tunnelsTotal: 1,
     capBytesLeft: 5_000,
   };

@@ -126,6 +126,38 @@ t.test('buyers', async (t) => {
     t.ok(rows[0].last_used_at);
   });
 
+  await t.test('UDP is off until an admin grants it, audited, and on the gateways at once', async (t) => {
+    const udp = async () => (await readAccount(redis, buyer.account))?.limits.udp;
+    t.equal(await udp(), false);
+    const patch = (limits: object) => asAdmin('PATCH', `/api/admin/buyers/${buyer.id}`, { limits });
+    t.match(await patch({ ...buyer.limits, udp: 'yes' }), {
+      status: 400,
+      body: { code: 'validation_failed' },
+    });
+    const { body: own } = await asAdmin('POST', `/api/admin/buyers/${buyer.id}/tokens`, {});
+    for (const path of [`/api/admin/buyers/${buyer.id}`, '/api/buyer/me'])
+      t.ok(
+        (await call('PATCH', path, { token: own.token, body: { limits: { udp: true } } })).status >= 403,
+        `not by the buyer: ${path}`,
+      );
+    t.equal(await udp(), false);
+
+    const from = await readLastCommandId(redis);
+    t.match(await patch({ ...buyer.limits, udp: true }), { status: 200, body: { limits: { udp: true } } });
+    t.equal(await udp(), true);
+    const commands = (await readCommands(redis, from, 10, 0)).map((c) => c.command);
+    t.same(commands, [{ kind: 'account_changed', account: buyer.account }]);
+    const { rows } = await pool.query(
+      `SELECT actor_role, before, after FROM audit_log
+        WHERE action = 'buyer_changed' AND object_id = $1 ORDER BY id DESC LIMIT 1`,
+      [buyer.id],
+    );
+    t.match(rows[0], { actor_role: 'admin', after: { limits: { udp: true } } });
+    t.equal(rows[0].before.limits.udp, undefined);
+    await patch(buyer.limits);
+    t.equal(await udp(), false, 'withdrawn');
+  });
+
   await t.test('credits are booked once for a key, and reach the gateways', async (t) => {
     const credit = (body: object, key?: string) =>
       asAdmin('POST', '/api/admin/credits', body, key === undefined ? {} : { 'idempotency-key': key });

@@ -146,6 +146,15 @@ t.test('places to try', async (t) => {
     { ...anywhere, net: 'mobile' },
   ]);
   t.same(placesOf(wish({ fallback: 'any' })), [anywhere]);
+  t.same(
+    placesOf({ ...wish({ country: 'DE', asn: 7, fallback: 'any' }), udp: true }),
+    [
+      { ...anywhere, country: 'DE', asn: 7, udp: true },
+      { ...anywhere, country: 'DE', udp: true },
+      { ...anywhere, udp: true },
+    ],
+    'an association needs a device that carries one, wherever',
+  );
   t.same(placesOf(wish({ country: 'US', fallback: 'country' })), [{ ...anywhere, country: 'US' }]);
   t.same(placesOf(wish({ asn: 7, fallback: 'any' })), [{ ...anywhere, asn: 7 }, anywhere]);
 });
@@ -166,6 +175,10 @@ t.test('what is unknown never fits', async (t) => {
     [{ networkType: 'unknown' }, { net: 'wifi' }, false],
     [{ networkType: 'ethernet' }, { net: 'wifi' }, false],
     [{ networkType: 'mobile' }, { net: 'mobile' }, true],
+    [{}, { udp: true }, true],
+    [{ udp: true }, { udp: true }, true],
+    [{ udp: false }, { udp: true }, false],
+    [{ udp: false }, {}, true],
   ];
   for (const [candidate, place, expected] of table)
     t.equal(

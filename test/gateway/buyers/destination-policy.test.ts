@@ -145,6 +145,24 @@ t.test('ports', async (t) => {
   t.equal(outcome('example.com', 0, buyer([0], [0])), 'PORT_BLOCKED');
 });
 
+t.test('ports by UDP', async (t) => {
+  const byUdp = (port: number, who = buyer(), policy = open, host = 'example.com') => {
+    const decision = checkDestination(host, port, who, policy, 'udp');
+    return decision.ok ? decision.host : decision.code;
+  };
+  for (const port of [53, 443]) t.equal(byUdp(port), 'example.com', `${port}`);
+  for (const port of [0, 19, 80, 123, 161, 389, 1900, 3478, 5353, 11211, 65_536])
+    t.equal(byUdp(port), 'PORT_BLOCKED', `${port}`);
+  t.equal(outcome('example.com', 53), 'PORT_BLOCKED', 'what is open by UDP is not by TCP');
+  t.equal(byUdp(3478, buyer([3478])), 'example.com');
+  t.equal(byUdp(1900, buyer([1900])), 'PORT_BLOCKED');
+  t.equal(byUdp(123, buyer([], [123])), 'example.com');
+  t.equal(byUdp(53, buyer(), open, '10.0.0.1'), 'IP_PROHIBITED');
+  const denied = compileDestinationPolicy({ deniedDomains: ['.example.com'], deniedIps: ['9.9.9.9'] }, none);
+  t.equal(byUdp(53, buyer(), denied), 'TARGET_BLOCKED');
+  t.equal(byUdp(53, buyer(), denied, '9.9.9.9'), 'TARGET_BLOCKED');
+});
+
 t.test('deny lists', async (t) => {
   const policy = compileDestinationPolicy(
     {

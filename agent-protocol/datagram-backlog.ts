@@ -1,0 +1,26 @@
+import { FRAME_HEADROOM } from './frame.js';
+import { TUNNEL_DATAGRAM_BYTES_MAX } from './limits.js';
+
+/** The datagrams of one tunnel that wait in its socket: how much room is left for more. */
+export class DatagramBacklog {
+  /** How often all that was ever written had gone to the operating system. */
+  drainCount = 0;
+  /** Headers included. */
+  #bytes = 0;
+
+  /** Whether a datagram of so many bytes has room. */
+  takes(bytes: number): boolean {
+    return this.#bytes + bytes + FRAME_HEADROOM <= TUNNEL_DATAGRAM_BYTES_MAX;
+  }
+
+  /** One was written; `taken`: the operating system has all that was ever written. */
+  wrote(bytes: number, taken: boolean): void {
+    this.#bytes = taken ? 0 : this.#bytes + bytes + FRAME_HEADROOM;
+  }
+
+  /** Everything written has gone to the operating system. */
+  drained(): void {
+    this.#bytes = 0;
+    this.drainCount++;
+  }
+}
