@@ -12,7 +12,7 @@ import type { DedicatedPort } from './listeners/port-protocol.js';
 import { UdpPorts } from './listeners/udp-ports.js';
 import { CommandReader } from './live/commands.js';
 import { connectLive } from './live/connection.js';
-import { type GatewayCommand, runOf } from './live/records.js';
+import { runOf } from './live/records.js';
 import { LiveSettingsCache } from './live-settings.js';
 import { MeterDelivery } from './metering/delivery.js';
 import { directMeterSink, failoverMeterSink } from './metering/direct-sink.js';
@@ -24,12 +24,12 @@ import { drawEpoch, type MeterPrices, MeterRegistry } from './metering/registry.
 import { WalletBook, WalletLoop } from './metering/wallet-book.js';
 import { redisWalletChannel } from './metering/wallet-channel.js';
 import { exposeDatagrams, GatewayMetrics } from './metrics.js';
+import { type CommandTargets, obey } from './obey.js';
 import { GatewayPipeline } from './pipeline.js';
 import { startPrivateServer } from './private-server.js';
 import { loginBackoff, openProxyCertificate, openTunnelCertificate, ProxyPorts } from './proxy-ports.js';
 import { DatagramTotals } from './relay/datagram-totals.js';
 import { Relay } from './relay/relay.js';
-import type { Splice } from './relay/splice.js';
 import { AddressSet, plainAddress } from './runtime/addresses.js';
 import { systemClock } from './runtime/clock.js';
 import type { Log } from './runtime/logging.js';
@@ -285,9 +285,10 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
       totals: datagrams,
     },
   });
+  const obeying: CommandTargets = { directory, wallets, relay, registry, allocator, live, reprice };
   const commands = new CommandReader({
     redis: commandsRedis,
-    onCommand: (command) => void obey(command),
+    onCommand: (command) => void obey(command, obeying),
     onResync: () => {
       directory.resync();
       delivery.resendAll();
@@ -336,53 +337,6 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
         buyerPriceMicrosPerGb: buyerPrice?.toString() ?? identity.buyerPriceMicrosPerGb,
       };
     });
-  }
-
-  async function obey(command: GatewayCommand): Promise<void> {
-    switch (command.kind) {
-      case 'account_changed': {
-        directory.accountChanged(command.account);
-        if (!relay.serves(command.account) && !wallets.anyShort) return;
-        const entry = await directory.lookup(command.account);
-        if (entry !== null && entry !== 'unavailable') {
-          const { buyerId, subUser } = entry.snapshot;
-          wallets.askAgain({ kind: 'buyer', ownerId: buyerId });
-          if (subUser) wallets.askAgain({ kind: 'sub_user', ownerId: subUser.id });
-        }
-        const barred =
-          entry === null ||
-          (entry !== 'unavailable' &&
-            (entry.snapshot.status !== 'active' || entry.snapshot.kycStatus !== 'approved'));
-        if (barred) relay.cut((splice) => splice.subject.account === command.account);
-        else if (entry !== 'unavailable' && entry.snapshot.limits.udp !== true)
-          relay.cut(({ subject, stream }) => subject.account === command.account && stream.network === 'udp');
-        return;
-      }
-      case 'price_changed':
-      case 'settings_changed':
-        await live.refresh();
-        reprice();
-        return;
-      case 'stop_session':
-        registry.closeSession(command.sessionId, command.reason);
-        allocator.sessionStopped(command.sessionId);
-        relay.closeSession(command.sessionId);
-        return;
-      case 'end_allocation':
-        allocator.end(command.allocationId);
-        return;
-      case 'kill':
-        relay.cut(concerns(command));
-    }
-  }
-
-  function concerns({ scope, id }: Extract<GatewayCommand, { kind: 'kill' }>): (splice: Splice) => boolean {
-    return (splice) =>
-      scope === 'all' ||
-      (scope === 'buyer' && splice.subject.buyerId === id) ||
-      (scope === 'device' && splice.subject.deviceId === id) ||
-      (scope === 'provider' && registry.byDevice(splice.subject.deviceId)?.providerId === id) ||
-      (scope === 'destination' && id !== null && splice.reaches(id));
   }
 
   await live.refresh();

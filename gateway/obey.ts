@@ -1,0 +1,74 @@
+import type { Allocator } from './allocation/allocator.js';
+import type { BuyerDirectory } from './buyers/directory.js';
+import type { GatewayCommand } from './live/records.js';
+import type { LiveSettingsCache } from './live-settings.js';
+import type { WalletBook } from './metering/wallet-book.js';
+import type { Relay } from './relay/relay.js';
+import type { Splice } from './relay/splice.js';
+import type { TunnelRegistry } from './tunnels/registry.js';
+import type { Tunnel } from './tunnels/tunnel.js';
+
+/** What commands of the control plane are about. */
+export interface CommandTargets {
+  directory: BuyerDirectory;
+  wallets: WalletBook;
+  relay: Relay;
+  registry: TunnelRegistry;
+  allocator: Allocator<Tunnel>;
+  live: LiveSettingsCache;
+  /** Prices of open meters are compared with those in force. */
+  reprice(): void;
+}
+
+/** Does what the control plane says. Every command may come twice. */
+export async function obey(command: GatewayCommand, targets: CommandTargets): Promise<void> {
+  const { relay, registry, allocator, live } = targets;
+  switch (command.kind) {
+    case 'account_changed':
+      return accountChanged(command.account, targets);
+    case 'price_changed':
+    case 'settings_changed':
+      await live.refresh();
+      targets.reprice();
+      return;
+    case 'stop_session':
+      registry.closeSession(command.sessionId, command.reason);
+      allocator.sessionStopped(command.sessionId);
+      relay.closeSession(command.sessionId);
+      return;
+    case 'end_allocation':
+      allocator.end(command.allocationId);
+      return;
+    case 'kill':
+      relay.cut(concerns(command, registry));
+  }
+}
+
+async function accountChanged(account: string, { directory, relay, wallets }: CommandTargets): Promise<void> {
+  directory.accountChanged(account);
+  if (!relay.serves(account) && !wallets.anyShort) return;
+  const entry = await directory.lookup(account);
+  if (entry === 'unavailable') return;
+  if (entry !== null) {
+    const { buyerId, subUser } = entry.snapshot;
+    wallets.askAgain({ kind: 'buyer', ownerId: buyerId });
+    if (subUser) wallets.askAgain({ kind: 'sub_user', ownerId: subUser.id });
+  }
+  const barred =
+    entry === null || entry.snapshot.status !== 'active' || entry.snapshot.kycStatus !== 'approved';
+  if (barred) relay.cut(({ subject }) => subject.account === account);
+  else if (entry.snapshot.limits.udp !== true)
+    relay.cut(({ subject, stream }) => subject.account === account && stream.network === 'udp');
+}
+
+function concerns(
+  { scope, id }: Extract<GatewayCommand, { kind: 'kill' }>,
+  registry: TunnelRegistry,
+): (splice: Splice) => boolean {
+  return (splice) =>
+    scope === 'all' ||
+    (scope === 'buyer' && splice.subject.buyerId === id) ||
+    (scope === 'device' && splice.subject.deviceId === id) ||
+    (scope === 'provider' && registry.byDevice(splice.subject.deviceId)?.providerId === id) ||
+    (scope === 'destination' && id !== null && splice.reaches(id));
+}
