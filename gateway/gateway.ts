@@ -1,6 +1,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { defaultLimits } from '../agent-protocol/limits.js';
+import { AccessWatch } from './access-watch.js';
 import { Allocator } from './allocation/allocator.js';
 import { CandidateIndex } from './allocation/candidate-index.js';
 import type { AllocationEnd, LiveAllocation } from './allocation/live-allocation.js';
@@ -25,6 +26,7 @@ import { redisWalletChannel } from './metering/wallet-channel.js';
 import { GatewayMetrics } from './metrics.js';
 import { GatewayPipeline } from './pipeline.js';
 import { startPrivateServer } from './private-server.js';
+import { BandwidthLimits } from './relay/bandwidth.js';
 import { Relay } from './relay/relay.js';
 import type { Splice } from './relay/splice.js';
 import { AddressSet, plainAddress } from './runtime/addresses.js';
@@ -79,6 +81,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
   const live = new LiveSettingsCache({ redis, log, devAllow: parseDevAllow(config.devAllow) });
   const directory = new BuyerDirectory({ redis, clock, log });
   const limits = new AccountLimits(clock);
+  const bandwidth = new BandwidthLimits(clock);
 
   mkdirSync(config.dataDir, { recursive: true });
   const settings = meteringSettings({
@@ -227,6 +230,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     meters,
     wallets,
     relay,
+    bandwidth,
     clock,
     providerPriceMicrosPerGb: () => live.providerPriceMicrosPerGb,
     isDraining: () => draining,
@@ -242,6 +246,16 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     },
     log,
   });
+  const access = new AccessWatch({
+    directory,
+    limits,
+    bandwidth,
+    wallets,
+    relay,
+    policy: () => live.policy,
+    clock,
+    log,
+  });
   const commands = new CommandReader({
     redis: commandsRedis,
     onCommand: (command) => void obey(command),
@@ -251,7 +265,10 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
       wallets.resync();
       void allocator.renew();
       void presence.refresh();
-      void live.refresh().then(reprice);
+      void live
+        .refresh()
+        .then(reprice)
+        .then(() => access.everythingChanged());
     },
   });
 
@@ -296,26 +313,14 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
 
   async function obey(command: GatewayCommand): Promise<void> {
     switch (command.kind) {
-      case 'account_changed': {
-        directory.accountChanged(command.account);
-        if (!relay.serves(command.account) && !wallets.anyShort) return;
-        const entry = await directory.lookup(command.account);
-        if (entry !== null && entry !== 'unavailable') {
-          const { buyerId, subUser } = entry.snapshot;
-          wallets.askAgain({ kind: 'buyer', ownerId: buyerId });
-          if (subUser) wallets.askAgain({ kind: 'sub_user', ownerId: subUser.id });
-        }
-        const barred =
-          entry === null ||
-          (entry !== 'unavailable' &&
-            (entry.snapshot.status !== 'active' || entry.snapshot.kycStatus !== 'approved'));
-        if (barred) relay.cut((splice) => splice.subject.account === command.account);
+      case 'account_changed':
+        await access.accountChanged(command.account);
         return;
-      }
       case 'price_changed':
       case 'settings_changed':
         await live.refresh();
         reprice();
+        await access.everythingChanged();
         return;
       case 'stop_session':
         registry.closeSession(command.sessionId, command.reason);
@@ -344,6 +349,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
   delivery.start();
   walletLoop.start();
   allocator.start();
+  access.start();
   const repricing = setInterval(() => void live.refresh().then(reprice), REPRICE_INTERVAL_MS);
   const tunnelPort = await tunnelServer.listen();
   const { port: proxyPort } = await listener.listen({ host: config.proxyHost, port: config.proxyPort });
@@ -393,6 +399,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     await listener.close(drainMs);
     await commands.stop();
     clearInterval(repricing);
+    access.stop();
     await allocator.stop();
     await delivery.stop();
     const { unsettledMeters } = await delivery.flush(FLUSH_TIMEOUT_MS);

@@ -3,14 +3,16 @@ import { DialCode as Dial, type DialCode } from '../agent-protocol/frame.js';
 import type { Allocated, Allocator } from './allocation/allocator.js';
 import { authenticate } from './buyers/authenticate.js';
 import { checkDestination, type DestinationPolicy } from './buyers/destination-policy.js';
-import type { BuyerDirectory } from './buyers/directory.js';
-import type { AccountLimits } from './buyers/limits.js';
+import type { BuyerAccess, BuyerDirectory } from './buyers/directory.js';
+import { type AccountLimits, bandwidthRates } from './buyers/limits.js';
+import { connectionRefusal, type OpenConnection } from './buyers/standing.js';
 import { parseUsername } from './buyers/username.js';
 import { type ProxyErrorCode, type ProxyFailure, proxyErrors } from './errors.js';
 import type { Authenticated, Connected, ProxyPipeline } from './listeners/connect-pipeline.js';
 import type { MeterRegistry } from './metering/registry.js';
 import type { Wallet } from './metering/wallet.js';
 import type { WalletBook } from './metering/wallet-book.js';
+import type { BandwidthLimits } from './relay/bandwidth.js';
 import type { Relay } from './relay/relay.js';
 import type { Clock } from './runtime/clock.js';
 import type { DialOutcome, Tunnel } from './tunnels/tunnel.js';
@@ -42,6 +44,7 @@ export interface PipelineDeps {
   meters: MeterRegistry;
   wallets: WalletBook;
   relay: Relay;
+  bandwidth: BandwidthLimits;
   clock: Clock;
   /** The provider's price in force; null until the live state told it. */
   providerPriceMicrosPerGb: () => string | null;
@@ -128,6 +131,22 @@ export class GatewayPipeline implements ProxyPipeline {
     return null;
   }
 
+  /**
+   * Why a connection that was let in is refused all the same: its account has changed meanwhile. What changes after
+   * this, `AccessWatch` sees to.
+   */
+  async #refusedNow(
+    { account, access }: BuyerAccess,
+    destination: Pick<OpenConnection, 'destinationHost' | 'destinationPort'>,
+  ): Promise<ProxyFailure | null> {
+    const { directory, policy, clock } = this.deps;
+    const entry = directory.cached(account) ?? (await directory.lookup(account));
+    if (entry === null) return { ok: false, code: 'AUTH_FAILED' };
+    if (entry === 'unavailable') return { ok: false, code: 'INTERNAL', detail: 'live state unavailable' };
+    const code = connectionRefusal(entry, { access, ...destination }, policy(), clock.nowMs());
+    return code === null ? null : { ok: false, code };
+  }
+
   /** Tries devices until one has dialled, or the destination itself said no. */
   async #dial(
     auth: Authenticated,
@@ -142,7 +161,14 @@ export class GatewayPipeline implements ProxyPipeline {
       const allocated = await deps.allocator.allocate(auth.buyer, auth.params, failed);
       if (!allocated.ok) return failure ?? allocated;
       const dialled = await allocated.candidate.dial(host, port, deps.dialTimeoutMs);
-      if (dialled.ok) return this.#relay(auth, host, allocated, dialled, onEnd);
+      if (dialled.ok) {
+        const destination = { destinationHost: host, destinationPort: port };
+        const refused = await this.#refusedNow(auth.buyer, destination);
+        if (refused === null) return this.#relay(auth, destination, allocated, dialled, onEnd);
+        dialled.stream.reset(0);
+        allocated.release();
+        return refused;
+      }
       allocated.release();
       failure = { ok: false, code: DIAL_FAILURES[dialled.why] };
       if (auth.params.strict || !proxyErrors[failure.code].retryOnAnotherDevice) return failure;
@@ -153,13 +179,15 @@ export class GatewayPipeline implements ProxyPipeline {
 
   #relay(
     auth: Authenticated,
-    host: string,
+    destination: Pick<OpenConnection, 'destinationHost' | 'destinationPort'>,
     allocated: Allocated<Tunnel>,
     dialled: Extract<DialOutcome, { ok: true }>,
     onEnd: () => void,
   ): Connected | ProxyFailure {
     const { deps } = this;
+    const { buyer } = auth;
     const { allocation, candidate } = allocated;
+    const bandwidth = deps.bandwidth.acquire(buyer.buyerId, buyer.account, bandwidthRates(buyer));
     const providerPriceMicrosPerGb = deps.providerPriceMicrosPerGb();
     const opened =
       providerPriceMicrosPerGb === null || allocation.endedBy !== null
@@ -169,15 +197,17 @@ export class GatewayPipeline implements ProxyPipeline {
             {
               sessionId: candidate.sessionId,
               deviceId: candidate.deviceId,
-              buyerId: auth.buyer.buyerId,
-              account: auth.buyer.account,
+              buyerId: buyer.buyerId,
+              account: buyer.account,
               packageId: allocation.packageId,
-              subUserId: auth.buyer.subUser?.id ?? null,
-              destinationHost: host,
+              subUserId: buyer.subUser?.id ?? null,
+              ...destination,
+              access: buyer.access,
               allowance: allocation,
+              bandwidth,
               wallets: this.#wallets(auth),
               providerPriceMicrosPerGb,
-              buyerPriceMicrosPerGb: auth.buyer.priceMicrosPerGb.toString(),
+              buyerPriceMicrosPerGb: buyer.priceMicrosPerGb.toString(),
             },
             () => {
               allocated.release();
@@ -185,6 +215,7 @@ export class GatewayPipeline implements ProxyPipeline {
             },
           );
     if (!opened?.ok) {
+      bandwidth.release();
       dialled.stream.reset(0);
       allocated.release();
       return { ok: false, code: 'INTERNAL', detail: 'metering' };

@@ -6,7 +6,8 @@ import type { MuxStream } from '../../agent-protocol/stream.js';
 import type { MeterBinding } from '../metering/meter.js';
 import type { MeterPrices, MeterRegistry } from '../metering/registry.js';
 import type { Wallet } from '../metering/wallet.js';
-import { type Allowance, type RelayTotals, Splice, type SpliceOwner } from './splice.js';
+import type { AccountBandwidth } from './bandwidth.js';
+import { type Allowance, type RelayTotals, Splice, type SpliceOwner, type StreamAccess } from './splice.js';
 import { StreamDuplex } from './stream-duplex.js';
 
 /** A dialled stream on its way into the relay, with what the destination already sent. */
@@ -25,7 +26,11 @@ export interface RelaySubject extends MeterPrices {
   /** null: the buyer's own account. */
   subUserId: string | null;
   destinationHost: string;
+  destinationPort: number;
+  access: StreamAccess;
   allowance: Allowance;
+  /** Acquired for this stream; released when it has ended. */
+  bandwidth: AccountBandwidth;
   /** What its bytes are paid from. */
   wallets: readonly Wallet[];
 }
@@ -50,6 +55,7 @@ export class Relay implements SpliceOwner {
   readonly totals: RelayTotals = { bytesUp: 0, bytesDown: 0 };
   readonly #meters: MeterRegistry;
   readonly #live = new Map<Splice, () => void>();
+  readonly #byAccount = new Map<string, Set<Splice>>();
   /** By allocation. */
   readonly #bindings = new Map<string, Set<MeterBinding>>();
 
@@ -64,7 +70,7 @@ export class Relay implements SpliceOwner {
 
   /**
    * Takes a dialled stream. `onEnd` is called once, when it is over. Not ok: the journal has no room or failed; the
-   * caller resets the stream.
+   * caller resets the stream and releases the bandwidth.
    */
   open({ stream, held }: DialledStream, subject: RelaySubject, onEnd: () => void): RelayOpened {
     const { sessionId, buyerId, packageId, subUserId, allowance } = subject;
@@ -89,6 +95,9 @@ export class Relay implements SpliceOwner {
       splice.onEnd('refused');
     });
     this.#live.set(splice, onEnd);
+    const ofAccount = this.#byAccount.get(subject.account);
+    if (ofAccount) ofAccount.add(splice);
+    else this.#byAccount.set(subject.account, new Set([splice]));
     return {
       ok: true,
       relayed: {
@@ -115,13 +124,28 @@ export class Relay implements SpliceOwner {
   ended(splice: Splice): void {
     const onEnd = this.#live.get(splice);
     this.#live.delete(splice);
+    const { account, bandwidth } = splice.subject;
+    const ofAccount = this.#byAccount.get(account);
+    ofAccount?.delete(splice);
+    if (ofAccount?.size === 0) this.#byAccount.delete(account);
+    bandwidth.release();
     onEnd?.();
   }
 
-  /** Whether a connection of the account is being relayed. */
-  serves(account: string): boolean {
-    for (const { subject } of this.#live.keys()) if (subject.account === account) return true;
-    return false;
+  /** Accounts that have a connection being relayed. */
+  accounts(): string[] {
+    return [...this.#byAccount.keys()];
+  }
+
+  /** Cuts the account's connections that the test says; returns how many. */
+  cutOfAccount(account: string, ended: (splice: Splice) => boolean): number {
+    let count = 0;
+    for (const splice of [...(this.#byAccount.get(account) ?? [])]) {
+      if (!ended(splice)) continue;
+      splice.cut();
+      count++;
+    }
+    return count;
   }
 
   /** Cuts every connection that the test says; returns how many. */

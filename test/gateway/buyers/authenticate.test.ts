@@ -69,7 +69,7 @@ onEachRedis(t, async (t, server) => {
         { account, packageId },
         NOW_MS,
       );
-      return outcome.ok ? `ok ${outcome.buyer.tokenId}` : outcome.code;
+      return outcome.ok ? `ok ${outcome.buyer.access.tokenId}` : outcome.code;
     };
   }
 

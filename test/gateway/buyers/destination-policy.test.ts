@@ -11,6 +11,7 @@ const none = parseDevAllow([]);
 const open = compileDestinationPolicy(null, none);
 const buyer = (extraPorts: number[] = [], grantedPorts: number[] = []) => ({
   limits: { ...accountSnapshot().limits, extraPorts, grantedPorts },
+  rules: [],
 });
 const outcome = (host: string, port: number, who = buyer(), policy = open) => {
   const decision = checkDestination(host, port, who, policy);

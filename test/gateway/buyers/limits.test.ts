@@ -6,6 +6,8 @@ import { accountSnapshot } from '../live/servers.js';
 
 const buyer = (streamsMax: number, connectionsPerSecondMax: number, account = 'acme') => ({
   account,
+  buyerId: `b-${account}`,
+  subUser: null,
   limits: { ...accountSnapshot().limits, streamsMax, connectionsPerSecondMax },
 });
 
