@@ -101,7 +101,8 @@ export class SettlementWorker {
 
   /**
    * Books everything that was in Redis when it was called (and releases and completes what that allows). Many calls
-   * at once share a pass. Rejects when Postgres or Redis fails.
+   * at once share a pass. Rejects when Postgres or Redis fails; what can be booked of other gateways is booked then
+   * unless Postgres is away.
    */
   settleNow(): Promise<void> {
     if (this.#pass === null) {
@@ -173,17 +174,26 @@ export class SettlementWorker {
     const settings = this.#deps.settings();
     const sweep = clock.monotonicMs() - this.#sweptAtMs >= settings.sweepIntervalMs;
     if (sweep) this.#aside.clear();
+    let failure: { error: unknown } | null = null;
     for (const gatewayId of await inbox.gateways()) {
-      const any = await this.#settleGateway(gatewayId, sweep ? 'all' : 'dirty', settings);
-      await this.#forgetWhenGone(gatewayId, any);
+      try {
+        const any = await this.#settleGateway(gatewayId, sweep ? 'all' : 'dirty', settings);
+        await this.#forgetWhenGone(gatewayId, any);
+      } catch (error) {
+        // Without Postgres the others would only fail as well. Anything else may be this gateway's own trouble, and
+        // they come in no order: one that fails every time must not keep those behind it from being booked.
+        if (isDatabaseAway(error)) throw error;
+        failure ??= { error };
+      }
     }
-    if (sweep) this.#sweptAtMs = clock.monotonicMs();
+    if (sweep && failure === null) this.#sweptAtMs = clock.monotonicMs();
 
     const housekeeping = clock.monotonicMs() - this.#housekeptAtMs >= HOUSEKEEPING_INTERVAL_MS;
     if (everything || housekeeping) {
       this.#housekeptAtMs = clock.monotonicMs();
       await this.#deps.housekeeping();
     }
+    if (failure !== null) throw failure.error;
     this.counts.passes++;
     this.counts.lastPassAtMs = clock.nowMs();
   }

@@ -20,11 +20,17 @@ const READY_TIMEOUT_MS = 60_000;
 export class Program {
   #child: ChildProcess | null = null;
   #frozen = false;
+  #port: number | null = null;
 
   constructor(readonly spec: ProgramSpec) {}
 
   get running(): boolean {
     return this.#child !== null && this.#child.exitCode === null && this.#child.signalCode === null;
+  }
+
+  /** Where it serves since its latest start; null: it has not started, or does not say. */
+  get port(): number | null {
+    return this.#port;
   }
 
   /** Starts it and waits until it serves. Throws when it ends or stays silent instead. */
@@ -37,9 +43,12 @@ export class Program {
     });
     this.#child = child;
     this.#frozen = false;
+    this.#port = null;
     const ready = new Promise<void>((resolve, reject) => {
-      child.on('message', (message: { ready?: boolean }) => {
-        if (message.ready) resolve();
+      child.on('message', (message: { ready?: boolean; port?: number }) => {
+        if (!message.ready) return;
+        this.#port = message.port ?? null;
+        resolve();
       });
       child.once('exit', (code, signal) =>
         reject(new Error(`${name} ended at its start: ${signal ?? code}`)),

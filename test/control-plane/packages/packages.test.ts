@@ -185,39 +185,6 @@ t.test('packages', async (t) => {
     await pool.query("UPDATE packages SET status = 'revoked' WHERE status = 'available'");
   });
 
-  await t.test('100 parallel pulls of 50 packages: 50 distinct, never two on one exit', async (t) => {
-    const userId = await addUser(pool);
-    const rows = Array.from({ length: 50 }, (_, i) => ({
-      user_id: userId,
-      ip: `192.0.2.${i}`,
-      size_bytes: 10,
-    }));
-    // Ten exits have a second package each, which nobody may get while the first one lives.
-    await asAdmin('POST', '/api/admin/packages/bulk_create', [...rows, ...rows.slice(0, 10)]);
-    const buyers = await Promise.all([1, 2, 3].map(() => addBuyer(pool)));
-    const pulls = await Promise.all(
-      Array.from({ length: 100 }, (_, i) =>
-        allocatePackages(
-          collaborators,
-          { buyerId: buyers[i % 3] ?? '', account: `acct${i % 3}` },
-          ANY,
-          1,
-          60_000,
-        ),
-      ),
-    );
-    const got = pulls.flat();
-    t.equal(got.length, 50);
-    t.equal(new Set(got.map((p) => p.packageId)).size, 50);
-    t.equal(new Set(got.map((p) => p.exitIp)).size, 50);
-    const { rows: allocated } = await pool.query(
-      "SELECT count(*)::int AS n FROM packages WHERE user_id = $1 AND status = 'allocated'",
-      [userId],
-    );
-    t.equal(allocated[0].n, 50);
-    await pool.query("UPDATE packages SET status = 'revoked' WHERE status = 'available'");
-  });
-
   await t.test(
     'an exit that a gateway holds is skipped, one whose session stopped is not offered',
     async (t) => {

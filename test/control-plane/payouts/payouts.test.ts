@@ -2,6 +2,8 @@ import { randomUUID } from 'node:crypto';
 import t from 'tap';
 import { withTransaction } from '../../../control-plane/db/pool.js';
 import { movePayout, PAYOUT_MOVES, type PayoutStatus } from '../../../control-plane/payouts/payouts.js';
+import { invariants } from '../../../control-plane/settlement/invariants.js';
+import { type ApiProcess, startApiProcesses } from '../../helpers/api-processes.js';
 import { signedIn, startWorld } from '../../helpers/control-plane.js';
 import { assertLedger } from '../../helpers/ledger.js';
 
@@ -242,18 +244,13 @@ t.test('withdrawals', async (t) => {
   await t.test(
     '100 withdrawals of the whole balance at once, on two API processes: one succeeds',
     async (t) => {
-      const second = await startWorld(t, { env, share: world });
+      const apis = await startApiProcesses(t, 2, world, env);
+      const api = (i: number) => apis[i % apis.length] as ApiProcess;
       const user = await provider('250');
       const answers = await Promise.all(
         Array.from({ length: 100 }, (_, i) =>
-          (i % 2 === 0 ? world : second).call(
-            'POST',
-            i % 3 === 0 ? '/api/withdraw' : '/api/withdraw/request',
-            {
-              token: user.token,
-              body: body('250'),
-            },
-          ),
+          // Each process gets both paths.
+          api(i).post(i % 3 === 0 ? '/api/withdraw' : '/api/withdraw/request', user.token, body('250')),
         ),
       );
       const by = (status: number) => answers.filter((a) => a.status === status);
@@ -265,36 +262,44 @@ t.test('withdrawals', async (t) => {
         withdrawn: '250.000000',
         lifetime: '250.000000',
       });
-      const { rows } = await pool.query('SELECT count(*)::int AS n FROM payouts WHERE user_id = $1', [
-        user.userId,
-      ]);
-      t.equal(rows[0].n, 1);
-
       const [{ body: made } = { body: null }] = by(201);
+      const payouts = await pool.query('SELECT id, status FROM payouts WHERE user_id = $1', [user.userId]);
+      t.same(payouts.rows, [{ id: made.payment_id, status: 'pending' }], 'one payout');
+      /** What payouts took from the provider's money and gave back, in order. */
+      const takenFrom = async (userId: string) =>
+        (
+          await pool.query(
+            `SELECT x.kind, x.source_id, e.amount_micros::text AS micros
+               FROM ledger_entries e JOIN ledger_transactions x ON x.id = e.transaction_id
+               JOIN ledger_accounts a ON a.id = e.account_id
+              WHERE a.kind = 'provider_available' AND a.owner_id = $1 AND x.kind IN ('payout', 'payout_refund')
+              ORDER BY e.account_version`,
+            [userId],
+          )
+        ).rows;
+      const hold = { kind: 'payout', source_id: made.payment_id, micros: '-250000000' };
+      t.same(await takenFrom(user.userId), [hold], 'and its money is held once');
+      t.same(await invariants(pool), []);
+
       const cancels = await Promise.all(
         Array.from({ length: 20 }, (_, i) =>
-          (i % 2 === 0 ? world : second).call('POST', `/api/withdraw/${made.payment_id}/cancel`, {
-            token: user.token,
-          }),
+          api(i).post(`/api/withdraw/${made.payment_id}/cancel`, user.token),
         ),
       );
       t.ok(cancels.every((a) => a.status === 200 && a.body.status === 'cancelled'));
       t.equal((await balanceOf(user.token)).available, '250.000000', 'and comes back once');
+      t.same(await takenFrom(user.userId), [hold, { ...hold, kind: 'payout_refund', micros: '250000000' }]);
 
       // Within the daily limit the money decides, beyond it the limit does, whatever comes at once.
       const rich = await provider('1000');
       const many = await Promise.all(
-        Array.from({ length: 40 }, (_, i) =>
-          (i % 2 === 0 ? world : second).call('POST', '/api/withdraw', {
-            token: rich.token,
-            body: body('20'),
-          }),
-        ),
+        Array.from({ length: 40 }, (_, i) => api(i).post('/api/withdraw', rich.token, body('20'))),
       );
       t.equal(many.filter((a) => a.status === 201).length, 15, '15 × 20 = 300, the limit of a day');
       t.ok(many.every((a) => a.status === 201 || a.body.code === 'over_daily_limit'));
       t.equal((await balanceOf(rich.token)).available, '700.000000');
-      await assertLedger(t, pool);
+      t.equal((await takenFrom(rich.userId)).length, 15);
+      t.same(await invariants(pool), []);
     },
   );
 });
