@@ -2,6 +2,8 @@ import type { DestinationPolicy } from './buyers/destination-policy.js';
 import type { AccountEntry, BuyerDirectory } from './buyers/directory.js';
 import { type AccountLimits, bandwidthRates } from './buyers/limits.js';
 import { connectionRefusal } from './buyers/standing.js';
+import { walletOwners } from './buyers/wallet-owners.js';
+import type { WalletOwner } from './live/records.js';
 import type { WalletBook } from './metering/wallet-book.js';
 import type { BandwidthLimits } from './relay/bandwidth.js';
 import type { Relay } from './relay/relay.js';
@@ -59,11 +61,7 @@ export class AccessWatch {
     const { directory, wallets, relay } = this.#deps;
     const entry = await directory.lookup(account);
     if (entry === 'unavailable') return;
-    if (entry !== null) {
-      const { buyerId, subUser } = entry.snapshot;
-      wallets.askAgain({ kind: 'buyer', ownerId: buyerId });
-      if (subUser) wallets.askAgain({ kind: 'sub_user', ownerId: subUser.id });
-    }
+    if (entry !== null) for (const owner of walletOwnersEver(entry)) wallets.askAgain(owner);
     // Connections that were let in by what was read before this are open after the next turn: none slips through.
     await new Promise<void>((resolve) => setImmediate(resolve));
     if (entry === null) relay.cutOfAccount(account, () => true);
@@ -71,9 +69,11 @@ export class AccessWatch {
   }
 
   #judge(entry: AccountEntry): void {
-    const { bandwidth, relay, policy, clock, log } = this.#deps;
+    const { bandwidth, wallets, relay, policy, clock, log } = this.#deps;
     const { account, buyerId } = entry.snapshot;
     bandwidth.setRates(buyerId, account, bandwidthRates(entry.snapshot));
+    const bounds = walletOwners(entry.snapshot).map((owner) => wallets.wallet(owner));
+    relay.bindAccount(account, bounds);
     const lists = policy();
     const nowMs = clock.nowMs();
     const cut = relay.cutOfAccount(
@@ -94,4 +94,11 @@ export class AccessWatch {
         this.#judge(entry);
     }
   }
+}
+
+/** What bounds the account or has until now: a limit that was lifted is one that may have been reached. */
+function walletOwnersEver({ snapshot }: AccountEntry): WalletOwner[] {
+  const ids = [snapshot.buyerId, ...(snapshot.subUser ? [snapshot.subUser.id] : [])];
+  const kinds = ['buyer', 'sub_user', 'day', 'month'] as const;
+  return ids.flatMap((ownerId) => kinds.map((kind) => ({ kind, ownerId })));
 }

@@ -81,7 +81,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
   const live = new LiveSettingsCache({ redis, log, devAllow: parseDevAllow(config.devAllow) });
   const directory = new BuyerDirectory({ redis, clock, log });
   const limits = new AccountLimits(clock);
-  const bandwidth = new BandwidthLimits(clock);
+  const bandwidth = new BandwidthLimits(clock, { bandwidthBurstMs: config.bandwidthBurstMs });
 
   mkdirSync(config.dataDir, { recursive: true });
   const settings = meteringSettings({

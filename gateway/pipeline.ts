@@ -7,6 +7,7 @@ import type { BuyerAccess, BuyerDirectory } from './buyers/directory.js';
 import { type AccountLimits, bandwidthRates } from './buyers/limits.js';
 import { connectionRefusal, type OpenConnection } from './buyers/standing.js';
 import { parseUsername } from './buyers/username.js';
+import { walletOwners } from './buyers/wallet-owners.js';
 import { type ProxyErrorCode, type ProxyFailure, proxyErrors } from './errors.js';
 import type { Authenticated, Connected, ProxyPipeline } from './listeners/connect-pipeline.js';
 import type { MeterRegistry } from './metering/registry.js';
@@ -111,11 +112,10 @@ export class GatewayPipeline implements ProxyPipeline {
   /** Everything that bounds the buyer's bytes, the money first. */
   #wallets({ buyer }: Authenticated): Wallet[] {
     const { wallets } = this.deps;
-    const all = [wallets.wallet({ kind: 'buyer', ownerId: buyer.buyerId })];
-    const { packageRoute, subUser } = buyer;
-    if (packageRoute) all.push(wallets.wallet({ kind: 'package', ownerId: packageRoute.allocationId }));
-    if (subUser?.limited) all.push(wallets.wallet({ kind: 'sub_user', ownerId: subUser.id }));
-    return all;
+    const owners = walletOwners(buyer);
+    const { packageRoute } = buyer;
+    if (packageRoute) owners.push({ kind: 'package', ownerId: packageRoute.allocationId });
+    return owners.map((owner) => wallets.wallet(owner));
   }
 
   /** Why nothing can be paid for, or null. Known wallets cost no round trip. */

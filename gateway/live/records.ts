@@ -15,7 +15,12 @@ export interface Restrictions {
   deniedDomains?: string[] | undefined;
   /** Client addresses (CIDR) that may use the account at all, whatever they prove. */
   allowedIps?: string[] | undefined;
+  /** Periods whose bytes a wallet of that kind bounds. */
+  quotas?: QuotaPeriod[] | undefined;
 }
+
+/** UTC. */
+export type QuotaPeriod = 'day' | 'month';
 
 /** What a sub-user has of its own; its buyer's limits hold as well. */
 export interface SubUserLimits extends Restrictions {
@@ -222,10 +227,10 @@ export function runOf(epoch: string): string {
 }
 
 /**
- * What a wallet bounds: a buyer's money (micro-dollars), the bytes of a pulled package (`ownerId` is the allocation)
- * or the bytes of a sub-user with a limit.
+ * What a wallet bounds: a buyer's money (micro-dollars), the bytes of a pulled package (`ownerId` is the allocation),
+ * the bytes of a sub-user with a limit, or the bytes a UTC day or month of a buyer (sub-users included) or a sub-user.
  */
-export type WalletKind = 'buyer' | 'package' | 'sub_user';
+export type WalletKind = 'buyer' | 'package' | 'sub_user' | QuotaPeriod;
 
 /** Whose wallet it is. One owner has one wallet for each run of each gateway that serves it. */
 export interface WalletOwner {

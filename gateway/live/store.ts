@@ -42,6 +42,7 @@ const restrictions: { [K in keyof Required<Restrictions>]: Check<Restrictions[K]
   allowedDomains: isMissingOr(isListOf(isString)),
   deniedDomains: isMissingOr(isListOf(isString)),
   allowedIps: isMissingOr(isListOf(isString)),
+  quotas: isMissingOr(isListOf(isOneOf('day', 'month'))),
 };
 
 const isAccount = isRecordOf<AccountSnapshot>({

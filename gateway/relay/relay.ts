@@ -137,6 +137,11 @@ export class Relay implements SpliceOwner {
     return [...this.#byAccount.keys()];
   }
 
+  /** These wallets bound the account's connections as well from now on. */
+  bindAccount(account: string, wallets: readonly Wallet[]): void {
+    for (const { subject } of this.#byAccount.get(account) ?? []) subject.binding.bindTo(wallets);
+  }
+
   /** Cuts the account's connections that the test says; returns how many. */
   cutOfAccount(account: string, ended: (splice: Splice) => boolean): number {
     let count = 0;

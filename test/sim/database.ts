@@ -57,6 +57,15 @@ export interface SubUserRow {
   bytesUsed: bigint;
 }
 
+/** Bytes a day and month of a buyer or sub-user. The days of a history end when it says so, its month never does. */
+export interface QuotaRow {
+  ownerId: string;
+  dayMax: bigint | null;
+  monthMax: bigint | null;
+  dayBytes: bigint;
+  monthBytes: bigint;
+}
+
 /** What became of a commit whose caller got no answer. */
 export interface DatabaseFaults {
   /** A statement fails as if the connection were gone: the transaction rolls back. */
@@ -87,6 +96,8 @@ export class SimulatedDatabase {
   readonly sessions = new Map<string, SessionRow>();
   readonly allocations = new Map<string, AllocationRow>();
   readonly subUsers = new Map<string, SubUserRow>();
+  /** By buyer or sub-user. */
+  readonly quotas = new Map<string, QuotaRow>();
   /** By gateway id + meter key. */
   readonly meters = new Map<string, MeterRow>();
   readonly holds = new Map<string, HoldRow>();
