@@ -240,6 +240,11 @@ export const gatewaySettings = {
     'time an allocation without a session name is kept after its last stream',
     { default: 60_000, min: 100 },
   ),
+  bandwidthBurstMs: integer(
+    'TS_BANDWIDTH_BURST_MS',
+    'what an account with a bandwidth limit may send at once after a pause, in ms at its rate; at least 64 KiB',
+    { default: 100, min: 1, max: 5_000 },
+  ),
   walletWaitMs: integer(
     'TS_WALLET_WAIT_MS',
     'time a stream waits for more of its balance or quota to be set aside; then it is cut',

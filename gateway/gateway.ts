@@ -1,6 +1,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { defaultLimits } from '../agent-protocol/limits.js';
+import { AccessWatch } from './access-watch.js';
 import { Allocator } from './allocation/allocator.js';
 import { CandidateIndex } from './allocation/candidate-index.js';
 import type { AllocationEnd, LiveAllocation } from './allocation/live-allocation.js';
@@ -28,6 +29,7 @@ import { type CommandTargets, obey } from './obey.js';
 import { GatewayPipeline } from './pipeline.js';
 import { startPrivateServer } from './private-server.js';
 import { loginBackoff, openProxyCertificate, openTunnelCertificate, ProxyPorts } from './proxy-ports.js';
+import { BandwidthLimits } from './relay/bandwidth.js';
 import { DatagramTotals } from './relay/datagram-totals.js';
 import { Relay } from './relay/relay.js';
 import { AddressSet, plainAddress } from './runtime/addresses.js';
@@ -91,6 +93,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
   const directory = new BuyerDirectory({ redis, clock, log });
   const limits = new AccountLimits(clock);
   const backoff = loginBackoff(config, clock);
+  const bandwidth = new BandwidthLimits(clock, { bandwidthBurstMs: config.bandwidthBurstMs });
 
   mkdirSync(config.dataDir, { recursive: true });
   const settings = meteringSettings({
@@ -265,6 +268,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     meters,
     wallets,
     relay,
+    bandwidth,
     clock,
     providerPriceMicrosPerGb: () => live.providerPriceMicrosPerGb,
     isDraining: () => draining,
@@ -285,7 +289,17 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
       totals: datagrams,
     },
   });
-  const obeying: CommandTargets = { directory, wallets, relay, registry, allocator, live, reprice };
+  const access = new AccessWatch({
+    directory,
+    limits,
+    bandwidth,
+    wallets,
+    relay,
+    policy: () => live.policy,
+    clock,
+    log,
+  });
+  const obeying: CommandTargets = { access, relay, registry, allocator, live, reprice };
   const commands = new CommandReader({
     redis: commandsRedis,
     onCommand: (command) => void obey(command, obeying),
@@ -296,7 +310,10 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
       wallets.resync();
       void allocator.renew();
       void presence.refresh();
-      void live.refresh().then(reprice);
+      void live
+        .refresh()
+        .then(reprice)
+        .then(() => access.everythingChanged());
     },
   });
 
@@ -345,6 +362,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
   usage.start();
   walletLoop.start();
   allocator.start();
+  access.start();
   const repricing = setInterval(() => void live.refresh().then(reprice), REPRICE_INTERVAL_MS);
   const tunnelPort = await tunnelServer.listen();
   const { proxyPort, dedicated } = await ports.listen();
@@ -395,6 +413,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     await ports.close(drainMs);
     await commands.stop();
     clearInterval(repricing);
+    access.stop();
     await allocator.stop();
     await delivery.stop();
     const [{ unsettledMeters }] = await Promise.all([delivery.flush(FLUSH_TIMEOUT_MS), usage.stop()]);

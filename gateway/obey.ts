@@ -1,8 +1,7 @@
+import type { AccessWatch } from './access-watch.js';
 import type { Allocator } from './allocation/allocator.js';
-import type { BuyerDirectory } from './buyers/directory.js';
 import type { GatewayCommand } from './live/records.js';
 import type { LiveSettingsCache } from './live-settings.js';
-import type { WalletBook } from './metering/wallet-book.js';
 import type { Relay } from './relay/relay.js';
 import type { Splice } from './relay/splice.js';
 import type { TunnelRegistry } from './tunnels/registry.js';
@@ -10,8 +9,7 @@ import type { Tunnel } from './tunnels/tunnel.js';
 
 /** What commands of the control plane are about. */
 export interface CommandTargets {
-  directory: BuyerDirectory;
-  wallets: WalletBook;
+  access: AccessWatch;
   relay: Relay;
   registry: TunnelRegistry;
   allocator: Allocator<Tunnel>;
@@ -25,12 +23,12 @@ export async function obey(command: GatewayCommand, targets: CommandTargets): Pr
   const { relay, registry, allocator, live } = targets;
   switch (command.kind) {
     case 'account_changed':
-      return accountChanged(command.account, targets);
+      return targets.access.accountChanged(command.account);
     case 'price_changed':
     case 'settings_changed':
       await live.refresh();
       targets.reprice();
-      return;
+      return targets.access.everythingChanged();
     case 'stop_session':
       registry.closeSession(command.sessionId, command.reason);
       allocator.sessionStopped(command.sessionId);
@@ -42,23 +40,6 @@ export async function obey(command: GatewayCommand, targets: CommandTargets): Pr
     case 'kill':
       relay.cut(concerns(command, registry));
   }
-}
-
-async function accountChanged(account: string, { directory, relay, wallets }: CommandTargets): Promise<void> {
-  directory.accountChanged(account);
-  if (!relay.serves(account) && !wallets.anyShort) return;
-  const entry = await directory.lookup(account);
-  if (entry === 'unavailable') return;
-  if (entry !== null) {
-    const { buyerId, subUser } = entry.snapshot;
-    wallets.askAgain({ kind: 'buyer', ownerId: buyerId });
-    if (subUser) wallets.askAgain({ kind: 'sub_user', ownerId: subUser.id });
-  }
-  const barred =
-    entry === null || entry.snapshot.status !== 'active' || entry.snapshot.kycStatus !== 'approved';
-  if (barred) relay.cut(({ subject }) => subject.account === account);
-  else if (entry.snapshot.limits.udp !== true)
-    relay.cut(({ subject, stream }) => subject.account === account && stream.network === 'udp');
 }
 
 function concerns(

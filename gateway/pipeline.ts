@@ -6,10 +6,12 @@ import type { RouteWish } from './allocation/candidates.js';
 import type { LiveAllocation } from './allocation/live-allocation.js';
 import { type Authentication, authenticate, type ProxyCredentials } from './buyers/authenticate.js';
 import { checkDestination, type DestinationPolicy } from './buyers/destination-policy.js';
-import type { BuyerDirectory } from './buyers/directory.js';
-import type { AccountLimits } from './buyers/limits.js';
+import type { BuyerAccess, BuyerDirectory } from './buyers/directory.js';
+import { type AccountLimits, bandwidthRates } from './buyers/limits.js';
 import type { LoginBackoff } from './buyers/login-backoff.js';
+import { connectionRefusal, type OpenConnection } from './buyers/standing.js';
 import { parseUsername, type RouteParams } from './buyers/username.js';
+import { walletOwners } from './buyers/wallet-owners.js';
 import { type ProxyErrorCode, type ProxyFailure, proxyErrors } from './errors.js';
 import type {
   Associated,
@@ -22,6 +24,7 @@ import type {
 import type { MeterRegistry } from './metering/registry.js';
 import type { Wallet } from './metering/wallet.js';
 import type { WalletBook } from './metering/wallet-book.js';
+import type { BandwidthLimits } from './relay/bandwidth.js';
 import type { Relay, RelayedStream } from './relay/relay.js';
 import type { Clock } from './runtime/clock.js';
 import type { DialOutcome, Tunnel } from './tunnels/tunnel.js';
@@ -54,6 +57,7 @@ export interface PipelineDeps {
   meters: MeterRegistry;
   wallets: WalletBook;
   relay: Relay;
+  bandwidth: BandwidthLimits;
   clock: Clock;
   /** The provider's price in force; null until the live state told it. */
   providerPriceMicrosPerGb: () => string | null;
@@ -229,9 +233,10 @@ export class GatewayPipeline implements ProxyPipeline {
   #mayReach({ buyer }: Authenticated): (host: string, port: number) => string | null {
     const { directory, policy } = this.deps;
     return (host, port) => {
-      const limits = directory.cached(buyer.account)?.snapshot.limits ?? buyer.limits;
+      const entry = directory.cached(buyer.account);
+      const { limits, rules } = entry ? { limits: entry.snapshot.limits, rules: entry.rules } : buyer;
       if (limits.udp !== true) return null;
-      const allowed = checkDestination(host, port, { limits }, policy(), 'udp');
+      const allowed = checkDestination(host, port, { limits, rules }, policy(), 'udp');
       return allowed.ok ? allowed.host : null;
     };
   }
@@ -261,11 +266,10 @@ export class GatewayPipeline implements ProxyPipeline {
   /** Everything that bounds the buyer's bytes, the money first. */
   #wallets({ buyer }: Authenticated): Wallet[] {
     const { wallets } = this.deps;
-    const all = [wallets.wallet({ kind: 'buyer', ownerId: buyer.buyerId })];
-    const { packageRoute, subUser } = buyer;
-    if (packageRoute) all.push(wallets.wallet({ kind: 'package', ownerId: packageRoute.allocationId }));
-    if (subUser?.limited) all.push(wallets.wallet({ kind: 'sub_user', ownerId: subUser.id }));
-    return all;
+    const owners = walletOwners(buyer);
+    const { packageRoute } = buyer;
+    if (packageRoute) owners.push({ kind: 'package', ownerId: packageRoute.allocationId });
+    return owners.map((owner) => wallets.wallet(owner));
   }
 
   /** Why nothing can be paid for, or null. Known wallets cost no round trip. */
@@ -281,6 +285,22 @@ export class GatewayPipeline implements ProxyPipeline {
     return null;
   }
 
+  /**
+   * Why a connection that was let in is refused all the same: its account has changed meanwhile. What changes after
+   * this, `AccessWatch` sees to.
+   */
+  async #refusedNow(
+    { account, access }: BuyerAccess,
+    destination: Omit<OpenConnection, 'access'>,
+  ): Promise<ProxyFailure | null> {
+    const { directory, policy, clock } = this.deps;
+    const entry = directory.cached(account) ?? (await directory.lookup(account));
+    if (entry === null) return { ok: false, code: 'AUTH_FAILED' };
+    if (entry === 'unavailable') return { ok: false, code: 'INTERNAL', detail: 'live state unavailable' };
+    const code = connectionRefusal(entry, { access, ...destination }, policy(), clock.nowMs());
+    return code === null ? null : { ok: false, code };
+  }
+
   /** Tries devices until one has dialled, or the destination itself said no. */
   async #dial(auth: Authenticated, wanted: Wanted, onEnd: () => void): Promise<Opened | ProxyFailure> {
     const { deps } = this;
@@ -290,7 +310,18 @@ export class GatewayPipeline implements ProxyPipeline {
       const allocated = await deps.allocator.allocate(auth.buyer, wanted.wish, failed);
       if (!allocated.ok) return failure ?? allocated;
       const dialled = await wanted.dial(allocated.candidate);
-      if (dialled.ok) return this.#relay(auth, wanted, allocated, dialled, onEnd);
+      if (dialled.ok) {
+        const destination = {
+          destinationHost: wanted.host,
+          destinationPort: wanted.port,
+          network: wanted.network,
+        };
+        const refused = await this.#refusedNow(auth.buyer, destination);
+        if (refused === null) return this.#relay(auth, destination, allocated, dialled, onEnd);
+        dialled.stream.reset(0);
+        allocated.release();
+        return refused;
+      }
       allocated.release();
       // To ask for UDP is no fault of the device: there is none that matches.
       const unsupported = wanted.network === 'udp' && dialled.why === Dial.UNSUPPORTED;
@@ -304,13 +335,15 @@ export class GatewayPipeline implements ProxyPipeline {
 
   #relay(
     auth: Authenticated,
-    destination: { host: string; port: number },
+    destination: Omit<OpenConnection, 'access'>,
     allocated: Allocated<Tunnel>,
     dialled: Extract<DialOutcome, { ok: true }>,
     onEnd: () => void,
   ): Opened | ProxyFailure {
     const { deps } = this;
+    const { buyer } = auth;
     const { allocation, candidate } = allocated;
+    const bandwidth = deps.bandwidth.acquire(buyer.buyerId, buyer.account, bandwidthRates(buyer));
     const providerPriceMicrosPerGb = deps.providerPriceMicrosPerGb();
     const opened =
       providerPriceMicrosPerGb === null || allocation.endedBy !== null
@@ -320,19 +353,20 @@ export class GatewayPipeline implements ProxyPipeline {
             {
               sessionId: candidate.sessionId,
               deviceId: candidate.deviceId,
-              buyerId: auth.buyer.buyerId,
-              account: auth.buyer.account,
+              buyerId: buyer.buyerId,
+              account: buyer.account,
               packageId: allocation.packageId,
-              subUserId: auth.buyer.subUser?.id ?? null,
-              destinationHost: destination.host,
-              destinationPort: destination.port,
+              subUserId: buyer.subUser?.id ?? null,
+              ...destination,
+              access: buyer.access,
               tag: auth.params.tag,
               sessionName: auth.params.session,
               allowance: allocation,
+              bandwidth,
               wallets: this.#wallets(auth),
               mayReach: this.#mayReach(auth),
               providerPriceMicrosPerGb,
-              buyerPriceMicrosPerGb: auth.buyer.priceMicrosPerGb.toString(),
+              buyerPriceMicrosPerGb: buyer.priceMicrosPerGb.toString(),
             },
             () => {
               allocated.release();
@@ -340,6 +374,7 @@ export class GatewayPipeline implements ProxyPipeline {
             },
           );
     if (!opened?.ok) {
+      bandwidth.release();
       dialled.stream.reset(0);
       allocated.release();
       return { ok: false, code: 'INTERNAL', detail: 'metering' };

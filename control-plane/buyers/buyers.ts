@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import type { Queryable } from '../db/pool.js';
 import { cursorPart, cutPage, decodeCursor } from '../http/pagination.js';
-import type { BuyerLimits } from './limits.js';
+import { type BuyerLimits, byteQuotasOf } from './limits.js';
+import { setByteQuotas } from './quotas.js';
 import { randomBase62 } from './secrets.js';
 import { createToken, touchBuyer } from './tokens.js';
 
@@ -129,6 +130,7 @@ export async function createBuyer(
     if (fields.account === undefined) return createBuyer(client, fields);
     return { ok: false, code: 'account_taken' };
   }
+  await setByteQuotas(client, id, byteQuotasOf(fields.limits));
   const { secret } = await createToken(client, {
     buyerId: id,
     kind: 'proxy_password',
@@ -166,6 +168,7 @@ export async function updateBuyer(
       JSON.stringify(next.limits),
     ],
   );
+  await setByteQuotas(client, buyerId, byteQuotasOf(next.limits));
   await touchBuyer(client, buyerId);
   return { before, after: (await readBuyer(client, buyerId)) as Buyer };
 }

@@ -12,7 +12,7 @@ import { answerBuyerUsage, USAGE_DESCRIPTION } from '../usage/answer.js';
 import { UsageFields, UsageQuery, usageDays } from '../usage/schemas.js';
 import { countAllocations } from '../usage/usage.js';
 import { type BuyerFields, createBuyer, listBuyers, readBuyer, updateBuyer } from './buyers.js';
-import { asCidrProblem } from './limits.js';
+import { asCidrProblem, normalBuyerLimits } from './limits.js';
 import {
   BuyerPatch,
   BuyerSchema,
@@ -64,7 +64,8 @@ export const buyersPlugin: FastifyPluginAsyncTypebox<BuyersDeps> = async (
       },
     },
     async (request, reply) => {
-      const { body } = request;
+      const { limits = {}, ...others } = request.body;
+      const body = { ...others, limits: normalBuyerLimits(limits) };
       const made = await withTransaction(pool, async (client) => {
         const created = await createBuyer(client, {
           name: body.name,
@@ -72,7 +73,7 @@ export const buyersPlugin: FastifyPluginAsyncTypebox<BuyersDeps> = async (
           region: body.region ?? null,
           kycStatus: body.kyc_status ?? 'pending',
           priceMicrosPerGb: priceOf(body.price_per_gb) ?? null,
-          limits: body.limits ?? {},
+          limits: body.limits,
           ...(body.account === undefined ? {} : { account: body.account }),
         });
         if (!created.ok) throw new Problem(created.code);
@@ -149,14 +150,17 @@ export const buyersPlugin: FastifyPluginAsyncTypebox<BuyersDeps> = async (
       schema: {
         tags: ['Buyers and packages'],
         summary: 'Change a buyer',
-        description: 'In force on every gateway within a second. `limits` replaces all limits.',
+        description:
+          'In force on every gateway within a second, for open streams, too: those that are not allowed any more are ' +
+          'cut. `limits` replaces all limits.',
         params: BuyerParams,
         body: BuyerPatch,
         response: { 200: BuyerSchema, ...problemResponses(401, 403, 404) },
       },
     },
     async (request) => {
-      const { body } = request;
+      const { limits } = request.body;
+      const body = { ...request.body, ...(limits && { limits: normalBuyerLimits(limits) }) };
       const changes: Partial<BuyerFields> = {};
       if (body.name !== undefined) changes.name = body.name;
       if (body.contact !== undefined) changes.contact = body.contact;

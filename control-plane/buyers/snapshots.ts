@@ -1,7 +1,7 @@
-import type { AccountSnapshot } from '../../gateway/live/records.js';
+import type { AccountSnapshot, Restrictions } from '../../gateway/live/records.js';
 import type { Queryable } from '../db/pool.js';
 import type { BuyerSelection } from '../live-state/live-state.js';
-import { BUYER_LIMIT_DEFAULTS, type BuyerLimits } from './limits.js';
+import { BUYER_LIMIT_DEFAULTS, type BuyerLimits, type SubUserLimits } from './limits.js';
 
 type Status = AccountSnapshot['status'];
 
@@ -22,6 +22,7 @@ interface SnapshotRow {
     sha256_hex: string;
     limited: boolean;
     allowed_ips: string[];
+    limits: SubUserLimits;
     version: number;
   }>;
 }
@@ -29,7 +30,7 @@ interface SnapshotRow {
 /**
  * What the gateways must know of these buyers and their sub-users, as committed now, in the order of the buyers' ids.
  * Credentials are those with the proxy scope that are neither revoked nor expired. A sub-user has the buyer's price,
- * limits and verification, a password of its own and the stricter of both states; closed ones are left out
+ * limits and verification, limits and a password of its own and the stricter of both states; closed ones are left out
  * (`readGoneAccounts`).
  */
 export async function readSnapshots(
@@ -50,7 +51,7 @@ export async function readSnapshots(
             coalesce((SELECT jsonb_agg(jsonb_build_object(
                                'id', s.id, 'account', s.account, 'status', s.status,
                                'sha256_hex', encode(s.password_hash, 'hex'), 'limited', s.bytes_max IS NOT NULL,
-                               'allowed_ips', s.allowed_ips::text[], 'version', s.version) ORDER BY s.id)
+                               'allowed_ips', s.allowed_ips::text[], 'limits', s.limits, 'version', s.version) ORDER BY s.id)
                         FROM sub_users s WHERE s.buyer_id = b.id AND s.status <> 'closed'), '[]') AS sub_users
        FROM buyers b
       WHERE ${some ? 'b.id = ANY ($1::uuid[])' : 'b.id > $1::uuid'}
@@ -61,7 +62,7 @@ export async function readSnapshots(
 }
 
 function snapshotsOf(r: SnapshotRow, defaultPriceMicrosPerGb: bigint): AccountSnapshot[] {
-  const limits = { ...BUYER_LIMIT_DEFAULTS, ...r.limits };
+  const { limits } = r;
   const own: AccountSnapshot = {
     account: r.account,
     buyerId: r.id,
@@ -75,14 +76,16 @@ function snapshotsOf(r: SnapshotRow, defaultPriceMicrosPerGb: bigint): AccountSn
       expiresAtMs: c.expires_ms,
       allowedIps: c.allowed_ips,
     })),
-    passwordlessIps: limits.passwordless_ips,
+    passwordlessIps: limits.passwordless_ips ?? [],
     priceMicrosPerGb: (r.price_micros_per_gb ?? defaultPriceMicrosPerGb).toString(),
     limits: {
-      streamsMax: limits.streams_max,
-      connectionsPerSecondMax: limits.connections_per_second_max,
-      extraPorts: limits.extra_ports,
-      grantedPorts: limits.granted_ports,
-      udp: limits.udp,
+      streamsMax: limits.streams_max ?? BUYER_LIMIT_DEFAULTS.streams_max,
+      connectionsPerSecondMax:
+        limits.connections_per_second_max ?? BUYER_LIMIT_DEFAULTS.connections_per_second_max,
+      extraPorts: limits.extra_ports ?? [],
+      grantedPorts: limits.granted_ports ?? [],
+      udp: limits.udp ?? false,
+      ...restrictionsOf(limits, limits.allowed_ips ?? []),
     },
     version: Number(r.version),
   };
@@ -90,15 +93,37 @@ function snapshotsOf(r: SnapshotRow, defaultPriceMicrosPerGb: bigint): AccountSn
     (s): AccountSnapshot => ({
       ...own,
       account: s.account,
-      subUser: { id: s.id, limited: s.limited },
+      subUser: {
+        id: s.id,
+        limited: s.limited,
+        limits: {
+          streamsMax: s.limits.streams_max ?? null,
+          connectionsPerSecondMax: s.limits.connections_per_second_max ?? null,
+          ...restrictionsOf(s.limits, s.allowed_ips),
+        },
+      },
       status: stricter(r.status, s.status),
       credentials: [{ tokenId: s.id, sha256Hex: s.sha256_hex, expiresAtMs: null, allowedIps: s.allowed_ips }],
       // An address that opens the buyer's own account does not say which sub-user it is.
-      passwordlessIps: [],
+      passwordlessIps: s.limits.passwordless_ips ?? [],
       version: own.version + s.version,
     }),
   );
   return [own, ...subUsers];
+}
+
+function restrictionsOf(limits: BuyerLimits | SubUserLimits, allowedIps: string[]): Restrictions {
+  return {
+    bandwidthBytesPerSecondMax: limits.bandwidth_bytes_per_second_max ?? null,
+    ports: limits.ports ?? [],
+    allowedDomains: limits.allowed_domains ?? [],
+    deniedDomains: limits.denied_domains ?? [],
+    allowedIps,
+    quotas: [
+      ...(limits.bytes_per_day_max === undefined ? [] : ['day' as const]),
+      ...(limits.bytes_per_month_max === undefined ? [] : ['month' as const]),
+    ],
+  };
 }
 
 function stricter(a: Status, b: Status): Status {

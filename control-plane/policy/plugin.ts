@@ -64,7 +64,7 @@ export const policyPlugin: FastifyPluginAsyncTypebox<PolicyDeps> = async (app, {
         tags: ['Admin'],
         summary: 'Replace the denied destinations',
         description:
-          'Every gateway has the new lists within a second; live streams are not cut (see /api/admin/kill).',
+          'Every gateway has the new lists within a second, and cuts live streams to what is on them.',
         body: Type.Object(
           {
             denied_domains: Type.Array(Domain, { maxItems: ENTRIES_MAX, uniqueItems: true }),

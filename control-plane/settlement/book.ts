@@ -10,7 +10,7 @@ import {
   type MeterUpdate,
   planBooking,
 } from './core.js';
-import { spendHolds, useSubUsers } from './holds.js';
+import { spendHolds, useQuotas, useSubUsers } from './holds.js';
 import type { MeterClaim } from './reports.js';
 import { bookUsage } from './usage-sums.js';
 
@@ -22,7 +22,7 @@ export type BookResult = Pick<BookingPlan, 'marks' | 'setAside' | 'gains'>;
  * the caller's transaction. Repeating it with the same or older reports books nothing.
  *
  * Rows are locked table by table in the order sessions → allocations → meters → packages → ledger accounts → wallet
- * holds → sub-users → usage, each in the order of its key; other domains that lock several of these keep that order.
+ * holds → sub-users → quotas → usage, each in the order of its key; other domains that lock several of these keep that order.
  * A meter row is written only by who holds its session's lock, and has no lock of its own.
  */
 export async function bookMeters(
@@ -240,6 +240,7 @@ async function writePlan(
   await post(client, plan.transactions, { mustBeFresh: true });
   await spendHolds(client, plan.holdsSpent);
   await useSubUsers(client, plan.subUserBytes);
+  await useQuotas(client, plan.quotaBytes);
   await bookUsage(client, plan.gains, state.sessions);
 }
 

@@ -67,6 +67,8 @@ export interface BookingPlan {
   holdsSpent: HoldSpent[];
   /** Bytes by sub-user. */
   subUserBytes: Map<string, bigint>;
+  /** Bytes by buyer and by sub-user, for those that have quotas. */
+  quotaBytes: Map<string, bigint>;
   /** The claims whose allocations and packages move along. */
   follow: MeterClaim[];
 }
@@ -92,6 +94,7 @@ export function planBooking(
     transactions: [],
     holdsSpent: [],
     subUserBytes: new Map(),
+    quotaBytes: new Map(),
     follow: [],
   };
   const spent = new Map<string, HoldSpent>();
@@ -171,6 +174,11 @@ export function planBooking(
     if (claim.subUserId !== null) {
       spend('sub_user', claim.subUserId, run, bytes);
       plan.subUserBytes.set(claim.subUserId, (plan.subUserBytes.get(claim.subUserId) ?? 0n) + bytes);
+    }
+    for (const ownerId of claim.subUserId === null ? [claim.buyerId] : [claim.buyerId, claim.subUserId]) {
+      spend('day', ownerId, run, bytes);
+      spend('month', ownerId, run, bytes);
+      plan.quotaBytes.set(ownerId, (plan.quotaBytes.get(ownerId) ?? 0n) + bytes);
     }
     if (gain.chargedMicros === 0n && gain.earnedMicros === 0n) continue;
     plan.transactions.push({

@@ -29,6 +29,24 @@ export async function spendHolds(client: Queryable, spent: readonly HoldSpent[])
   );
 }
 
+/** Adds booked bytes to the present day and month of buyers and sub-users that have quotas. */
+export async function useQuotas(client: Queryable, bytes: ReadonlyMap<string, bigint>): Promise<void> {
+  if (bytes.size === 0) return;
+  const ids = [...bytes.keys()].sort();
+  await client.query(
+    `WITH used AS MATERIALIZED (
+       SELECT q.owner_id, w.bytes FROM unnest($1::uuid[], $2::bigint[]) AS w (id, bytes)
+         JOIN byte_quotas q ON q.owner_id = w.id ORDER BY q.owner_id FOR NO KEY UPDATE OF q)
+     UPDATE byte_quotas q
+        SET day_bytes = CASE WHEN q.day >= utc_day() THEN q.day_bytes ELSE 0 END + used.bytes,
+            day = greatest(q.day, utc_day()),
+            month_bytes = CASE WHEN q.month >= utc_month() THEN q.month_bytes ELSE 0 END + used.bytes,
+            month = greatest(q.month, utc_month())
+       FROM used WHERE q.owner_id = used.owner_id`,
+    [ids, ids.map((id) => String(bytes.get(id)))],
+  );
+}
+
 /** Adds booked bytes to what sub-users have used of their limits. */
 export async function useSubUsers(client: Queryable, bytes: ReadonlyMap<string, bigint>): Promise<void> {
   if (bytes.size === 0) return;

@@ -89,7 +89,7 @@ export async function invariants(pool: pg.Pool): Promise<string[]> {
   return found;
 }
 
-/** What does not hold of wallets and sub-users. */
+/** What does not hold of wallets, sub-users and quotas. */
 async function walletFaults(client: Queryable): Promise<string[]> {
   const { rows } = await client.query<{ fault: string }>(
     `WITH counted AS (
@@ -99,7 +99,10 @@ async function walletFaults(client: Queryable): Promise<string[]> {
      drawn AS (
        SELECT v.kind, v.owner_id, c.gateway_id, c.run, sum(v.units) AS units
          FROM counted c, LATERAL (VALUES ('buyer', c.buyer_id, c.charged_micros), ('package', c.allocation_id, c.bytes),
-                                         ('sub_user', c.sub_user_id, c.bytes)) AS v (kind, owner_id, units)
+                                         ('sub_user', c.sub_user_id, c.bytes),
+                                         ('day', c.buyer_id, c.bytes), ('day', c.sub_user_id, c.bytes),
+                                         ('month', c.buyer_id, c.bytes), ('month', c.sub_user_id, c.bytes)
+                                 ) AS v (kind, owner_id, units)
         WHERE v.owner_id IS NOT NULL GROUP BY v.kind, v.owner_id, c.gateway_id, c.run)
      SELECT format('buyer %s has %s left and %s held', h.owner_id, coalesce(balance_micros, 0), held) AS fault
        FROM (SELECT owner_id, sum(greatest(0, granted - renounced - spent)) AS held FROM wallet_holds
@@ -110,13 +113,16 @@ async function walletFaults(client: Queryable): Promise<string[]> {
      SELECT format('hold of %s %s at %s run %s: spent %s, metered %s', kind, owner_id, gateway_id, run, spent, metered)
        FROM (SELECT h.kind, h.owner_id, h.gateway_id, h.run, h.spent, coalesce(d.units, 0) AS metered
                FROM wallet_holds h LEFT JOIN drawn d USING (kind, owner_id, gateway_id, run)) h
-      -- A sub-user may have got its limit, and with it the hold, in the middle of a run.
-      WHERE metered <> spent AND NOT (h.kind = 'sub_user' AND spent < metered)
+      -- A limit, and with it the hold, may have come in the middle of a run.
+      WHERE metered <> spent AND NOT (h.kind IN ('sub_user', 'day', 'month') AND spent < metered)
      UNION ALL
      SELECT format('sub-user %s has used %s, its meters say %s', s.id, s.bytes_used, coalesce(c.bytes, 0))
        FROM sub_users s
        LEFT JOIN (SELECT sub_user_id, sum(bytes) AS bytes FROM counted GROUP BY sub_user_id) c ON c.sub_user_id = s.id
       WHERE s.bytes_used <> coalesce(c.bytes, 0)
+     UNION ALL
+     SELECT format('quota of %s: %s bytes of %s, %s of its month', owner_id, day_bytes, day, month_bytes)
+       FROM byte_quotas WHERE date_trunc('month', day)::date = month AND day_bytes > month_bytes
      LIMIT 20`,
   );
   return rows.map((r) => r.fault);

@@ -2,7 +2,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type pg from 'pg';
 import { Type } from 'typebox';
 import { auditContext, recordAudit } from '../audit/audit.js';
-import { asCidrProblem, CidrText } from '../buyers/limits.js';
+import { asCidrProblem, CidrText, normalSubUserLimits, SubUserLimits } from '../buyers/limits.js';
 import { type ProxyAddress, ProxySchema, proxyJson } from '../buyers/schemas.js';
 import { withTransaction } from '../db/pool.js';
 import { Problem } from '../errors.js';
@@ -51,6 +51,7 @@ const SubUserSchema = Type.Object({
   bytes_max: Nullable(Bytes),
   bytes_used: Bytes,
   allowed_ips: Type.Array(Type.String()),
+  limits: SubUserLimits,
   created_at: Timestamp,
   updated_at: Timestamp,
 });
@@ -64,6 +65,7 @@ const subUserJson = (s: SubUser) => ({
   bytes_max: s.bytesMax === null ? null : jsonBytes(s.bytesMax),
   bytes_used: jsonBytes(s.bytesUsed),
   allowed_ips: s.allowedIps,
+  limits: s.limits,
   created_at: s.createdAt.toISOString(),
   updated_at: s.updatedAt.toISOString(),
 });
@@ -92,8 +94,18 @@ export const subUsersPlugin: FastifyPluginAsyncTypebox<SubUsersDeps> = async (ap
             name: Name,
             bytes_max: Type.Optional(Nullable(BytesMax)),
             allowed_ips: Type.Optional(AllowedIps),
+            limits: Type.Optional(SubUserLimits),
           },
-          { additionalProperties: false, examples: [{ name: 'team-7', bytes_max: 5_000_000_000 }] },
+          {
+            additionalProperties: false,
+            examples: [
+              {
+                name: 'team-7',
+                bytes_max: 5_000_000_000,
+                limits: { bandwidth_bytes_per_second_max: 1_250_000 },
+              },
+            ],
+          },
         ),
         response: { 201: WithProxy, ...problemResponses(401, 403, 409) },
       },
@@ -101,12 +113,13 @@ export const subUsersPlugin: FastifyPluginAsyncTypebox<SubUsersDeps> = async (ap
     async (request, reply) => {
       const { buyerId } = actorOf(request, 'buyer');
       const { name, bytes_max: bytesMax = null, allowed_ips: allowedIps = [] } = request.body;
+      const limits = normalSubUserLimits(request.body.limits ?? {});
       const subUsersMax = await countMax();
       const made = await withTransaction(pool, async (client) => {
         const created = await createSubUser(
           client,
           buyerId,
-          { name, bytesMax: bytesMaxOf(bytesMax), allowedIps },
+          { name, bytesMax: bytesMaxOf(bytesMax), allowedIps, limits },
           subUsersMax,
         );
         if (!created.ok) throw new Problem('too_many_sub_users', `At most ${subUsersMax}.`);
@@ -171,7 +184,8 @@ export const subUsersPlugin: FastifyPluginAsyncTypebox<SubUsersDeps> = async (ap
         tags: ['Buyers and packages'],
         summary: 'Change a sub-user',
         description:
-          'In force on every gateway within a second. `bytes_max` may fall below what is used: no more is given then. ' +
+          'In force on every gateway within a second, for open streams, too: those that are not allowed any more are ' +
+          'cut. `limits` replaces all limits. `bytes_max` may fall below what is used: no more is given then. ' +
           '`rotate_password` ends the old password at once and answers with the new one, shown once.',
         params: Params,
         body: Type.Object(
@@ -180,6 +194,7 @@ export const subUsersPlugin: FastifyPluginAsyncTypebox<SubUsersDeps> = async (ap
             status: Type.Optional(Status),
             bytes_max: Type.Optional(Nullable(BytesMax)),
             allowed_ips: Type.Optional(AllowedIps),
+            limits: Type.Optional(SubUserLimits),
             rotate_password: Type.Optional(Type.Boolean()),
           },
           { additionalProperties: false, minProperties: 1 },
@@ -195,6 +210,7 @@ export const subUsersPlugin: FastifyPluginAsyncTypebox<SubUsersDeps> = async (ap
       if (body.status !== undefined) changes.status = body.status;
       if (body.bytes_max !== undefined) changes.bytesMax = bytesMaxOf(body.bytes_max);
       if (body.allowed_ips !== undefined) changes.allowedIps = body.allowed_ips;
+      if (body.limits !== undefined) changes.limits = normalSubUserLimits(body.limits);
       const changed = await withTransaction(pool, async (client) => {
         const result = await changeSubUser(
           client,

@@ -1,4 +1,6 @@
 import { randomUUID } from 'node:crypto';
+import { byteQuotasOf, type SubUserLimits } from '../buyers/limits.js';
+import { setByteQuotas } from '../buyers/quotas.js';
 import { hashSecret, newProxyPassword, randomBase62 } from '../buyers/secrets.js';
 import { touchBuyer } from '../buyers/tokens.js';
 import type { Queryable } from '../db/pool.js';
@@ -18,8 +20,9 @@ export interface SubUser {
   bytesMax: bigint | null;
   /** Booked so far. */
   bytesUsed: bigint;
-  /** Client networks the password works from; empty: any. */
+  /** Client networks the account works from; empty: any. */
   allowedIps: string[];
+  limits: SubUserLimits;
   createdAt: Date;
   updatedAt: Date;
 }
@@ -30,6 +33,7 @@ export interface SubUserFields {
   status: Exclude<SubUserStatus, 'closed'>;
   bytesMax: bigint | null;
   allowedIps: readonly string[];
+  limits: SubUserLimits;
 }
 
 interface SubUserRow {
@@ -41,12 +45,13 @@ interface SubUserRow {
   bytes_max: bigint | null;
   bytes_used: bigint;
   allowed_ips: string[];
+  limits: SubUserLimits;
   created_at: Date;
   updated_at: Date;
 }
 
 const COLUMNS = `id, buyer_id, account, name, status, bytes_max, bytes_used, allowed_ips::text[] AS allowed_ips,
-  created_at, updated_at`;
+  limits, created_at, updated_at`;
 
 const subUserOf = (row: SubUserRow): SubUser => ({
   id: row.id,
@@ -57,6 +62,7 @@ const subUserOf = (row: SubUserRow): SubUser => ({
   bytesMax: row.bytes_max,
   bytesUsed: row.bytes_used,
   allowedIps: row.allowed_ips,
+  limits: row.limits,
   createdAt: row.created_at,
   updatedAt: row.updated_at,
 });
@@ -89,8 +95,8 @@ export async function createSubUser(
   if ((counts[0]?.n ?? 0) >= countMax) return { ok: false, code: 'too_many' };
   const password = newProxyPassword();
   const { rows } = await client.query<SubUserRow>(
-    `INSERT INTO sub_users (id, buyer_id, account, name, password_hash, bytes_max, allowed_ips)
-     VALUES ($1, $2, $3, $4, $5, $6, $7::cidr[]) RETURNING ${COLUMNS}`,
+    `INSERT INTO sub_users (id, buyer_id, account, name, password_hash, bytes_max, allowed_ips, limits)
+     VALUES ($1, $2, $3, $4, $5, $6, $7::cidr[], $8) RETURNING ${COLUMNS}`,
     [
       randomUUID(),
       buyerId,
@@ -99,8 +105,10 @@ export async function createSubUser(
       hashSecret(password),
       fields.bytesMax?.toString() ?? null,
       fields.allowedIps,
+      JSON.stringify(fields.limits),
     ],
   );
+  await setByteQuotas(client, rows[0]?.id as string, byteQuotasOf(fields.limits));
   await touchBuyer(client, buyerId);
   return { ok: true, subUser: subUserOf(rows[0] as SubUserRow), password };
 }
@@ -133,7 +141,7 @@ export async function changeSubUser(
   const password = rotatePassword ? newProxyPassword() : null;
   const { rows } = await client.query<SubUserRow>(
     `UPDATE sub_users SET name = $2, status = $3, bytes_max = $4, allowed_ips = $5::cidr[],
-                          password_hash = coalesce($6, password_hash), version = version + 1, updated_at = now()
+                          password_hash = coalesce($6, password_hash), limits = $7, version = version + 1, updated_at = now()
       WHERE id = $1 RETURNING ${COLUMNS}`,
     [
       id,
@@ -142,8 +150,10 @@ export async function changeSubUser(
       next.bytesMax?.toString() ?? null,
       next.allowedIps,
       password === null ? null : hashSecret(password),
+      JSON.stringify(next.limits),
     ],
   );
+  await setByteQuotas(client, id, byteQuotasOf(next.limits));
   await touchBuyer(client, buyerId);
   return { before, after: subUserOf(rows[0] as SubUserRow), password };
 }

@@ -39,7 +39,7 @@ export interface Hold {
 }
 
 /**
- * The holds of a buyer: of the money, of pulled packages and of sub-users; open ones and the newest closed ones first,
+ * The holds of a buyer: of the money, of pulled packages, of sub-users and of quotas; open ones and the newest closed ones first,
  * at most `limit`.
  */
 export async function readHolds(
@@ -65,7 +65,8 @@ export async function readHolds(
        FROM wallet_holds
       WHERE ((kind = 'buyer' AND owner_id = $1)
           OR (kind = 'package' AND owner_id IN (SELECT id FROM allocations WHERE buyer_id = $1 AND via = 'pull'))
-          OR (kind = 'sub_user' AND owner_id IN (SELECT id FROM sub_users WHERE buyer_id = $1)))
+          OR (kind IN ('sub_user', 'day', 'month') AND owner_id IN (SELECT id FROM sub_users WHERE buyer_id = $1))
+          OR (kind IN ('day', 'month') AND owner_id = $1))
         AND ($2 OR closed_at IS NULL)
       ORDER BY closed_at DESC NULLS FIRST, kind, owner_id, gateway_id, run LIMIT $3`,
     [buyerId, options.includeClosed, options.limit],

@@ -12,7 +12,7 @@ const HOLDS_MAX = 500;
 const Amount = Type.String({ description: 'US dollars of kind `buyer`, else whole bytes' });
 
 const HoldSchema = Type.Object({
-  kind: Type.Enum(['buyer', 'package', 'sub_user']),
+  kind: Type.Enum(['buyer', 'package', 'sub_user', 'day', 'month']),
   owner_id: Uuid,
   gateway_id: Type.String(),
   run: Type.String({ description: 'one start of that gateway' }),
@@ -53,7 +53,7 @@ export const walletsPlugin: FastifyPluginAsyncTypebox<{ pool: pg.Pool }> = async
         summary: "A buyer's holds",
         description:
           'What is set aside for running traffic, by gateway and by its start: of the money, of pulled packages and ' +
-          'of sub-users with a limit. `held` is granted less what was given back and what is spent. At most 500, ' +
+          'of sub-users with a limit, and of bytes a day and month. `held` is granted less what was given back and what is spent. At most 500, ' +
           'open ones first.',
         querystring: Type.Object(
           {

@@ -67,8 +67,8 @@ const byText = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);
  * Answers what runs ask: books what comes back, closes what is finished, grants what is there. In the caller's
  * transaction; show the replies only after its commit. Repeating it with the same or older questions does no harm.
  *
- * Locks in the order allocations → ledger accounts → wallet_holds → sub_users, each by key. All grants of one owner
- * wait for each other at its own row (ledger account, allocation, sub-user), and settlement moves balance and `spent`
+ * Locks in the order allocations → ledger accounts → wallet_holds → sub_users → byte_quotas, each by key. All grants of
+ * one owner wait for each other at its own row (ledger account, allocation, sub-user, quota), and settlement moves balance and `spent`
  * under the same lock, so what is read below is what is.
  */
 export async function answerWallets(
@@ -88,6 +88,7 @@ export async function answerWallets(
     [owners.map((o) => o.kind), owners.map((o) => o.ownerId)],
   );
   await lockSubUsers(client, idsOf('sub_user', asked), owned);
+  await lockQuotas(client, [...idsOf('day', asked), ...idsOf('month', asked)], owned);
 
   const holds = await readHolds(client, owners);
   const before = new Map<string, bigint>();
@@ -255,6 +256,26 @@ async function lockSubUsers(
   for (const r of rows) found.set(`sub_user ${r.id}`, { left: r.left, unit: UNIT_BYTES });
 }
 
+/** A period that is over counts nothing, by Postgres's clock; what is held of it still counts. */
+async function lockQuotas(
+  client: Queryable,
+  ids: readonly string[],
+  found: Map<string, Owned>,
+): Promise<void> {
+  if (ids.length === 0) return;
+  const { rows } = await client.query<{ id: string; day_left: bigint | null; month_left: bigint | null }>(
+    `SELECT owner_id AS id,
+            bytes_per_day_max - CASE WHEN day >= utc_day() THEN day_bytes ELSE 0 END AS day_left,
+            bytes_per_month_max - CASE WHEN month >= utc_month() THEN month_bytes ELSE 0 END AS month_left
+       FROM byte_quotas WHERE owner_id = ANY ($1::uuid[]) ORDER BY owner_id FOR NO KEY UPDATE`,
+    [[...new Set(ids)]],
+  );
+  for (const r of rows) {
+    found.set(`day ${r.id}`, { left: r.day_left, unit: UNIT_BYTES });
+    found.set(`month ${r.id}`, { left: r.month_left, unit: UNIT_BYTES });
+  }
+}
+
 async function readHolds(client: Queryable, owners: readonly WalletOwner[]): Promise<Map<string, HoldRow>> {
   const { rows } = await client.query<HoldRow>(
     `SELECT kind, owner_id, gateway_id, run, granted, renounced, spent, answered, closed_at IS NOT NULL AS closed
@@ -272,7 +293,8 @@ const UNSETTLED = `
    WHERE m.gateway_id = h.gateway_id AND left(m.epoch, 24) = h.run AND NOT m.final AND m.written_off_at IS NULL
      AND CASE h.kind WHEN 'buyer' THEN al.buyer_id = h.owner_id
                      WHEN 'package' THEN al.id = h.owner_id
-                     ELSE al.buyer_id = (SELECT buyer_id FROM sub_users WHERE id = h.owner_id) END`;
+                     ELSE al.buyer_id =
+                          coalesce((SELECT buyer_id FROM sub_users WHERE id = h.owner_id), h.owner_id) END`;
 
 const CLOSE_FINISHED = `
   UPDATE wallet_holds h SET closed_at = now(), updated_at = now()

@@ -1,8 +1,10 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { ProxyFailure } from '../errors.js';
 import type { PackageRoute } from '../live/records.js';
+import type { StreamAccess } from '../relay/splice.js';
 import { plainAddress } from '../runtime/addresses.js';
 import type { AccountEntry, BuyerAccess, BuyerDirectory } from './directory.js';
+import { accountRefusal, isClientAllowed } from './standing.js';
 import type { RouteParams } from './username.js';
 
 /** What a client offers to prove who it is. */
@@ -42,13 +44,14 @@ export async function authenticate(
   if (entry === 'unavailable' || route === 'unavailable')
     return { ok: false, code: 'INTERNAL', detail: 'live state unavailable' };
 
-  const proof = findProof(entry, route, credentials, nowMs);
+  const access = findAccess(entry, route, credentials, nowMs);
   const routeIsOwn = params.packageId === null || (entry !== null && isOwn(route, entry, nowMs));
-  if (entry === null || proof === null || !routeIsOwn) return { ok: false, code: 'AUTH_FAILED' };
+  if (entry === null || access === null || !isClientAllowed(entry, access.clientAddress) || !routeIsOwn)
+    return { ok: false, code: 'AUTH_FAILED' };
 
   const { snapshot } = entry;
-  if (snapshot.status !== 'active') return { ok: false, code: 'ACCOUNT_SUSPENDED' };
-  if (snapshot.kycStatus !== 'approved' || !snapshot.aupAccepted) return { ok: false, code: 'KYC_REQUIRED' };
+  const refusal = accountRefusal(entry);
+  if (refusal !== null) return { ok: false, code: refusal };
   return {
     ok: true,
     buyer: {
@@ -57,24 +60,30 @@ export async function authenticate(
       subUser: snapshot.subUser,
       priceMicrosPerGb: entry.priceMicrosPerGb,
       limits: snapshot.limits,
-      tokenId: proof.tokenId,
+      rules: entry.rules,
+      access,
       packageRoute: route,
     },
   };
 }
 
-function findProof(
+function findAccess(
   entry: AccountEntry | null,
   route: PackageRoute | null,
   { password, clientAddress }: ProxyCredentials,
   nowMs: number,
-): { tokenId: string | null } | null {
+): StreamAccess | null {
   const address = plainAddress(clientAddress);
+  const accessBy = (proof: StreamAccess['proof'], tokenId: string | null = null): StreamAccess => ({
+    clientAddress: address,
+    proof,
+    tokenId,
+  });
   const given = createHash('sha256')
     .update(password ?? '')
     .digest();
   const known = entry?.credentials ?? [];
-  let proof: { tokenId: string | null } | null = null;
+  let access: StreamAccess | null = null;
   for (let i = 0; i < Math.max(COMPARISONS_MIN, known.length); i++) {
     const credential = known[i];
     const same = timingSafeEqual(given, credential?.sha256 ?? NO_HASH);
@@ -82,13 +91,13 @@ function findProof(
     const expired = credential.expiresAtMs !== null && credential.expiresAtMs <= nowMs;
     const fromHere =
       credential.allowedIps === null || (address !== null && credential.allowedIps.has(address));
-    if (!expired && fromHere) proof = { tokenId: credential.tokenId };
+    if (!expired && fromHere) access = accessBy('credential', credential.tokenId);
   }
   const packageHash = route ? Buffer.from(route.passwordSha256Hex, 'hex') : NO_HASH;
-  if (timingSafeEqual(given, packageHash) && route) proof ??= { tokenId: null };
-  if (password !== null && password !== '') return proof;
+  if (timingSafeEqual(given, packageHash) && route) access ??= accessBy('package');
+  if (password !== null && password !== '') return access;
   // No password: an empty one must not match by accident; the address alone decides.
-  return entry && address !== null && entry.passwordlessIps.has(address) ? { tokenId: null } : null;
+  return entry && address !== null && entry.passwordlessIps.has(address) ? accessBy('address') : null;
 }
 
 function isOwn(route: PackageRoute | null, entry: AccountEntry, nowMs: number): boolean {

@@ -1,7 +1,7 @@
 import { embeddedIpv4, parseHost } from '../../agent-protocol/address.js';
 import type { ProxyFailure } from '../errors.js';
-import type { LiveSettings } from '../live/records.js';
-import { AddressSet } from '../runtime/addresses.js';
+import type { LiveSettings, Restrictions } from '../live/records.js';
+import { HostSet } from '../runtime/host-set.js';
 import type { BuyerAccess } from './directory.js';
 
 /** Open to every buyer. */
@@ -98,11 +98,28 @@ export const NEVER_ALLOWED_PORTS: ReadonlySet<number> = new Set([
 
 /** Lists of `LiveSettings` compiled once for each of their versions, with the development exemptions. */
 export interface DestinationPolicy {
-  readonly deniedNames: ReadonlySet<string>;
-  /** Suffixes without their leading dot: the name itself and every name below it. */
-  readonly deniedSuffixes: ReadonlySet<string>;
-  readonly deniedAddresses: AddressSet;
+  readonly denied: HostSet;
   readonly devAllow: DevAllow;
+}
+
+/** A buyer's or sub-user's own rules, compiled once for each version of the account's snapshot. */
+export interface DestinationRules {
+  /** null: any port that is open to the buyer. */
+  readonly ports: ReadonlySet<number> | null;
+  /** null: any destination. */
+  readonly allowed: HostSet | null;
+  readonly denied: HostSet | null;
+}
+
+/** null: nothing is restricted. */
+export function compileDestinationRules(restrictions: Restrictions): DestinationRules | null {
+  const { ports = [], allowedDomains = [], deniedDomains = [] } = restrictions;
+  if (ports.length + allowedDomains.length + deniedDomains.length === 0) return null;
+  return {
+    ports: ports.length > 0 ? new Set(ports) : null,
+    allowed: allowedDomains.length > 0 ? new HostSet(allowedDomains) : null,
+    denied: deniedDomains.length > 0 ? new HostSet(deniedDomains) : null,
+  };
 }
 
 /** `host:port` pairs, hosts in the form that `parseHost` gives. */
@@ -129,31 +146,29 @@ export function compileDestinationPolicy(
   live: Pick<LiveSettings, 'deniedDomains' | 'deniedIps'> | null,
   devAllow: DevAllow,
 ): DestinationPolicy {
-  const deniedNames = new Set<string>();
-  const deniedSuffixes = new Set<string>();
-  for (const pattern of live?.deniedDomains ?? []) {
-    const isSuffix = pattern.startsWith('.') || pattern.startsWith('*.');
-    const name = normalName(pattern.replace(/^\*?\./, ''));
-    if (name) (isSuffix ? deniedSuffixes : deniedNames).add(name);
-  }
-  return { deniedNames, deniedSuffixes, deniedAddresses: new AddressSet(live?.deniedIps ?? []), devAllow };
+  return { denied: new HostSet([...(live?.deniedDomains ?? []), ...(live?.deniedIps ?? [])]), devAllow };
 }
 
 /** Where the stream may go: `host` in normal form, the only one to be handed on. */
 export type DestinationDecision = { ok: true; host: string; exempt: boolean } | ProxyFailure;
 
+/** What of a buyer decides on destinations. */
+export type DestinationBuyer = Pick<BuyerAccess, 'limits' | 'rules'>;
+
 /**
  * Whether the buyer may reach `host:port`. Every spelling of an IP address counts as that address; names are
  * checked again at the device once they are resolved.
  * IP_PROHIBITED: an address that is not global unicast, or a name that only means something inside a network.
- * TARGET_BLOCKED: on a deny list, or text that is no host at all (nothing a device should try to resolve).
+ * TARGET_BLOCKED: on a deny list, not on an allow list of the buyer or sub-user, or text that is no host at all
+ * (nothing a device should try to resolve).
  * PORT_BLOCKED: not open to everybody (80 and 443; 53 and 443 by UDP) nor allowed to this buyer, whose ports hold for
- * both networks. `exempt`: a development exemption applied.
+ * both networks, or not on a list of the only ports. `exempt`: a development exemption applied; a buyer's own rules
+ * hold all the same.
  */
 export function checkDestination(
   host: string,
   port: number,
-  buyer: Pick<BuyerAccess, 'limits'>,
+  buyer: DestinationBuyer,
   policy: DestinationPolicy,
   network: 'tcp' | 'udp' = 'tcp',
 ): DestinationDecision {
@@ -161,14 +176,25 @@ export function checkDestination(
   if (parsed.kind === 'invalid') return { ok: false, code: 'TARGET_BLOCKED', detail: 'host' };
   const isName = parsed.kind === 'name' || parsed.kind === 'local_name';
   const normal = isName ? parsed.name : parsed.address;
-  if (policy.devAllow.has(`${normal}:${port}`)) return { ok: true, host: normal, exempt: true };
-
-  if (parsed.kind === 'local_name') return { ok: false, code: 'IP_PROHIBITED' };
-  if (!isName && parsed.class !== 'global') return { ok: false, code: 'IP_PROHIBITED' };
-  if (!isPortAllowed(port, buyer, network)) return { ok: false, code: 'PORT_BLOCKED' };
-  const denied = isName ? isNameDenied(normal, policy) : isAddressDenied(normal, policy);
-  if (denied) return { ok: false, code: 'TARGET_BLOCKED' };
-  return { ok: true, host: normal, exempt: false };
+  // NAT64 (RFC 6052) addresses lead to the IPv4 address inside: the lists apply to that as well.
+  const embedded = isName ? null : embeddedIpv4(normal);
+  const isIn = (hosts: HostSet) =>
+    isName
+      ? hosts.hasName(normal)
+      : hosts.hasAddress(normal) || (embedded !== null && hosts.hasAddress(embedded));
+  const exempt = policy.devAllow.has(`${normal}:${port}`);
+  if (!exempt) {
+    if (parsed.kind === 'local_name') return { ok: false, code: 'IP_PROHIBITED' };
+    if (!isName && parsed.class !== 'global') return { ok: false, code: 'IP_PROHIBITED' };
+    if (!isPortAllowed(port, buyer, network)) return { ok: false, code: 'PORT_BLOCKED' };
+    if (isIn(policy.denied)) return { ok: false, code: 'TARGET_BLOCKED' };
+  }
+  for (const { ports, allowed, denied } of buyer.rules) {
+    if (ports !== null && !ports.has(port)) return { ok: false, code: 'PORT_BLOCKED' };
+    if (denied !== null && isIn(denied)) return { ok: false, code: 'TARGET_BLOCKED' };
+    if (allowed !== null && !isIn(allowed)) return { ok: false, code: 'TARGET_BLOCKED' };
+  }
+  return { ok: true, host: normal, exempt };
 }
 
 function isPortAllowed(
@@ -182,21 +208,6 @@ function isPortAllowed(
   if (open.has(port)) return true;
   if (NEVER_ALLOWED_PORTS.has(port)) return false;
   return limits.extraPorts.includes(port);
-}
-
-function isNameDenied(name: string, { deniedNames, deniedSuffixes }: DestinationPolicy): boolean {
-  if (deniedNames.has(name)) return true;
-  if (deniedSuffixes.size === 0) return false;
-  for (let at = 0; at >= 0; at = name.indexOf('.', at) + 1 || -1)
-    if (deniedSuffixes.has(name.slice(at))) return true;
-  return false;
-}
-
-/** NAT64 (RFC 6052) addresses lead to the IPv4 address inside: the lists apply to that as well. */
-function isAddressDenied(address: string, { deniedAddresses, deniedNames }: DestinationPolicy): boolean {
-  if (deniedNames.has(address) || deniedAddresses.has(address)) return true;
-  const embedded = embeddedIpv4(address);
-  return embedded !== null && (deniedNames.has(embedded) || deniedAddresses.has(embedded));
 }
 
 function normalName(host: string): string | null {

@@ -1,10 +1,12 @@
 import type { LiveRedis } from '../live/connection.js';
 import type { AccountSnapshot, PackageRoute } from '../live/records.js';
 import { readAccount, readPackageRoute, readPasswordless, readReady } from '../live/store.js';
+import type { StreamAccess } from '../relay/splice.js';
 import { AddressSet } from '../runtime/addresses.js';
 import type { Clock } from '../runtime/clock.js';
 import type { Log } from '../runtime/logging.js';
 import { AddressAccounts } from './address-accounts.js';
+import { compileDestinationRules, type DestinationRules } from './destination-policy.js';
 
 /** A snapshot made ready for use: hashes as bytes, address lists compiled. Immutable; a refresh makes a new one. */
 export interface AccountEntry {
@@ -17,6 +19,10 @@ export interface AccountEntry {
     readonly allowedIps: AddressSet | null;
   }>;
   readonly passwordlessIps: AddressSet;
+  /** Each of them must hold the client's address: the buyer's list, a sub-user's. */
+  readonly allowedIps: readonly AddressSet[];
+  /** Each of them must allow the destination: the buyer's, a sub-user's. */
+  readonly rules: readonly DestinationRules[];
   readonly priceMicrosPerGb: bigint;
 }
 
@@ -27,8 +33,9 @@ export interface BuyerAccess {
   readonly priceMicrosPerGb: bigint;
   readonly subUser: AccountSnapshot['subUser'];
   readonly limits: AccountSnapshot['limits'];
-  /** Which credential opened the door; null: a client address or a package's own password did. */
-  readonly tokenId: string | null;
+  readonly rules: AccountEntry['rules'];
+  /** What opened the door. */
+  readonly access: StreamAccess;
   /** The pulled package that the username names, checked to be this buyer's; null: it names none. */
   readonly packageRoute: PackageRoute | null;
 }
@@ -247,8 +254,13 @@ export class BuyerDirectory {
 /** Address lists are compiled once for each version of the snapshot. */
 function compile(snapshot: AccountSnapshot, known: AccountEntry | undefined): AccountEntry {
   if (known && JSON.stringify(known.snapshot) === JSON.stringify(snapshot)) return known;
+  const restrictions = [snapshot.limits, snapshot.subUser?.limits ?? {}];
   return {
     snapshot,
+    allowedIps: restrictions.flatMap(({ allowedIps = [] }) =>
+      allowedIps.length > 0 ? [new AddressSet(allowedIps)] : [],
+    ),
+    rules: restrictions.flatMap((each) => compileDestinationRules(each) ?? []),
     priceMicrosPerGb: BigInt(snapshot.priceMicrosPerGb),
     passwordlessIps: new AddressSet(snapshot.passwordlessIps),
     credentials: snapshot.credentials.map((credential) => ({

@@ -3,12 +3,37 @@
  * of micro-dollars; byte counts are integers below 2^53; times are ms since the Unix epoch; ids are UUIDs.
  */
 
+/** What narrows an account's access. Whatever is left out (older writers), null or empty narrows nothing. */
+export interface Restrictions {
+  /** Payload bytes a second, both directions together; above it streams are slowed down. */
+  bandwidthBytesPerSecondMax?: number | null | undefined;
+  /** Destination ports: of those that are open to the buyer, only these. */
+  ports?: number[] | undefined;
+  /** Destinations: only these names, `.suffix` patterns, addresses and CIDRs. */
+  allowedDomains?: string[] | undefined;
+  /** Destinations: none of these, as `allowedDomains`. */
+  deniedDomains?: string[] | undefined;
+  /** Client addresses (CIDR) that may use the account at all, whatever they prove. */
+  allowedIps?: string[] | undefined;
+  /** Periods whose bytes a wallet of that kind bounds. */
+  quotas?: QuotaPeriod[] | undefined;
+}
+
+/** UTC. */
+export type QuotaPeriod = 'day' | 'month';
+
+/** What a sub-user has of its own; its buyer's limits hold as well. */
+export interface SubUserLimits extends Restrictions {
+  streamsMax?: number | null | undefined;
+  connectionsPerSecondMax?: number | null | undefined;
+}
+
 /** What a gateway must know of one proxy account: a buyer, or a sub-user of one. */
 export interface AccountSnapshot {
   account: string;
   buyerId: string;
   /** null: the buyer itself. `limited`: its bytes are bounded by a wallet of kind `sub_user`. */
-  subUser: { id: string; limited: boolean } | null;
+  subUser: { id: string; limited: boolean; limits?: SubUserLimits | undefined } | null;
   status: 'active' | 'suspended' | 'closed';
   kycStatus: 'pending' | 'approved' | 'rejected';
   aupAccepted: boolean;
@@ -25,7 +50,8 @@ export interface AccountSnapshot {
   passwordlessIps: string[];
   /** The buyer's price in force, micro-dollars per 10^9 bytes. */
   priceMicrosPerGb: string;
-  limits: {
+  /** Of the buyer: they hold for the sum over the buyer and all its sub-users. */
+  limits: Restrictions & {
     /** Streams open at once; the next one is refused with CONN_LIMIT. */
     streamsMax: number;
     /** New connections per second; above it RATE_LIMIT. */
@@ -218,10 +244,10 @@ export function runOf(epoch: string): string {
 }
 
 /**
- * What a wallet bounds: a buyer's money (micro-dollars), the bytes of a pulled package (`ownerId` is the allocation)
- * or the bytes of a sub-user with a limit.
+ * What a wallet bounds: a buyer's money (micro-dollars), the bytes of a pulled package (`ownerId` is the allocation),
+ * the bytes of a sub-user with a limit, or the bytes a UTC day or month of a buyer (sub-users included) or a sub-user.
  */
-export type WalletKind = 'buyer' | 'package' | 'sub_user';
+export type WalletKind = 'buyer' | 'package' | 'sub_user' | QuotaPeriod;
 
 /** Whose wallet it is. One owner has one wallet for each run of each gateway that serves it. */
 export interface WalletOwner {

@@ -14,7 +14,9 @@ import type {
   LiveSettings,
   PackageRoute,
   ProviderPrice,
+  Restrictions,
   StickyRecord,
+  SubUserLimits,
   TicketRecord,
 } from './records.js';
 import {
@@ -34,9 +36,28 @@ import {
 
 const isNetworkType = isOneOf('wifi', 'mobile', 'ethernet', 'unknown');
 
+const restrictions: { [K in keyof Required<Restrictions>]: Check<Restrictions[K]> } = {
+  bandwidthBytesPerSecondMax: isMissingOr(isNullOr(isCount)),
+  ports: isMissingOr(isListOf(isCount)),
+  allowedDomains: isMissingOr(isListOf(isString)),
+  deniedDomains: isMissingOr(isListOf(isString)),
+  allowedIps: isMissingOr(isListOf(isString)),
+  quotas: isMissingOr(isListOf(isOneOf('day', 'month'))),
+};
+
 const isAccount = isRecordOf<AccountSnapshot>({
   subUser: isNullOr(
-    isRecordOf<NonNullable<AccountSnapshot['subUser']>>({ id: isString, limited: isBoolean }),
+    isRecordOf<NonNullable<AccountSnapshot['subUser']>>({
+      id: isString,
+      limited: isBoolean,
+      limits: isMissingOr(
+        isRecordOf<SubUserLimits>({
+          ...restrictions,
+          streamsMax: isMissingOr(isNullOr(isCount)),
+          connectionsPerSecondMax: isMissingOr(isNullOr(isCount)),
+        }),
+      ),
+    }),
   ),
   account: isString,
   buyerId: isString,
@@ -54,6 +75,7 @@ const isAccount = isRecordOf<AccountSnapshot>({
   passwordlessIps: isListOf(isString),
   priceMicrosPerGb: isMicros,
   limits: isRecordOf<AccountSnapshot['limits']>({
+    ...restrictions,
     streamsMax: isCount,
     connectionsPerSecondMax: isCount,
     extraPorts: isListOf(isCount),

@@ -29,7 +29,7 @@ const isAsk = isRecordOf<WalletAsk>({
 /** Wallets handled by one call of a script or command: Redis serves nobody else meanwhile. */
 const BATCH = 500;
 
-const FIELD = /^([0-9a-f]{24})\.(buyer|package|sub_user)\.([0-9a-f-]{36})$/;
+const FIELD = /^([0-9a-f]{24})\.(buyer|package|sub_user|day|month)\.([0-9a-f-]{36})$/;
 
 /** The run and owner that a field of the wallet hashes names; null: it is none. */
 export function parseWalletField(field: string): { run: string; owner: WalletOwner } | null {

@@ -151,7 +151,7 @@ export class MeterBinding implements LeaseHolder {
   /** Up to here nobody has to be asked; at most the least of the leases' limits. */
   #limitBytes = Infinity;
   #meter: Meter;
-  readonly #leases: readonly Lease[];
+  readonly #leases: Lease[];
   /** Whose WAIT was the latest. */
   #short: Wallet | null = null;
   #refusal: CountRefusal | null = null;
@@ -201,6 +201,16 @@ export class MeterBinding implements LeaseHolder {
     if (!this.#meter.countDown(bytes)) return this.#notCounted();
     this.#countedBytes += bytes;
     return Verdict.GO;
+  }
+
+  /** These bound it as well from now on; those that do already stay as they are. */
+  bindTo(wallets: readonly Wallet[]): void {
+    if (this.#closed) return;
+    for (const wallet of wallets) {
+      if (this.#leases.some((lease) => lease.wallet === wallet)) continue;
+      this.#leases.push(wallet.lease(this, priceFor(wallet, this.#meter)));
+      this.#limitBytes = Math.min(this.#limitBytes, this.#countedBytes);
+    }
   }
 
   /** After a WAIT: the waiter is told once when to try again, or that it is in vain. Waiting already: nothing changes. */

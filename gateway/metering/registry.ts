@@ -134,7 +134,10 @@ export class MeterRegistry {
    */
   open(subject: MeterSubject): MeterOpened {
     const existing = this.#bindings.get(bindingKey(subject));
-    if (existing !== undefined) return this.roll(existing, subject);
+    if (existing !== undefined) {
+      existing.bindTo(subject.wallets ?? []);
+      return this.roll(existing, subject);
+    }
     const meter = this.#openMeter(subject);
     if (meter === null) return this.#noSlot();
     const binding = new MeterBinding(meter, subject.wallets);

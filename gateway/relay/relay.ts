@@ -8,7 +8,8 @@ import type { MeterPrices, MeterRegistry } from '../metering/registry.js';
 import type { Wallet } from '../metering/wallet.js';
 import type { UsageBook } from '../usage/usage-book.js';
 import { Association, type AssociationClient, type AssociationDeps } from './association.js';
-import { type Allowance, type RelayTotals, Splice, type SpliceOwner } from './splice.js';
+import type { AccountBandwidth } from './bandwidth.js';
+import { type Allowance, type RelayTotals, Splice, type SpliceOwner, type StreamAccess } from './splice.js';
 import { StreamDuplex } from './stream-duplex.js';
 
 /** A dialled stream on its way into the relay, with what the destination already sent. */
@@ -29,10 +30,14 @@ export interface RelaySubject extends MeterPrices {
   /** `*`: an association. */
   destinationHost: string;
   destinationPort: number;
+  network: 'tcp' | 'udp';
   /** Cost label and session name of the username. */
   tag: string | null;
   sessionName: string | null;
+  access: StreamAccess;
   allowance: Allowance;
+  /** Acquired for this stream; released when it has ended. */
+  bandwidth: AccountBandwidth;
   /** What its bytes are paid from. */
   wallets: readonly Wallet[];
   /** Whether the buyer may send a datagram there now: the normal form of the host, or null. */
@@ -63,6 +68,7 @@ export class Relay implements SpliceOwner {
   readonly #usage: UsageBook;
   readonly #associations: Omit<AssociationDeps, 'mayReach'>;
   readonly #live = new Map<Splice, () => void>();
+  readonly #byAccount = new Map<string, Set<Splice>>();
   /** By allocation. */
   readonly #bindings = new Map<string, Set<MeterBinding>>();
 
@@ -79,7 +85,7 @@ export class Relay implements SpliceOwner {
 
   /**
    * Takes a dialled stream. `onEnd` is called once, when it is over. Not ok: the journal has no room or failed; the
-   * caller resets the stream.
+   * caller resets the stream and releases the bandwidth.
    */
   open({ stream, held }: DialledStream, subject: RelaySubject, onEnd: () => void): RelayOpened {
     const { sessionId, buyerId, packageId, subUserId, allowance } = subject;
@@ -120,6 +126,10 @@ export class Relay implements SpliceOwner {
       flow.end();
       onEnd();
     });
+    this.#live.set(splice, onEnd);
+    const ofAccount = this.#byAccount.get(subject.account);
+    if (ofAccount) ofAccount.add(splice);
+    else this.#byAccount.set(subject.account, new Set([splice]));
     return {
       ok: true,
       relayed: {
@@ -152,13 +162,33 @@ export class Relay implements SpliceOwner {
   ended(splice: Splice): void {
     const onEnd = this.#live.get(splice);
     this.#live.delete(splice);
+    const { account, bandwidth } = splice.subject;
+    const ofAccount = this.#byAccount.get(account);
+    ofAccount?.delete(splice);
+    if (ofAccount?.size === 0) this.#byAccount.delete(account);
+    bandwidth.release();
     onEnd?.();
   }
 
-  /** Whether a connection of the account is being relayed. */
-  serves(account: string): boolean {
-    for (const { subject } of this.#live.keys()) if (subject.account === account) return true;
-    return false;
+  /** Accounts that have a connection being relayed. */
+  accounts(): string[] {
+    return [...this.#byAccount.keys()];
+  }
+
+  /** These wallets bound the account's connections as well from now on. */
+  bindAccount(account: string, wallets: readonly Wallet[]): void {
+    for (const { subject } of this.#byAccount.get(account) ?? []) subject.binding.bindTo(wallets);
+  }
+
+  /** Cuts the account's connections that the test says; returns how many. */
+  cutOfAccount(account: string, ended: (splice: Splice) => boolean): number {
+    let count = 0;
+    for (const splice of [...(this.#byAccount.get(account) ?? [])]) {
+      if (!ended(splice)) continue;
+      splice.cut();
+      count++;
+    }
+    return count;
   }
 
   /** Cuts every connection that the test says; returns how many. */

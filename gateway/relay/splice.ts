@@ -2,6 +2,7 @@ import type { BridgeObserver } from '../../agent-protocol/bridge.js';
 import type { MuxStream } from '../../agent-protocol/stream.js';
 import { Verdict } from '../../agent-protocol/verdict.js';
 import type { MeterBinding, MeterWaiter } from '../metering/meter.js';
+import type { AccountBandwidth, BandwidthWaiter } from './bandwidth.js';
 
 /** Bytes an allocation may use; `bytesUsed` grows as they flow. */
 export interface Allowance {
@@ -16,6 +17,16 @@ export interface RelayTotals {
   bytesDown: number;
 }
 
+/** How a buyer's connection was let in, for judging it again when something has changed. */
+export interface StreamAccess {
+  /** The client's address, as `plainAddress` gives it; null: unreadable. */
+  clientAddress: string | null;
+  /** A password or token, an address that needs none, or a pulled package's own password. */
+  proof: 'credential' | 'address' | 'package';
+  /** Of which credential; null: another proof. */
+  tokenId: string | null;
+}
+
 /** Whose bytes flow and where they are counted. */
 export interface SpliceSubject {
   sessionId: string;
@@ -24,8 +35,12 @@ export interface SpliceSubject {
   account: string;
   /** `*`: an association, each of whose datagrams names its own. */
   destinationHost: string;
+  destinationPort: number;
+  network: 'tcp' | 'udp';
+  access: StreamAccess;
   allowance: Allowance;
   binding: MeterBinding;
+  bandwidth: AccountBandwidth;
 }
 
 /** What the splice belongs to while it lives. */
@@ -38,7 +53,8 @@ export interface SpliceOwner {
  * One relayed connection between a buyer and a device's stream, and the only place where bytes are counted: each
  * piece passes through here **before** it goes on, in either direction, whether a socket or an HTTP forwarder holds
  * the buyer's side. A piece that may not be counted (package used up, journal failed, allocation ended) does not go
- * on, and the connection is cut; one that may not be counted yet (the wallet is being filled) waits where it is.
+ * on, and the connection is cut; one that may not be counted yet (the wallet is being filled, the account's bandwidth
+ * is used up) waits where it is.
  */
 export class Splice implements BridgeObserver, MeterWaiter {
   readonly subject: SpliceSubject;
@@ -50,6 +66,10 @@ export class Splice implements BridgeObserver, MeterWaiter {
   readonly #allowance: Allowance;
   readonly #binding: MeterBinding;
   readonly #totals: RelayTotals;
+  readonly #bandwidth: AccountBandwidth;
+  /** Places in the queue for bandwidth, one a direction; null: never needed so far. */
+  #upTurn: BandwidthWaiter | null = null;
+  #downTurn: BandwidthWaiter | null = null;
   #cut: () => void;
   #retry: () => void = () => {};
   #waiting = false;
@@ -65,6 +85,7 @@ export class Splice implements BridgeObserver, MeterWaiter {
     this.#allowance = subject.allowance;
     this.#binding = subject.binding;
     this.#totals = owner.totals;
+    this.#bandwidth = subject.bandwidth;
     this.#cut = cut;
   }
 
@@ -103,8 +124,14 @@ export class Splice implements BridgeObserver, MeterWaiter {
   onBytesOut(bytes: number): Verdict {
     const allowance = this.#allowance;
     if (allowance.bytesUsed + bytes > allowance.sizeBytes) return Verdict.REFUSE;
+    const bandwidth = this.#bandwidth;
+    if (bandwidth.limited) {
+      this.#upTurn ??= this.#turn();
+      if (!bandwidth.admits(this.#upTurn)) return Verdict.WAIT;
+    }
     const verdict = this.#binding.countUp(bytes);
     if (verdict !== Verdict.GO) return this.#notNow(verdict);
+    if (bandwidth.limited) bandwidth.spend(bytes);
     allowance.bytesUsed += bytes;
     this.bytesUp += bytes;
     this.#totals.bytesUp += bytes;
@@ -114,12 +141,26 @@ export class Splice implements BridgeObserver, MeterWaiter {
   onBytesIn(bytes: number): Verdict {
     const allowance = this.#allowance;
     if (allowance.bytesUsed + bytes > allowance.sizeBytes) return Verdict.REFUSE;
+    const bandwidth = this.#bandwidth;
+    if (bandwidth.limited) {
+      this.#downTurn ??= this.#turn();
+      if (!bandwidth.admits(this.#downTurn)) return Verdict.WAIT;
+    }
     const verdict = this.#binding.countDown(bytes);
     if (verdict !== Verdict.GO) return this.#notNow(verdict);
+    if (bandwidth.limited) bandwidth.spend(bytes);
     allowance.bytesUsed += bytes;
     this.bytesDown += bytes;
     this.#totals.bytesDown += bytes;
     return verdict;
+  }
+
+  #turn(): BandwidthWaiter {
+    return {
+      retry: () => {
+        if (!this.#over) this.#retry();
+      },
+    };
   }
 
   /** Both directions may wait at once; the binding knows one waiter. */
@@ -132,6 +173,8 @@ export class Splice implements BridgeObserver, MeterWaiter {
   }
 
   #stopWaiting(): void {
+    if (this.#upTurn !== null) this.#bandwidth.leave(this.#upTurn);
+    if (this.#downTurn !== null) this.#bandwidth.leave(this.#downTurn);
     if (!this.#waiting) return;
     this.#waiting = false;
     this.#binding.unwait(this);

@@ -6,8 +6,10 @@ import { COUNT_BYTES_KEPT, COUNT_BYTES_MAX } from '../../agent-protocol/limits.j
 import type { MuxStream } from '../../agent-protocol/stream.js';
 import { Verdict } from '../../agent-protocol/verdict.js';
 import type { MeterBinding, MeterWaiter } from '../../gateway/metering/meter.js';
+import { BandwidthLimits } from '../../gateway/relay/bandwidth.js';
 import { Splice, type SpliceSubject } from '../../gateway/relay/splice.js';
 import { StreamDuplex } from '../../gateway/relay/stream-duplex.js';
+import { systemClock } from '../../gateway/runtime/clock.js';
 
 const PIECE_BYTES = COUNT_BYTES_MAX - COUNT_BYTES_KEPT;
 const sha256 = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
@@ -94,7 +96,15 @@ function scene() {
   };
   const mux = stream as unknown as MuxStream;
   const allowance = { allocationId: 'a', sizeBytes: 1e12, bytesUsed: 0 };
-  const subject = { allowance, binding: binding as unknown as MeterBinding } as unknown as SpliceSubject;
+  const bandwidth = new BandwidthLimits(systemClock).acquire('b', 'acme', {
+    buyerBytesPerSecond: null,
+    accountBytesPerSecond: null,
+  });
+  const subject = {
+    allowance,
+    binding: binding as unknown as MeterBinding,
+    bandwidth,
+  } as unknown as SpliceSubject;
   const owner = {
     totals: { bytesUp: 0, bytesDown: 0 },
     ended: (_splice: Splice, how: string) => ends.push(how),

@@ -9,7 +9,7 @@ import {
 } from '../../control-plane/settlement/core.js';
 import type { MeterClaim } from '../../control-plane/settlement/reports.js';
 import type { SettlementSettings } from '../../control-plane/settlement/settings.js';
-import { runOf } from '../../gateway/live/records.js';
+import { runOf, type WalletKind } from '../../gateway/live/records.js';
 import { accountKey, holdKey, type MeterRow, type SimulatedDatabase, type Transaction } from './database.js';
 import type { Random } from './random.js';
 import type { Thread } from './thread.js';
@@ -102,6 +102,10 @@ export class Books {
     const holds = plan.holdsSpent.map(holdKey).filter((key) => db.holds.has(key));
     await tx.lock('holds', holds);
     await tx.lock('sub_users', [...plan.subUserBytes.keys()]);
+    await tx.lock(
+      'byte_quotas',
+      [...plan.quotaBytes.keys()].filter((id) => db.quotas.has(id)),
+    );
     tx.write(() => this.#apply(gatewayId, plan));
     return plan;
   }
@@ -237,8 +241,21 @@ export class Books {
       const subUser = db.subUsers.get(id);
       if (subUser !== undefined) subUser.bytesUsed += bytes;
     }
-    this.#observer.spent(plan.holdsSpent);
+    for (const [id, bytes] of plan.quotaBytes) {
+      const quota = db.quotas.get(id);
+      if (quota === undefined) continue;
+      quota.dayBytes += bytes;
+      quota.monthBytes += bytes;
+    }
+    // Postgres adds what owners without a quota have used to nothing, too.
+    this.#observer.spent(plan.holdsSpent.filter(({ kind, ownerId }) => isBounded(db, kind, ownerId)));
   }
 }
 
 const distinct = (values: readonly string[]) => [...new Set(values)];
+
+function isBounded(db: SimulatedDatabase, kind: WalletKind, ownerId: string): boolean {
+  if (kind !== 'day' && kind !== 'month') return true;
+  const quota = db.quotas.get(ownerId);
+  return (kind === 'day' ? quota?.dayMax : quota?.monthMax) != null;
+}

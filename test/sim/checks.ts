@@ -106,7 +106,7 @@ export class Checks {
       this.fail('a hold is closed when all of its run is booked', `${name}|${gatewayId}|${run}: ${units}`);
   }
 
-  /** What is held of an owner is there: of money, of a package, of a sub-user's limit. */
+  /** What is held of an owner is there: of money, of a package, of a sub-user's limit, of a quota. */
   #covered(kind: WalletKind, ownerId: string): void {
     const { db } = this.#world;
     let held = 0n;
@@ -123,6 +123,11 @@ export class Checks {
     if (kind === 'package') {
       const row = db.allocations.get(ownerId);
       return (row?.sizeBytes ?? 0n) - (row?.bytes ?? 0n);
+    }
+    if (kind === 'day' || kind === 'month') {
+      const row = db.quotas.get(ownerId);
+      if (row === undefined) return 0n;
+      return kind === 'day' ? (row.dayMax ?? 0n) - row.dayBytes : (row.monthMax ?? 0n) - row.monthBytes;
     }
     const row = db.subUsers.get(ownerId);
     return (row?.bytesMax ?? 0n) - (row?.bytesUsed ?? 0n);
@@ -222,6 +227,7 @@ export class Checks {
       add(bytes, row.allocationId, sum);
       add(bytes, row.sessionId, sum);
       if (row.subUserId !== null) add(bytes, row.subUserId, sum);
+      add(bytes, row.buyerId, sum);
     }
     for (const buyerId of buyers) {
       const balance = db.accounts.get(accountKey('buyer_prepaid', buyerId)) ?? 0n;
@@ -236,6 +242,7 @@ export class Checks {
     for (const row of db.sessions.values()) same('session', row.id, row.bytes);
     for (const row of db.allocations.values()) same('allocation', row.id, row.bytes);
     for (const row of db.subUsers.values()) same('sub-user', row.id, row.bytesUsed);
+    for (const row of db.quotas.values()) same('quota', row.ownerId, row.monthBytes);
     let sum = 0n;
     for (const balance of db.accounts.values()) sum += balance;
     if (sum !== 0n) this.fail('the ledger sums to zero', String(sum));

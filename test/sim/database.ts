@@ -58,6 +58,15 @@ export interface SubUserRow {
   bytesUsed: bigint;
 }
 
+/** Bytes a day and month of a buyer or sub-user. The days of a history end when it says so, its month never does. */
+export interface QuotaRow {
+  ownerId: string;
+  dayMax: bigint | null;
+  monthMax: bigint | null;
+  dayBytes: bigint;
+  monthBytes: bigint;
+}
+
 /** What became of a commit whose caller got no answer. */
 export interface DatabaseFaults {
   /** A statement fails as if the connection were gone: the transaction rolls back. */
@@ -79,7 +88,7 @@ export const holdKey = (h: { kind: WalletKind; ownerId: string; gatewayId: strin
   `${h.kind}|${h.ownerId}|${h.gatewayId}|${h.run}`;
 
 /** What can be locked. */
-export type LockedTable = 'sessions' | 'allocations' | 'accounts' | 'holds' | 'sub_users';
+export type LockedTable = 'sessions' | 'allocations' | 'accounts' | 'holds' | 'sub_users' | 'byte_quotas';
 
 /** The name of an account's row. */
 export const accountKey = (kind: string, ownerId: string | null) => `${kind}|${ownerId ?? ''}`;
@@ -94,6 +103,8 @@ export class SimulatedDatabase {
   readonly sessions = new Map<string, SessionRow>();
   readonly allocations = new Map<string, AllocationRow>();
   readonly subUsers = new Map<string, SubUserRow>();
+  /** By buyer or sub-user. */
+  readonly quotas = new Map<string, QuotaRow>();
   /** By gateway id and meter key. A booking makes rows anew: who has read one keeps what it read. */
   readonly meters = new Table<MeterRow>();
   readonly holds = new Map<string, HoldRow>();
@@ -107,6 +118,7 @@ export class SimulatedDatabase {
     accounts: new Map(),
     holds: new Map(),
     sub_users: new Map(),
+    byte_quotas: new Map(),
   };
   #meterId = 0n;
 

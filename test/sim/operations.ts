@@ -45,6 +45,8 @@ function openStream(world: World): void {
   const wallets = [process.wallets.wallet({ kind: 'buyer', ownerId: buyerId })];
   if (packageId !== null) wallets.push(process.wallets.wallet({ kind: 'package', ownerId: allocationId }));
   if (bySubUser) wallets.push(process.wallets.wallet({ kind: 'sub_user', ownerId: subUserId }));
+  for (const ownerId of bySubUser ? [buyerId, subUserId] : [buyerId])
+    for (const kind of world.quotasOf(ownerId)) wallets.push(process.wallets.wallet({ kind, ownerId }));
   const opened = process.registry.open({
     sessionId,
     allocationId,
@@ -397,6 +399,15 @@ export const OPERATIONS: readonly Operation[] = [
       w.topUp(w.random.pick(w.buyers), BigInt(w.random.below(50_000)));
       for (const row of w.db.subUsers.values())
         if (w.random.chance(0.5)) row.bytesMax += BigInt(w.random.below(500_000));
+      for (const row of w.db.quotas.values())
+        if (row.monthMax !== null && w.random.chance(0.5)) row.monthMax += BigInt(w.random.below(500_000));
+    },
+  },
+  {
+    name: 'midnight',
+    weight: 0.5,
+    happen(w) {
+      for (const row of w.db.quotas.values()) row.dayBytes = 0n;
     },
   },
   { name: 'write-off', weight: 2, happen: writeOff },

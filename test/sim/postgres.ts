@@ -72,7 +72,7 @@ function unsettled({ db, tx }: At, hold: HoldRow): boolean {
   const of = (m: MeterRow) => {
     if (hold.kind === 'buyer') return m.buyerId === hold.ownerId;
     if (hold.kind === 'package') return m.allocationId === hold.ownerId;
-    return m.buyerId === db.subUsers.get(hold.ownerId)?.buyerId;
+    return m.buyerId === (db.subUsers.get(hold.ownerId)?.buyerId ?? hold.ownerId);
   };
   for (const m of db.meters.of(hold.gatewayId))
     if (m.run === hold.run && !m.final && !tx.isWrittenOff(m) && of(m)) return true;
@@ -118,6 +118,19 @@ const STATEMENTS: ReadonlyArray<[part: string, does: Statement]> = [
         const row = at.db.subUsers.get(id);
         return { id, left: (row?.bytesMax ?? 0n) - (row?.bytesUsed ?? 0n) };
       });
+    },
+  ],
+  [
+    'FROM byte_quotas WHERE owner_id = ANY',
+    (at, [ids]: [string[]]) => {
+      const found = ids.flatMap((id) => at.db.quotas.get(id) ?? []);
+      const keys = found.map((row) => row.ownerId);
+      if (!at.tx.tryLock('byte_quotas', keys)) return BLOCKED;
+      return found.map((row) => ({
+        id: row.ownerId,
+        day_left: row.dayMax === null ? null : row.dayMax - row.dayBytes,
+        month_left: row.monthMax === null ? null : row.monthMax - row.monthBytes,
+      }));
     },
   ],
   [

@@ -1,5 +1,5 @@
 import { chargeMicros } from '../../control-plane/ledger/money.js';
-import { runOf, type WalletKind } from '../../gateway/live/records.js';
+import { type QuotaPeriod, runOf, type WalletKind } from '../../gateway/live/records.js';
 import type { Meter } from '../../gateway/metering/meter.js';
 import { holdKey } from './database.js';
 import { Table } from './table.js';
@@ -21,7 +21,7 @@ export interface TrueMeter {
   run: string;
   /** What its bytes cost, as it must be booked. */
   chargedMicros: bigint;
-  /** The buyer's, and those of the package and the sub-user if it has them. */
+  /** The buyer's, and those of the package, the sub-user and quotas if it has them. */
   uses: TrueUse[];
   up: number;
   down: number;
@@ -45,6 +45,9 @@ export class Truth {
   readonly meters = new Table<TrueMeter>();
   /** By hold. */
   readonly #uses = new Map<string, TrueUse>();
+
+  /** `quotas`: which periods bound an owner's bytes. */
+  constructor(private readonly quotas: (ownerId: string) => readonly QuotaPeriod[]) {}
 
   of(gatewayId: string, meter: Meter): TrueMeter {
     let found = this.meters.get(gatewayId, meter.key);
@@ -78,6 +81,8 @@ export class Truth {
     const uses = [this.#use('buyer', identity.buyerId, gatewayId, run)];
     if (identity.packageId !== null) uses.push(this.#use('package', identity.allocationId, gatewayId, run));
     if (identity.subUserId !== null) uses.push(this.#use('sub_user', identity.subUserId, gatewayId, run));
+    for (const ownerId of [identity.buyerId, ...(identity.subUserId === null ? [] : [identity.subUserId])])
+      for (const kind of this.quotas(ownerId)) uses.push(this.#use(kind, ownerId, gatewayId, run));
     return uses;
   }
   #use(kind: WalletKind, ownerId: string, gatewayId: string, run: string): TrueUse {

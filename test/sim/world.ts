@@ -5,6 +5,7 @@ import { SETTLEMENT_DEFAULTS, type SettlementSettings } from '../../control-plan
 import { SettlementWorker } from '../../control-plane/settlement/worker.js';
 import { WalletKeeper } from '../../control-plane/wallets/keeper.js';
 import type { LiveRedis } from '../../gateway/live/connection.js';
+import type { QuotaPeriod } from '../../gateway/live/records.js';
 import type { MeterBinding } from '../../gateway/metering/meter.js';
 import { ManualClock } from '../../gateway/runtime/clock.js';
 import type { Log } from '../../gateway/runtime/logging.js';
@@ -95,7 +96,7 @@ export class World {
   readonly random: Random;
   readonly variant: Variant;
   readonly db = new SimulatedDatabase();
-  readonly truth = new Truth();
+  readonly truth = new Truth((ownerId) => this.quotasOf(ownerId));
   readonly clock = new ManualClock();
   readonly redis = new SimulatedRedis(this.clock);
   /** Of the database server. */
@@ -158,7 +159,9 @@ export class World {
       if (random.chance(0.4)) {
         const bytesMax = BigInt(random.below(10 ** random.between(3, 7)));
         this.db.subUsers.set(uuid('u', i), { id: uuid('u', i), buyerId: id, bytesMax, bytesUsed: 0n });
+        if (random.chance(0.4)) this.#limit(uuid('u', i));
       }
+      if (random.chance(0.3)) this.#limit(id);
     }
     this.providerPrice = random.below(PRICES.length);
     const devices = random.between(1, 2);
@@ -221,6 +224,23 @@ export class World {
       });
     return allocation;
   }
+  #limit(ownerId: string): void {
+    const { random } = this;
+    const bytes = () => (random.chance(0.6) ? BigInt(random.below(10 ** random.between(3, 7))) : null);
+    const [dayMax, monthMax] = [bytes(), bytes()];
+    this.db.quotas.set(ownerId, { ownerId, dayMax, monthMax, dayBytes: 0n, monthBytes: 0n });
+  }
+
+  /** Which periods bound the bytes of a buyer or sub-user. */
+  quotasOf(ownerId: string): QuotaPeriod[] {
+    const row = this.db.quotas.get(ownerId);
+    if (row === undefined) return [];
+    return [
+      ...(row.dayMax === null ? [] : ['day' as const]),
+      ...(row.monthMax === null ? [] : ['month' as const]),
+    ];
+  }
+
   topUp(buyerId: string, micros: bigint): void {
     this.funded.set(buyerId, (this.funded.get(buyerId) ?? 0n) + micros);
     const account = accountKey('buyer_prepaid', buyerId);

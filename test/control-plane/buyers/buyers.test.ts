@@ -64,6 +64,44 @@ t.test('buyers', async (t) => {
     t.equal(second.body.next_cursor, null);
   });
 
+  await t.test(
+    'limits: in one spelling, known to the gateways, audited; what could never match is refused',
+    async (t) => {
+      const { body: other } = await asAdmin('POST', '/api/admin/buyers', { name: 'Limited' });
+      const patch = (limits: object) => asAdmin('PATCH', `/api/admin/buyers/${other.id}`, { limits });
+      const limits = {
+        bandwidth_bytes_per_second_max: 1_000_000,
+        extra_ports: [8443],
+        ports: [443, 8443],
+        allowed_domains: ['Example.COM.', '*.example.org'],
+        denied_domains: ['198.51.100.0/24'],
+        allowed_ips: ['192.0.2.0/24', '2001:db8::/32'],
+      };
+      const stored = { ...limits, allowed_domains: ['example.com', '.example.org'] };
+      t.match(await patch(limits), { status: 200, body: { limits: stored } });
+      t.match((await readAccount(redis, other.account))?.limits, {
+        streamsMax: 2_000,
+        bandwidthBytesPerSecondMax: 1_000_000,
+        ports: [443, 8443],
+        allowedDomains: ['example.com', '.example.org'],
+        deniedDomains: ['198.51.100.0/24'],
+        allowedIps: ['192.0.2.0/24', '2001:db8::/32'],
+      });
+      const { rows } = await pool.query(
+        'SELECT after FROM audit_log WHERE object_id = $1 ORDER BY id DESC LIMIT 1',
+        [other.id],
+      );
+      t.same(rows[0].after, { limits: stored });
+      for (const [bad, path] of [
+        [{ ports: [443, 22] }, '/body/limits/ports/1'],
+        [{ allowed_domains: ['a..b'] }, '/body/limits/allowed_domains/0'],
+        [{ allowed_ips: ['192.0.2.1', '192.0.2.0/40'] }, '/body/limits/allowed_ips/1'],
+        [{ bandwidth_bytes_per_second_max: 1 }, '/body/limits/bandwidth_bytes_per_second_max'],
+      ] as const)
+        t.match(await patch(bad), { status: 400, body: { errors: [{ path }] } }, path);
+    },
+  );
+
   await t.test('tokens: shown once, limited, revoked and rotated with effect on the gateways', async (t) => {
     const make = async (body: object) =>
       (await asAdmin('POST', `/api/admin/buyers/${buyer.id}/tokens`, body)).body;

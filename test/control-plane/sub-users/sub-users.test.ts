@@ -77,7 +77,7 @@ t.test('sub-users', async (t) => {
     ]);
     t.notOk(rows[0].row.includes(sub.proxy.password), 'stored nowhere');
     const unlimited = (await asBuyer('POST', '', { name: 'all' })).body;
-    t.same((await readAccount(redis, unlimited.account))?.subUser, { id: unlimited.id, limited: false });
+    t.match((await readAccount(redis, unlimited.account))?.subUser, { id: unlimited.id, limited: false });
   });
 
   await t.test('changes are in force on the gateways at once', async (t) => {
@@ -135,6 +135,82 @@ t.test('sub-users', async (t) => {
     await patch({ name: 'z' });
     t.ok(((await readAccount(redis, sub.account))?.version ?? 0) > (versions[0]?.version ?? 0));
     t.ok(((await readAccount(redis, buyer.account))?.version ?? 0) > (versions[1]?.version ?? 0));
+  });
+
+  await t.test('limits of its own', async (t) => {
+    const limits = {
+      streams_max: 3,
+      connections_per_second_max: 4,
+      bandwidth_bytes_per_second_max: 50_000,
+      ports: [443],
+      allowed_domains: ['.BÜCHER.example', '203.0.113.0/24', '*.bücher.example'],
+      denied_domains: ['no.example.'],
+      passwordless_ips: ['192.0.2.77'],
+      bytes_per_day_max: 1_000,
+      bytes_per_month_max: 0,
+    };
+    const made = await asBuyer('POST', '', { name: 'narrow', allowed_ips: ['192.0.2.0/24'], limits });
+    const sub = made.body;
+    const stored = {
+      ...limits,
+      allowed_domains: ['.xn--bcher-kva.example', '203.0.113.0/24'],
+      denied_domains: ['no.example'],
+    };
+    t.same(sub.limits, stored, 'destinations in one spelling');
+    t.same((await asBuyer('GET', `/${sub.id}`)).body.limits, stored);
+    t.same((await readAccount(redis, sub.account))?.subUser?.limits, {
+      streamsMax: 3,
+      connectionsPerSecondMax: 4,
+      bandwidthBytesPerSecondMax: 50_000,
+      ports: [443],
+      allowedDomains: stored.allowed_domains,
+      deniedDomains: ['no.example'],
+      allowedIps: ['192.0.2.0/24'],
+      quotas: ['day', 'month'],
+    });
+    const { rows: quotas } = await pool.query('SELECT * FROM byte_quotas WHERE owner_id = $1', [sub.id]);
+    t.match(quotas, [{ bytes_per_day_max: 1_000n, bytes_per_month_max: 0n, day_bytes: 0n }]);
+    t.match(
+      await enter(sub.account, null, '192.0.2.77'),
+      { ok: true },
+      'an address of its own needs no password',
+    );
+    t.match(await enter(sub.account, null, '192.0.2.1'), { code: 'AUTH_FAILED' }, 'the buyer’s does not');
+    t.match(await enter(sub.account, sub.proxy.password, '192.0.3.1'), { code: 'AUTH_FAILED' });
+
+    await asBuyer('PATCH', `/${sub.id}`, { name: 'narrower' });
+    t.same((await asBuyer('GET', `/${sub.id}`)).body.limits, stored, 'left out: stays');
+    t.same((await asBuyer('PATCH', `/${sub.id}`, { limits: { ports: [80] } })).body.limits, { ports: [80] });
+    const { rows } = await pool.query(
+      "SELECT after FROM audit_log WHERE object_id = $1 AND action = 'sub_user_changed'",
+      [sub.id],
+    );
+    t.match(rows.at(-1).after, { limits: { ports: [80] } }, 'audited');
+    for (const [bad, path] of [
+      [{ streams_max: 0 }, '/body/limits/streams_max'],
+      [{ bytes_per_day_max: -1 }, '/body/limits/bytes_per_day_max'],
+      [{ bytes_per_month_max: 2 ** 53 }, '/body/limits/bytes_per_month_max'],
+      [{ bandwidth_bytes_per_second_max: 9_999 }, '/body/limits/bandwidth_bytes_per_second_max'],
+      [{ ports: [0] }, '/body/limits/ports/0'],
+      [{ ports: Array.from({ length: 201 }, (_, i) => i + 1) }, '/body/limits/ports'],
+      [{ allowed_domains: ['fine.example', 'http://x.example'] }, '/body/limits/allowed_domains/1'],
+      [{ denied_domains: ['1.2.3.4/33'] }, '/body/limits/denied_domains/0'],
+      [
+        { allowed_domains: Array.from({ length: 201 }, (_, i) => `a${i}.example`) },
+        '/body/limits/allowed_domains',
+      ],
+      [{ passwordless_ips: ['1.2.3.4/33'] }, '/body/limits/passwordless_ips/0'],
+      [{ granted_ports: [25] }, '/body/limits'],
+      [{ extra_ports: [8080] }, '/body/limits'],
+    ] as const) {
+      const answer = await asBuyer('PATCH', `/${sub.id}`, { limits: bad });
+      t.match(answer, { status: 400, body: { code: 'validation_failed' } }, JSON.stringify(bad).slice(0, 60));
+      t.ok(
+        answer.body.errors.some((e: { path: string }) => e.path.startsWith(path)),
+        JSON.stringify(answer.body.errors),
+      );
+    }
+    await asBuyer('DELETE', `/${sub.id}`);
   });
 
   await t.test('bytes used are what settlement booked; the limit may fall below them', async (t) => {

@@ -69,9 +69,48 @@ onEachRedis(t, async (t, server) => {
         { account, packageId },
         NOW_MS,
       );
-      return outcome.ok ? `ok ${outcome.buyer.tokenId}` : outcome.code;
+      return outcome.ok ? `ok ${outcome.buyer.access.tokenId}` : outcome.code;
     };
   }
+
+  t.test(
+    'client addresses of the account: whatever is proved, a buyer’s list and a sub-user’s',
+    async (t) => {
+      const limits = { ...SNAPSHOT.limits, allowedIps: ['198.51.100.0/24', '192.0.2.0/24', '2001:db8::/32'] };
+      const buyer = await world(t, { limits });
+      for (const [what, password, address, packageId, expected] of [
+        ['a password', 'open', HERE, null, 'ok plain'],
+        ['mapped', 'open', `::ffff:${HERE}`, null, 'ok plain'],
+        ['IPv6', 'open', '2001:DB8::7', null, 'ok plain'],
+        ['a password from elsewhere', 'open', '203.0.113.9', null, 'AUTH_FAILED'],
+        ['from no address', 'open', 'no address at all', null, 'AUTH_FAILED'],
+        ['a package’s password from elsewhere', 'package', '203.0.113.9', 'pk1', 'AUTH_FAILED'],
+        ['without password, on both lists', null, '192.0.2.5', null, 'ok null'],
+        ['a password bound to more than the account', 'office', '2001:db8::1', null, 'ok bound'],
+      ] as const)
+        t.equal(await buyer(password, address, packageId), expected, what);
+      const open = await world(t, { limits: { ...limits, allowedIps: ['198.51.100.0/25'] } });
+      t.equal(await open(null, '192.0.2.5'), 'AUTH_FAILED', 'needs no password, but is not allowed');
+
+      const own = { allowedIps: ['198.51.100.8/29'] };
+      const subUser = await world(t, { limits, subUser: { id: 's', limited: false, limits: own } });
+      t.equal(await subUser('open', HERE), 'ok plain');
+      t.equal(await subUser('open', '198.51.100.7'), 'AUTH_FAILED', 'the buyer’s list alone is not enough');
+      t.equal(await subUser('package', '198.51.100.7', 'pk1'), 'AUTH_FAILED');
+      t.equal(await subUser('package', HERE, 'pk1'), 'ok null');
+      const other = await world(t, {
+        limits: { ...limits, allowedIps: ['192.0.2.0/24'] },
+        subUser: { id: 's', limited: false, limits: own },
+      });
+      t.equal(await other('open', HERE), 'AUTH_FAILED', 'nor the sub-user’s alone');
+      const passwordless = await world(t, { subUser: { id: 's', limited: false, limits: {} } });
+      t.equal(
+        await passwordless(null, '::ffff:192.0.2.5'),
+        'ok null',
+        'sub-users, too, may need no password',
+      );
+    },
+  );
 
   t.test('who gets in', async (t) => {
     const attempt = await world(t);

@@ -2,15 +2,19 @@ import t from 'tap';
 import {
   checkDestination,
   compileDestinationPolicy,
+  compileDestinationRules,
+  type DestinationBuyer,
   NEVER_ALLOWED_PORTS,
   parseDevAllow,
 } from '../../../gateway/buyers/destination-policy.js';
+import type { Restrictions } from '../../../gateway/live/records.js';
 import { accountSnapshot } from '../live/servers.js';
 
 const none = parseDevAllow([]);
 const open = compileDestinationPolicy(null, none);
-const buyer = (extraPorts: number[] = [], grantedPorts: number[] = []) => ({
+const buyer = (extraPorts: number[] = [], grantedPorts: number[] = []): DestinationBuyer => ({
   limits: { ...accountSnapshot().limits, extraPorts, grantedPorts },
+  rules: [],
 });
 const outcome = (host: string, port: number, who = buyer(), policy = open) => {
   const decision = checkDestination(host, port, who, policy);
@@ -220,4 +224,88 @@ t.test('development exemptions', async (t) => {
     t.equal(allowed(host, port), 'IP_PROHIBITED', `${host} ${port}`);
   for (const bad of ['127.0.0.1', ':80', '127.0.0.1:0', '127.0.0.1:65536', 'a b:80', '::1:80', ''])
     t.throws(() => parseDevAllow([bad]), bad);
+});
+
+t.test('a buyer’s own rules and a sub-user’s: both must allow', async (t) => {
+  const restricted = (...restrictions: Restrictions[]) => ({
+    ...buyer([8080], [25]),
+    rules: restrictions.flatMap((each) => compileDestinationRules(each) ?? []),
+  });
+  t.same(restricted({}, { ports: [], allowedDomains: [], deniedDomains: [] }).rules, [], 'nothing to ask');
+  const table: Array<[what: string, rules: Restrictions[], host: string, port: number, expected: string]> = [
+    ['allowed', [{ allowedDomains: ['.example.com'] }], 'a.EXAMPLE.com.', 443, 'a.example.com'],
+    ['the suffix itself', [{ allowedDomains: ['.example.com'] }], 'example.com', 443, 'example.com'],
+    ['not its look-alike', [{ allowedDomains: ['.example.com'] }], 'badexample.com', 443, 'TARGET_BLOCKED'],
+    [
+      'a name, not what is below',
+      [{ allowedDomains: ['example.com'] }],
+      'a.example.com',
+      443,
+      'TARGET_BLOCKED',
+    ],
+    [
+      'punycode for Unicode',
+      [{ allowedDomains: ['BÜCHER.example'] }],
+      'xn--bcher-kva.example',
+      443,
+      'xn--bcher-kva.example',
+    ],
+    [
+      'Unicode for punycode',
+      [{ allowedDomains: ['xn--bcher-kva.example'] }],
+      'bücher.example',
+      443,
+      'xn--bcher-kva.example',
+    ],
+    ['an address beside names', [{ allowedDomains: ['example.com'] }], '8.8.8.8', 443, 'TARGET_BLOCKED'],
+    ['in a network', [{ allowedDomains: ['8.8.0.0/16'] }], '0x8.8.2056', 443, '8.8.8.8'],
+    ['mapped, in a network', [{ deniedDomains: ['8.8.0.0/16'] }], '::ffff:8.8.8.8', 443, 'TARGET_BLOCKED'],
+    [
+      'IPv6 network',
+      [{ allowedDomains: ['2001:4860::/32'] }],
+      '[2001:4860:4860::8888]',
+      443,
+      '2001:4860:4860::8888',
+    ],
+    [
+      'denied within allowed',
+      [{ allowedDomains: ['.example.com'], deniedDomains: ['x.example.com'] }],
+      'x.example.com',
+      443,
+      'TARGET_BLOCKED',
+    ],
+    ['denied to the sub-user', [{}, { deniedDomains: ['.com'] }], 'example.com', 443, 'TARGET_BLOCKED'],
+    [
+      'denied to the buyer',
+      [{ deniedDomains: ['.com'] }, { allowedDomains: ['example.com'] }],
+      'example.com',
+      443,
+      'TARGET_BLOCKED',
+    ],
+    [
+      'allowed by one list only',
+      [{ allowedDomains: ['.com'] }, { allowedDomains: ['.org'] }],
+      'example.com',
+      443,
+      'TARGET_BLOCKED',
+    ],
+    [
+      'allowed by both',
+      [{ allowedDomains: ['.com'] }, { allowedDomains: ['example.com'] }],
+      'example.com',
+      443,
+      'example.com',
+    ],
+    ['a port of the list', [{ ports: [443, 8080] }], 'example.com', 8080, 'example.com'],
+    ['a port that is not on it', [{ ports: [443, 8080] }], 'example.com', 80, 'PORT_BLOCKED'],
+    ['granted, but not on it', [{ ports: [443] }], 'example.com', 25, 'PORT_BLOCKED'],
+    ['on it, but not open', [{ ports: [8443] }], 'example.com', 8443, 'PORT_BLOCKED'],
+    ['ports of both', [{ ports: [80, 443] }, { ports: [443] }], 'example.com', 80, 'PORT_BLOCKED'],
+    ['private all the same', [{ allowedDomains: ['10.0.0.0/8'] }], '10.0.0.1', 443, 'IP_PROHIBITED'],
+  ];
+  for (const [what, rules, host, port, expected] of table)
+    t.equal(outcome(host, port, restricted(...rules)), expected, what);
+  const exempting = compileDestinationPolicy(null, parseDevAllow(['127.0.0.1:3000']));
+  t.equal(outcome('127.0.0.1', 3000, restricted({ ports: [80] }), exempting), 'PORT_BLOCKED');
+  t.equal(outcome('127.0.0.1', 3000, restricted({ allowedDomains: ['127.0.0.1'] }), exempting), '127.0.0.1');
 });

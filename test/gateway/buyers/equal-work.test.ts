@@ -32,6 +32,8 @@ function entry(passwords: readonly string[], snapshot = accountSnapshot({})): Ac
   return {
     snapshot,
     priceMicrosPerGb: 1n,
+    allowedIps: [],
+    rules: [],
     passwordlessIps: new Set() as unknown as AccountEntry['passwordlessIps'],
     credentials: passwords.map((password, i) => ({
       tokenId: `token${i}`,

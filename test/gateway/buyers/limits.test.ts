@@ -1,11 +1,14 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { AccountLimits } from '../../../gateway/buyers/limits.js';
+import type { SubUserLimits } from '../../../gateway/live/records.js';
 import { ManualClock } from '../../../gateway/runtime/clock.js';
 import { accountSnapshot } from '../live/servers.js';
 
 const buyer = (streamsMax: number, connectionsPerSecondMax: number, account = 'acme') => ({
   account,
+  buyerId: `b-${account}`,
+  subUser: null,
   limits: { ...accountSnapshot().limits, streamsMax, connectionsPerSecondMax },
 });
 
@@ -49,6 +52,51 @@ t.test('connections per second', async (t) => {
     { ok: false, code: 'RATE_LIMIT' },
     'a lowered limit applies at once',
   );
+});
+
+t.test('a buyer’s limits hold for the sum over its sub-users, theirs within', async (t) => {
+  const clock = new ManualClock();
+  const limits = new AccountLimits(clock);
+  const member = (account: string, own: SubUserLimits | null, streamsMax = 5, perSecond = 8) => ({
+    ...buyer(streamsMax, perSecond, account),
+    buyerId: 'b0000000-0000-4000-8000-000000000001',
+    subUser: own && { id: account, limited: false, limits: own },
+  });
+  const one = member('sub1', { streamsMax: 2, connectionsPerSecondMax: 3 });
+  const two = member('sub2', { streamsMax: null });
+  const acme = member('acme', null);
+  const releases = [one, one, two, acme]
+    .map((who) => limits.acquire(who))
+    .map((a) => (a.ok ? a.release : null));
+  t.ok(releases.every(Boolean));
+  t.same(limits.acquire(one), { ok: false, code: 'CONN_LIMIT' }, 'its own');
+  t.ok(limits.acquire(two).ok);
+  t.same(limits.acquire(two), { ok: false, code: 'CONN_LIMIT' }, 'five together');
+  t.same(limits.acquire(acme), { ok: false, code: 'CONN_LIMIT' });
+  t.equal(limits.streams('sub1'), 2);
+  t.equal(limits.streams(acme.buyerId), 5);
+  releases[0]?.();
+  t.ok(limits.acquire(one).ok, 'the third within this second');
+  releases[1]?.();
+  t.same(limits.acquire(one), { ok: false, code: 'RATE_LIMIT' }, 'its own rate');
+  releases[3]?.();
+  for (const who of [two, acme]) t.ok(limits.acquire(who).ok);
+  t.same(limits.acquire(member('acme', null, 99)), { ok: false, code: 'RATE_LIMIT' }, 'eight together');
+  clock.advance(1_000);
+  t.ok(limits.acquire(member('acme', null, 99)).ok);
+  t.same(limits.acquire(member('sub1', { streamsMax: 1 }, 99)), { ok: false, code: 'CONN_LIMIT' }, 'lowered');
+});
+
+t.test('many accounts: idle ones are forgotten, those with streams are not', async (t) => {
+  const clock = new ManualClock();
+  const limits = new AccountLimits(clock);
+  t.ok(limits.acquire(buyer(1, 100, 'held')).ok);
+  for (let i = 0; i < 60_000; i++) {
+    const admission = limits.acquire(buyer(1, 100, `a${i}`));
+    if (admission.ok) admission.release();
+    if (i % 1_000 === 0) clock.advance(1_001);
+  }
+  t.same(limits.acquire(buyer(1, 100, 'held')), { ok: false, code: 'CONN_LIMIT' });
 });
 
 t.test('never more in any second than twice the rate, never more streams than allowed', async (t) => {

@@ -67,7 +67,8 @@ export class FakePipeline implements ProxyPipeline {
       subUser: null,
       priceMicrosPerGb: 0n,
       limits: { streamsMax: 1, connectionsPerSecondMax: 1, extraPorts: [], grantedPorts: [] },
-      tokenId: null,
+      rules: [],
+      access: { clientAddress: '127.0.0.1', proof: 'credential', tokenId: null },
       packageRoute: null,
     };
     return { ok: true, buyer, params: parsed.params };

@@ -142,6 +142,10 @@ onEachRedis(t, async (t, server) => {
       JSON.stringify({ ...good, aupAccepted: 'yes' }),
       JSON.stringify({ ...good, limits: { ...good.limits, streamsMax: -1 } }),
       JSON.stringify({ ...good, limits: { ...good.limits, extraPorts: ['80'] } }),
+      JSON.stringify({ ...good, limits: { ...good.limits, bandwidthBytesPerSecondMax: '1' } }),
+      JSON.stringify({ ...good, limits: { ...good.limits, allowedDomains: 'example.com' } }),
+      JSON.stringify({ ...good, limits: { ...good.limits, quotas: ['year'] } }),
+      JSON.stringify({ ...good, subUser: { id: 's', limited: false, limits: { ports: [1.5] } } }),
       JSON.stringify({ ...good, limits: undefined }),
       JSON.stringify({
         ...good,
@@ -154,5 +158,8 @@ onEachRedis(t, async (t, server) => {
     }
     await redis.set(liveKeys.account('acme'), JSON.stringify({ ...good, newField: [1] }));
     t.ok(await store.readAccount(redis, 'acme'), 'a newer writer may add fields');
+    const older = { ...good, subUser: { id: 's', limited: true } };
+    await redis.set(liveKeys.account('acme'), JSON.stringify(older));
+    t.same(await store.readAccount(redis, 'acme'), older, 'an older one knew no limits of sub-users');
   });
 });

@@ -5,8 +5,10 @@ import type { MuxStream } from '../../../agent-protocol/stream.js';
 import { Verdict } from '../../../agent-protocol/verdict.js';
 import type { MeterBinding, MeterWaiter } from '../../../gateway/metering/meter.js';
 import { Association, type AssociationClient } from '../../../gateway/relay/association.js';
+import { BandwidthLimits } from '../../../gateway/relay/bandwidth.js';
 import { DatagramTotals } from '../../../gateway/relay/datagram-totals.js';
 import { Splice } from '../../../gateway/relay/splice.js';
+import { systemClock } from '../../../gateway/runtime/clock.js';
 
 /** A stream, meter and client of which the test says how they are. */
 function setUp(t: { teardown(f: () => void): void }, perSecond = 1_000) {
@@ -55,6 +57,13 @@ function setUp(t: { teardown(f: () => void): void }, perSecond = 1_000) {
       buyerId: 'b',
       account: 'acme',
       destinationHost: '*',
+      destinationPort: 0,
+      network: 'udp',
+      access: { clientAddress: '127.0.0.1', proof: 'address', tokenId: null },
+      bandwidth: new BandwidthLimits(systemClock).acquire('b', 'acme', {
+        buyerBytesPerSecond: null,
+        accountBytesPerSecond: null,
+      }),
       allowance: { allocationId: 'a', sizeBytes: 1_000_000, bytesUsed: 0 },
       binding,
     },
