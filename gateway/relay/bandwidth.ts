@@ -117,6 +117,8 @@ export class AccountBandwidth {
   readonly bucket: TokenBucket;
   /** @internal In the order of their turns. */
   readonly waiters = new Set<BandwidthWaiter>();
+  /** @internal Had nothing to offer when its turn came (a datagram that was dropped): the next piece goes on. */
+  readonly passes = new Set<BandwidthWaiter>();
   readonly #pool: BuyerPool;
 
   /** @internal Made by BandwidthLimits. */
@@ -142,6 +144,7 @@ export class AccountBandwidth {
   /** It waits no more. */
   leave(waiter: BandwidthWaiter): void {
     this.waiters.delete(waiter);
+    this.passes.delete(waiter);
   }
 
   /** The stream that acquired it has ended. */
@@ -189,6 +192,7 @@ class BuyerPool {
       this.#turn = null;
       return true;
     }
+    if (account.passes.delete(waiter)) return true;
     if (account.waiters.size === 0 && this.#ready.size === 0) {
       if (account.bucket.tokens <= 0) account.bucket.refill(false);
       if (this.bucket.tokens <= 0) this.bucket.refill(false);
@@ -238,6 +242,7 @@ class BuyerPool {
       account.waiters.delete(waiter);
       this.#turn = waiter;
       waiter.retry();
+      if (this.#turn === waiter) account.passes.add(waiter);
       this.#turn = null;
       if (account.waiters.size > 0) this.#place(account);
     }

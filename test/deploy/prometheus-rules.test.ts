@@ -29,6 +29,7 @@ async function exposed(): Promise<Set<string>> {
     pool: { totalCount: 0, idleCount: 0, waitingCount: 0 },
     settlement: { counts: { setAside: {} } },
     wallets: { counts: {} },
+    usage: { counts: {} },
     money: { read: async () => null, ageS: 0, failures: 0, latest: null },
   } as unknown as ControlPlaneMetricsDeps).registry;
   return new Set(

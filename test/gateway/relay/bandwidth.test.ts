@@ -112,6 +112,28 @@ t.test('one piece in turn: streams, their directions, and who comes later', asyn
   t.ok(late.bytes > 0);
 });
 
+t.test('who has nothing to offer when its turn comes may send its next piece, once', async (t) => {
+  const { limits, pass } = scene();
+  const busy = new Sender('busy', limits.acquire('buyer', 'acme', rates(1_000_000)));
+  const datagrams = new Sender('datagrams', limits.acquire('buyer', 'acme', rates(1_000_000)));
+  busy.send();
+  datagrams.waiter.retry = () => {}; // what was refused is dropped
+  datagrams.send();
+  t.equal(datagrams.bytes, 0);
+  pass(500);
+  datagrams.send();
+  t.equal(datagrams.bytes, PIECE_BYTES, 'though another stream waits all the time');
+  pass(500);
+  datagrams.send();
+  t.equal(datagrams.bytes, 2 * PIECE_BYTES);
+  pass(500);
+  datagrams.bandwidth.leave(datagrams.waiter);
+  datagrams.send();
+  t.equal(datagrams.bytes, 2 * PIECE_BYTES, 'who left has none');
+  pass(8_500);
+  t.ok(busy.bytes + datagrams.bytes < 10_200_000, 'and it is part of the rate');
+});
+
 t.test('a sub-user has its own rate within the buyer’s', async (t) => {
   const { limits, pass } = scene();
   const slow = new Sender('slow', limits.acquire('buyer', 'sub1', rates(1_000_000, 100_000)));
