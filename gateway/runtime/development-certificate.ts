@@ -1,5 +1,5 @@
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { type CertificateFiles, readCertificate } from './tls-certificate.js';
 
 const DAY_MS = 86_400_000;
@@ -10,9 +10,10 @@ const RENEW_DAYS = 30;
 
 /** Where the development certificate of a data folder is; clients trust it by `certPath`. */
 export function developmentCertificateFiles(folder: string): CertificateFiles {
+  // A folder of its own: it is watched, and the journal beside it is written for every piece of bytes.
   return {
-    certPath: join(folder, 'proxy-tls.cert.pem'),
-    keyPath: join(folder, 'proxy-tls.key.pem'),
+    certPath: join(folder, 'proxy-tls', 'cert.pem'),
+    keyPath: join(folder, 'proxy-tls', 'key.pem'),
   };
 }
 
@@ -47,7 +48,7 @@ export async function developmentCertificate(folder: string, nowMs: number): Pro
       },
     ],
   });
-  mkdirSync(folder, { recursive: true });
+  mkdirSync(dirname(files.keyPath), { recursive: true });
   writePrivate(files.keyPath, drawn.private);
   writePrivate(files.certPath, drawn.cert);
   return files;

@@ -23,7 +23,7 @@ export interface Certificate {
 export interface TlsCertificateSettings {
   /** How often the files are looked at where the system does not tell of changes (network folders), ms. */
   pollMs: number;
-  /** Quiet time after a change before the files are read, ms: two files are rarely replaced at once. */
+  /** Time from a change to reading the files, ms: two files are rarely replaced at once. */
   settleMs: number;
 }
 
@@ -102,9 +102,12 @@ export class TlsCertificate {
     for (const watcher of this.#watchers) watcher.close();
   }
 
+  /** Other files of the folder may change all the time: that neither puts it off nor costs more than one look. */
   #checkSoon(): void {
-    if (this.#settling) clearTimeout(this.#settling);
-    this.#settling = setTimeout(() => void this.check(), this.settings.settleMs).unref();
+    this.#settling ??= setTimeout(() => {
+      this.#settling = null;
+      void this.check();
+    }, this.settings.settleMs).unref();
   }
 
   async #checkOnce(): Promise<void> {

@@ -101,6 +101,19 @@ t.test(
   },
 );
 
+t.test('a folder in which other files change all the time puts nothing off', async (t) => {
+  const [live, next] = (await pairs(t, 2)) as [CertificateFiles, CertificateFiles];
+  const { log, events } = recordingLog();
+  const certificate = await TlsCertificate.open(live, log, { ...quick, settleMs: 50 });
+  t.teardown(() => certificate.close());
+  const busy = setInterval(() => writeFileSync(join(dirname(live.certPath), 'busy'), 'x'), 5);
+  t.teardown(() => clearInterval(busy));
+  copyFileSync(next.keyPath, live.keyPath);
+  copyFileSync(next.certPath, live.certPath);
+  await eventually(() => events.some(({ event }) => event === 'tls_certificate_reloaded'));
+  t.equal(certificate.current.cert, readFileSync(next.certPath, 'utf8'));
+});
+
 t.test('both replaced at once are read once; the poll finds what no watch tells', async (t) => {
   const [live, next] = (await pairs(t, 2)) as [CertificateFiles, CertificateFiles];
   const { log, events } = recordingLog();
