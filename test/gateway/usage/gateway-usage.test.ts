@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { liveKeys } from '../../../gateway/live/keys.js';
-import { markReady } from '../../../gateway/live/store.js';
+import { markReady, writeAccount } from '../../../gateway/live/store.js';
 import {
   type DestinationUsage,
   listUsageBatches,
@@ -89,6 +89,7 @@ t.test('from the username and the request into Redis; kept through a wipe until 
   const before = await batches();
   t.ok(before.every(({ run }) => run === meter?.epoch.slice(0, 24)));
   await rig.redis.flushall();
+  await writeAccount(rig.redis, rig.account); // an account that is gone when all is rebuilt would be cut
   await markReady(rig.redis);
   await untilTold(1_000);
   t.same(await batches(), before, 'the same batches again');
