@@ -126,7 +126,6 @@ export class Relay implements SpliceOwner {
       flow.end();
       onEnd();
     });
-    this.#live.set(splice, onEnd);
     const ofAccount = this.#byAccount.get(subject.account);
     if (ofAccount) ofAccount.add(splice);
     else this.#byAccount.set(subject.account, new Set([splice]));
