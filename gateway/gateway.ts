@@ -254,6 +254,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     walletStreamsCut: () => wallets.cutCount,
     walletFailures: () => wallets.failures,
     usageEntries: () => usageBook.size,
+    usageFlows: () => usageBook.flowCount,
     usageBatchesPending: () => usage.pendingBatches,
     usageFolded: () => usageBook.folded,
     usageFailures: () => usage.failures,

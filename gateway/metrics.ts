@@ -36,6 +36,7 @@ export interface GaugeReadings {
   walletStreamsCut: () => number;
   walletFailures: () => number;
   usageEntries: () => number;
+  usageFlows: () => number;
   usageBatchesPending: () => number;
   usageFolded: () => number;
   usageFailures: () => number;
@@ -62,6 +63,7 @@ const GAUGES: ReadonlyArray<[keyof GaugeReadings, string, string]> = [
   ],
   ['walletAsksPending', 'ts_wallet_asks_pending', 'Wallets that wait for the control plane to answer'],
   ['walletStreamsWaiting', 'ts_wallet_streams_waiting', 'Streams that wait for their wallet to be filled'],
+  ['usageFlows', 'ts_usage_flows', 'Streams whose usage by destination is being added up'],
   ['usageEntries', 'ts_usage_entries', 'Destinations, by tag and session name, held for the next delivery'],
   ['usageBatchesPending', 'ts_usage_batches_pending', 'Batches of usage that are not known to be booked'],
   ['deliveryLagSeconds', 'ts_meter_delivery_lag_seconds', 'Age of the oldest count not delivered to Redis'],

@@ -58,6 +58,10 @@ export class UsageBook {
   get size(): number {
     return this.#entries.size + this.#closed.length;
   }
+  /** Streams that are not over: their totals are still asked for. */
+  get flowCount(): number {
+    return this.#flows.size;
+  }
   /** Times usage was added under `(other)` for lack of room. */
   get folded(): number {
     return this.#folded;

@@ -102,6 +102,8 @@ t.test('from the username and the request into Redis; kept through a wipe until 
   await once(socket, 'close');
   t.equal(echoed, 1_500);
   const rest = await untilTold(500);
+  for (let tries = 0; (await metric('ts_usage_flows')) > 0 && tries < 200; tries++) await delay(25);
+  t.equal(await metric('ts_usage_flows'), 0, 'a stream that is over is let go of');
   t.same([rest.reduce((n, e) => n + e.bytesUp, 0), rest.reduce((n, e) => n + e.streams, 0)], [500, 0]);
   await rig.redis.del(liveKeys.usage('test'));
   device.socket.terminate();
