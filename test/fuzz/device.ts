@@ -37,7 +37,7 @@ interface Served {
 /** What the devices were asked to do and did, since the start. */
 export interface DeviceCounts {
   opens: number;
-  /** Payload of DATA and DATAGRAM that came, and that was sent. */
+  /** Payload of DATA and DATAGRAM that came, and that was sent (of DATAGRAM with the address). */
   bytesIn: number;
   bytesOut: number;
   datagramsIn: number;
@@ -138,10 +138,16 @@ export class FuzzDevice {
   }
 
   #datagram(streamId: number, payload: Buffer): void {
-    this.counts.bytesIn += payload.length;
+    this.counts.bytesIn += payload.length - headBytes(payload);
     this.counts.datagramsIn += 1;
     const answer = Buffer.concat([Buffer.of(1, 93, 184, 216, 34, 1, 187), payload.subarray(0, 64)]);
     this.counts.bytesOut += answer.length;
     this.plain.send(DATAGRAM, streamId, answer);
   }
+}
+
+/** Type, address and port in front of a datagram's bytes. */
+function headBytes(payload: Buffer): number {
+  const addressBytes = payload[0] === 1 ? 4 : payload[0] === 4 ? 16 : 1 + (payload[1] as number);
+  return 1 + addressBytes + 2;
 }

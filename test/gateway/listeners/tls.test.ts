@@ -157,6 +157,24 @@ t.test('TLS inside TLS is not spoken; SOCKS4 inside gets its refusal', async (t)
   await eventually(() => listener.connectionCount === 0);
 });
 
+t.test('who ends in the middle of the handshake is not waited for', async (t) => {
+  const { port, listener } = await startListener(t, { ...tlsOn, settings: { handshakeTimeoutMs: 60_000 } });
+  // The beginning of a ClientHello, of which the rest can not come any more.
+  const hello = Buffer.from([0x16, 3, 1, 0, 100, 1, 0, 0, 96, 3, 3]);
+  for (const part of [hello.subarray(0, 1), hello]) {
+    const client = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+    client.on('error', () => {});
+    await once(client, 'connect');
+    client.write(part);
+    await eventually(() => listener.connectionCount === 1);
+    client.end();
+    client.resume();
+    await once(client, 'close');
+    await eventually(() => listener.connectionCount === 0);
+  }
+  t.match(listener.counts, { deadlines: 0, tlsFailures: 2 });
+});
+
 t.test('one deadline for handshake and request together', async (t) => {
   const { port, listener } = await startListener(t, { ...tlsOn, settings: { handshakeTimeoutMs: 400 } });
   const startedAtMs = performance.now();
