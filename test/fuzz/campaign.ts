@@ -16,7 +16,7 @@ const CLIENTS_MAX = 192;
 /** Associations that a batch's datagrams go to. */
 const ASSOCIATIONS = 8;
 /** Time the gateway has after a batch until everything of it is gone. */
-const QUIET_TIMEOUT_MS = 20_000;
+const QUIET_TIMEOUT_MS = 8_000;
 const QUIET_POLL_MS = 10;
 /** Time that a client with a good login may have to wait. */
 const SERVED_TIMEOUT_MS = 5_000;

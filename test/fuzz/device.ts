@@ -9,6 +9,8 @@ const FIN = 7;
 const RESET = 8;
 const CREDIT = 9;
 const DATAGRAM = 10;
+const PING = 11;
+const PONG = 12;
 
 /** Bytes of a request's head that are kept while it is not complete. */
 const HEAD_BYTES_MAX = 64 * 1024;
@@ -85,7 +87,8 @@ export class FuzzDevice {
 
   #take({ type, streamId, payload }: PlainFrame): void {
     const stream = this.#streams.get(streamId);
-    if (type === OPEN) this.#open(streamId, unpack(payload) as PlainOpen);
+    if (type === PING) this.plain.send(PONG, 0, payload);
+    else if (type === OPEN) this.#open(streamId, unpack(payload) as PlainOpen);
     else if (!stream) return;
     else if (type === DATA) this.#data(streamId, stream, payload);
     else if (type === CREDIT) stream.windowBytes += payload.readUInt32BE();

@@ -175,6 +175,25 @@ t.test('who ends in the middle of the handshake is not waited for', async (t) =>
   t.match(listener.counts, { deadlines: 0, tlsFailures: 2 });
 });
 
+t.test('who resets the connection behind a request inside TLS leaves nothing behind', async (t) => {
+  const originPort = await startServer(
+    t,
+    createServer((socket) =>
+      socket.once('data', () => socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok')),
+    ),
+  );
+  const { port, listener } = await startListener(t, tlsOn);
+  const tcp = connect({ port, host: '127.0.0.1' });
+  tcp.on('error', () => {});
+  const client = connectTls({ socket: tcp, rejectUnauthorized: false });
+  client.on('error', () => {});
+  await once(client, 'secureConnect');
+  client.write(`GET http://a.test:${originPort}/ HTTP/1.1\r\nHost: a\r\n${LOGIN}\r\n`);
+  tcp.resetAndDestroy();
+  await eventually(() => listener.connectionCount === 0);
+  t.equal(listener.strangerCount, 0);
+});
+
 t.test('one deadline for handshake and request together', async (t) => {
   const { port, listener } = await startListener(t, { ...tlsOn, settings: { handshakeTimeoutMs: 400 } });
   const startedAtMs = performance.now();
