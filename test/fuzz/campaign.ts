@@ -139,7 +139,7 @@ class Site {
     try {
       return await this.#play(inputs);
     } catch (error) {
-      const ended = this.world.gateway.ended;
+      const ended = await this.world.gateway.endedSoon();
       return batch(
         ended === null ? (error as Error).message : `the gateway ended: ${ended}${this.#logTail()}`,
       );
@@ -152,7 +152,10 @@ class Site {
     const associations = await openAssociations(world, withDatagrams ? ASSOCIATIONS : 0);
     player.associations = associations.ports;
     const refused = await this.#playWithout(inputs.filter(({ valid }) => !valid));
-    if (refused !== null) return refused;
+    if (refused !== null) {
+      associations.close();
+      return refused;
+    }
 
     const before = await world.gateway.status();
     const opensBefore = world.counts.opens;

@@ -22,6 +22,9 @@ interface Ready {
 
 const READY_TIMEOUT_MS = 60_000;
 const ANSWER_TIMEOUT_MS = 10_000;
+const END_NEWS_MS = 1_000;
+/** Drain (1 s), the last counts (3 s) and some more. */
+const STOP_TIMEOUT_MS = 6_000;
 /** A gateway whose memory grows without bound ends by itself. */
 const HEAP_MB_MAX = 256;
 /** pino's number for `error`. */
@@ -85,12 +88,19 @@ export class GatewayProcess {
     return exitCode === null && signalCode === null ? null : `exit ${signalCode ?? exitCode}`;
   }
 
+  /** The same, once the news of an end had time to come: a port that refuses is noticed before it. */
+  async endedSoon(): Promise<string | null> {
+    if (this.ended === null)
+      await once(this.#child, 'exit', { signal: AbortSignal.timeout(END_NEWS_MS) }).catch(() => {});
+    return this.ended;
+  }
+
   /** Descriptors it has open. */
   get descriptors(): number {
     return readdirSync(`/proc/${this.#child.pid}/fd`).length;
   }
 
-  /** What the descriptors beside files are, for a report. */
+  /** Memory it has in RAM. */
   get residentBytes(): number {
     const status = readFileSync(`/proc/${this.#child.pid}/status`, 'utf8');
     return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]) * 1_024;
@@ -148,7 +158,7 @@ export class GatewayProcess {
     if (this.ended !== null) return false;
     const exited = once(this.#child, 'exit');
     this.#child.kill('SIGTERM');
-    const timer = setTimeout(() => this.#child.kill('SIGKILL'), ANSWER_TIMEOUT_MS);
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), STOP_TIMEOUT_MS);
     await exited;
     clearTimeout(timer);
     return this.#child.exitCode === 0;
