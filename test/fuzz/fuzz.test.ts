@@ -113,7 +113,7 @@ t.test('options', async (t) => {
   });
   t.throws(() => readOptions(['--kinds', 'socks6']), /unknown/);
   t.throws(() => readOptions(['--inputs', '0']), /at least 1/);
-  t.throws(() => readOptions(['--seed', '-1']), /at least 0/);
+  t.throws(() => readOptions(['--seed=-1']), /at least 0/);
   t.equal(replayCommand(ALL, 5, 6), 'npm run fuzz -- --inputs 1 --seed 5');
   t.equal(replayCommand(['udp'], 5, 7), 'npm run fuzz -- --inputs 2 --seed 5 --kinds udp');
 });
