@@ -50,7 +50,7 @@ export interface AssociationPort {
 export class Player {
   readonly written: Written = { buyersBytes: 0, tunnelsBytes: 0 };
   associations: AssociationPort[] = [];
-  #stranger: DatagramSocket | null = null;
+  #stranger: Promise<DatagramSocket> | null = null;
 
   constructor(private readonly world: World) {}
 
@@ -63,7 +63,7 @@ export class Player {
   }
 
   close(): void {
-    this.#stranger?.close();
+    void this.#stranger?.then((socket) => socket.close());
     this.#stranger = null;
   }
 
@@ -71,8 +71,8 @@ export class Player {
     const to = this.associations[association % this.associations.length];
     if (to === undefined) return null;
     if (!fromClient) {
-      this.#stranger ??= await boundSocket('127.77.0.1');
-      return sent(this.#stranger, message, to.port);
+      this.#stranger ??= boundSocket('127.77.0.1');
+      return sent(await this.#stranger, message, to.port);
     }
     this.written.buyersBytes += message.length;
     return sent(to.client, message, to.port);
