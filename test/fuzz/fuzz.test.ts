@@ -58,7 +58,7 @@ t.test('a gateway that was broken is found out', async (t) => {
     'each of them is tried',
   );
   for (const [name, expected] of broken) {
-    const options = { kinds: ['socks'] as const, preload: `${folder}/${name}.mjs` };
+    const options = { kinds: ['socks'] as const, preload: `${folder}/${name}.mjs`, quietTimeoutMs: 8_000 };
     const campaign = new Campaign(options);
     t.teardown(() => campaign.stop());
     const outcome = await campaign.run(0, BATCH_INPUTS);

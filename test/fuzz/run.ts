@@ -104,9 +104,9 @@ async function playAll(options: Options, tally: Tally): Promise<{ failures: Fail
         }
         over = true;
         if (answer.problem !== null) errors.push(answer.problem);
-        for (const { profile, warmMb, latestMb, descriptors } of answer.memory)
+        for (const { profile, warmMb, latestMb, descriptors, quietMsMax } of answer.memory)
           say(
-            `gateway (${profile}): ${warmMb ?? '?'} MB when warm, ${latestMb} MB at last, ${descriptors} descriptors`,
+            `gateway (${profile}): ${warmMb ?? '?'} MB when warm, ${latestMb} MB at last, ${descriptors} descriptors, quiet within ${quietMsMax} ms`,
           );
         child.disconnect();
       });

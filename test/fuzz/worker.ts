@@ -1,5 +1,5 @@
 /** One worker of `npm run fuzz`: gateways of its own, and the batches it is told to play at them. */
-import { Campaign, narrow, type Outcome } from './campaign.js';
+import { Campaign, type CampaignOptions, narrow, type Outcome } from './campaign.js';
 import type { Kind } from './input.js';
 
 /** What the runner asks for: first seed and the one behind the last. */
@@ -24,7 +24,7 @@ export type Answer =
 
 /** A violation with the fewest seeds that show it. */
 export async function failureOf(
-  options: { kinds: readonly Kind[]; preload?: string | null },
+  options: CampaignOptions,
   { first, end }: Task,
   { violation }: Outcome,
 ): Promise<Failure | null> {
