@@ -65,7 +65,7 @@ export class RawSocket {
         this.#onEnd,
       );
       this.socket.on('data', (chunk: Buffer) => this.#tlsGather?.add(chunk));
-      this.socket.on('end', () => this.#tlsGather?.endAfterFlush());
+      this.socket.on('end', this.#onTlsEof);
     } else {
       const read = new ReadBuffer();
       this.#read = read;
@@ -134,6 +134,21 @@ export class RawSocket {
       sink.onClose(this.#error);
     });
   }
+
+  /**
+   * The same below TLS, where it matters more: what is written to a session whose TCP connection was reset behind unread
+   * bytes is neither taken nor refused, ever. An empty write past OpenSSL tells.
+   */
+  readonly #onTlsEof = (): void => {
+    const end = () => this.#tlsGather?.endAfterFlush();
+    const tcp = this.#tcp;
+    if (tcp === null || !tcp.writable) end();
+    else
+      tcp.write(nothing, (error) => {
+        if (error) this.socket.destroy(error);
+        else end();
+      });
+  };
 
   /** No bytes come until resume(). */
   pause(): void {

@@ -61,12 +61,16 @@ export function acceptTls(
       clearTimeout(timer);
       resolve({ ok: false, problem });
     };
+    // The session allows half-open connections, so it would wait for the rest of the handshake until the deadline.
+    const onEnd = () => tcp.destroy();
     tls.on('error', note);
     tls.once('close', onClose);
+    tls.once('end', onEnd);
     // The server's side of a TLSSocket made by hand says `secure`; `secureConnect` is the client's.
     tls.once('secure', () => {
       clearTimeout(timer);
       tls.removeListener('close', onClose);
+      tls.removeListener('end', onEnd);
       tls.removeListener('error', note);
       resolve({ ok: true, socket: adoptTls(tls, tcp) });
     });

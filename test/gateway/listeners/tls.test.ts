@@ -157,6 +157,43 @@ t.test('TLS inside TLS is not spoken; SOCKS4 inside gets its refusal', async (t)
   await eventually(() => listener.connectionCount === 0);
 });
 
+t.test('who ends in the middle of the handshake is not waited for', async (t) => {
+  const { port, listener } = await startListener(t, { ...tlsOn, settings: { handshakeTimeoutMs: 60_000 } });
+  // The beginning of a ClientHello, of which the rest can not come any more.
+  const hello = Buffer.from([0x16, 3, 1, 0, 100, 1, 0, 0, 96, 3, 3]);
+  for (const part of [hello.subarray(0, 1), hello]) {
+    const client = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+    client.on('error', () => {});
+    await once(client, 'connect');
+    client.write(part);
+    await eventually(() => listener.connectionCount === 1);
+    client.end();
+    client.resume();
+    await once(client, 'close');
+    await eventually(() => listener.connectionCount === 0);
+  }
+  t.match(listener.counts, { deadlines: 0, tlsFailures: 2 });
+});
+
+t.test('who resets the connection behind a request inside TLS leaves nothing behind', async (t) => {
+  const originPort = await startServer(
+    t,
+    createServer((socket) =>
+      socket.once('data', () => socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok')),
+    ),
+  );
+  const { port, listener } = await startListener(t, tlsOn);
+  const tcp = connect({ port, host: '127.0.0.1' });
+  tcp.on('error', () => {});
+  const client = connectTls({ socket: tcp, rejectUnauthorized: false });
+  client.on('error', () => {});
+  await once(client, 'secureConnect');
+  client.write(`GET http://a.test:${originPort}/ HTTP/1.1\r\nHost: a\r\n${LOGIN}\r\n`);
+  tcp.resetAndDestroy();
+  await eventually(() => listener.connectionCount === 0);
+  t.equal(listener.strangerCount, 0);
+});
+
 t.test('one deadline for handshake and request together', async (t) => {
   const { port, listener } = await startListener(t, { ...tlsOn, settings: { handshakeTimeoutMs: 400 } });
   const startedAtMs = performance.now();
