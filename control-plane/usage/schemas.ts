@@ -30,7 +30,9 @@ export const UsageQuery = Type.Object(
 
 const destinationFields = {
   host: Type.String({
-    description: 'name or address as asked for; `(other)` with port 0: too many at once to be told apart',
+    description:
+      'name or address as asked for; `(other)` with port 0: too many at once to be told apart. Of UDP, what comes down ' +
+      'is by the address that sent it',
     examples: ['www.example.com'],
   }),
   port: Type.Integer({ examples: [443] }),

@@ -4,6 +4,7 @@ import { COUNT_BYTES_MAX } from '../../agent-protocol/limits.js';
 import type { MuxStream, StreamHandler } from '../../agent-protocol/stream.js';
 import { Verdict } from '../../agent-protocol/verdict.js';
 import type { Clock } from '../runtime/clock.js';
+import type { AssociationUsage } from './association-usage.js';
 import type { DatagramTotals, DropReason } from './datagram-totals.js';
 import type { Splice } from './splice.js';
 
@@ -31,6 +32,7 @@ export interface AssociationSettings {
 export interface AssociationDeps {
   readonly settings: AssociationSettings;
   readonly totals: DatagramTotals;
+  readonly usage: AssociationUsage;
   readonly clock: Pick<Clock, 'monotonicMs'>;
   /** The destination in its normal form when the buyer may reach it now, else null. */
   mayReach(host: string, port: number): string | null;
@@ -96,6 +98,7 @@ export class Association implements StreamHandler {
     if (verdict !== Verdict.GO) return this.#notCounted(verdict);
     this.#usedAtMs = nowMs;
     this.#remember(normal);
+    this.#deps.usage.up(normal, port, bytes.length);
     this.#deps.totals.up++;
     this.#stream.sendDatagram(encodeDatagramHead(normal, port), bytes);
     return null;
@@ -111,11 +114,13 @@ export class Association implements StreamHandler {
     const nowMs = this.#deps.clock.monotonicMs();
     if (!this.#down.take(nowMs)) return 'rate';
     if (!this.#client.isReachable) return 'stranger';
-    const bytes = payload.length - datagramHeadBytes(payload);
+    const headBytes = datagramHeadBytes(payload);
+    const bytes = payload.length - headBytes;
     if (!this.#hasRoom(bytes)) return 'backlog';
     const verdict = this.#splice.onBytesIn(bytes);
     if (verdict !== Verdict.GO) return this.#notCounted(verdict);
     this.#usedAtMs = nowMs;
+    this.#deps.usage.down(payload, headBytes);
     this.#deps.totals.down++;
     this.#client.deliver(payload);
     return null;

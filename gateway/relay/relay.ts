@@ -8,6 +8,7 @@ import type { MeterPrices, MeterRegistry } from '../metering/registry.js';
 import type { Wallet } from '../metering/wallet.js';
 import type { UsageBook } from '../usage/usage-book.js';
 import { Association, type AssociationClient, type AssociationDeps } from './association.js';
+import { AssociationUsage, type OpenFlow } from './association-usage.js';
 import type { AccountBandwidth } from './bandwidth.js';
 import { type Allowance, type RelayTotals, Splice, type SpliceOwner, type StreamAccess } from './splice.js';
 import { StreamDuplex } from './stream-duplex.js';
@@ -66,13 +67,17 @@ export class Relay implements SpliceOwner {
   readonly totals: RelayTotals = { bytesUp: 0, bytesDown: 0 };
   readonly #meters: MeterRegistry;
   readonly #usage: UsageBook;
-  readonly #associations: Omit<AssociationDeps, 'mayReach'>;
+  readonly #associations: Omit<AssociationDeps, 'mayReach' | 'usage'>;
   readonly #live = new Map<Splice, () => void>();
   readonly #byAccount = new Map<string, Set<Splice>>();
   /** By allocation. */
   readonly #bindings = new Map<string, Set<MeterBinding>>();
 
-  constructor(meters: MeterRegistry, usage: UsageBook, associations: Omit<AssociationDeps, 'mayReach'>) {
+  constructor(
+    meters: MeterRegistry,
+    usage: UsageBook,
+    associations: Omit<AssociationDeps, 'mayReach' | 'usage'>,
+  ) {
     this.#meters = meters;
     this.#usage = usage;
     this.#associations = associations;
@@ -109,21 +114,15 @@ export class Relay implements SpliceOwner {
       stream.reset(ResetCode.REFUSED);
       splice.onEnd('refused');
     });
-    const flow = this.#usage.open(
-      {
-        sessionId,
-        allocationId: allowance.allocationId,
-        buyerId,
-        subUserId,
-        host: subject.destinationHost,
-        port: subject.destinationPort,
-        tag: subject.tag,
-        sessionName: subject.sessionName,
-      },
-      splice,
-    );
+    const { tag, sessionName } = subject;
+    const who = { sessionId, allocationId: allowance.allocationId, buyerId, subUserId, tag, sessionName };
+    const openFlow: OpenFlow = (host, port, source) => this.#usage.open({ ...who, host, port }, source);
+    const usage =
+      stream.network === 'udp'
+        ? new AssociationUsage(openFlow)
+        : openFlow(subject.destinationHost, subject.destinationPort, splice);
     this.#live.set(splice, () => {
-      flow.end();
+      usage.end();
       onEnd();
     });
     const ofAccount = this.#byAccount.get(subject.account);
@@ -145,7 +144,13 @@ export class Relay implements SpliceOwner {
         },
         start: (client) => {
           const { mayReach } = subject;
-          const association = new Association(stream, splice, { ...this.#associations, mayReach }, client);
+          if (!(usage instanceof AssociationUsage)) throw new Error('not a stream for datagrams');
+          const association = new Association(
+            stream,
+            splice,
+            { ...this.#associations, usage, mayReach },
+            client,
+          );
           held.replay(stream);
           return association;
         },

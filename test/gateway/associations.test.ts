@@ -16,6 +16,7 @@ import { PlainDevice } from '../helpers/plain-device.js';
 import { socksConnect } from '../helpers/socks-client.js';
 import { socksAssociate, udpReply, udpRequest } from '../helpers/socks-udp-client.js';
 import { openUdpSockets, UdpPeer } from '../helpers/udp-peer.js';
+import { usageBatches } from '../helpers/usage-batches.js';
 import { fundsKey } from '../helpers/wallet-bank.js';
 
 const OPEN = 4;
@@ -42,7 +43,12 @@ async function startBase(t: { teardown(f: () => unknown): void }, env: Record<st
   const echo = (await UdpPeer.open(t)).echo();
   const echo6 = (await UdpPeer.open(t, '::1')).echo();
   const devAllow = [`127.0.0.1:${echo.port}`, `localhost:${echo.port}`, `[::1]:${echo6.port}`];
-  const rig = await startGatewayRig({ TS_DEV_ALLOW: devAllow.join(), ...env });
+  const rig = await startGatewayRig({
+    TS_DEV_ALLOW: devAllow.join(),
+    TS_USAGE_DELIVERY_INTERVAL_MS: '20',
+    TS_USAGE_SWEEP_INTERVAL_MS: '40',
+    ...env,
+  });
   t.teardown(() => rig.stop());
   return { rig, echo, echo6, devAllow };
 }
@@ -174,6 +180,35 @@ t.test('datagrams of every size both ways, by address and by name, metered to th
   udp.close();
   await until(() => openUdpSockets() === socketsBefore, 'no socket is left');
   t.equal(await metric('ts_associations'), 0);
+
+  const told = async () => {
+    const byHost: Record<string, { up: number; down: number; associations: number }> = {};
+    for (const entry of (await usageBatches(rig.redis, 'test')).flatMap(({ entries }) => entries)) {
+      if (entry.sessionId !== record.sessionId) continue;
+      const host = `${entry.host} ${entry.port}`;
+      byHost[host] ??= { up: 0, down: 0, associations: 0 };
+      byHost[host].up += entry.bytesUp;
+      byHost[host].down += entry.bytesDown;
+      byHost[host].associations += entry.streams;
+    }
+    return byHost;
+  };
+  await until(async () => sum(Object.values(await told()).map(({ down }) => down)) === bytes, 'all is told');
+  const byName = 'localhost'.length + 'LOCALHOST.'.length;
+  t.same(
+    await told(),
+    {
+      [`127.0.0.1 ${echo.port}`]: {
+        up: bytes - byName - '::1'.length,
+        down: bytes - '::1'.length,
+        associations: 1,
+      },
+      [`localhost ${echo.port}`]: { up: byName, down: 0, associations: 1 },
+      [`::1 ${echo6.port}`]: { up: '::1'.length, down: '::1'.length, associations: 1 },
+    },
+    'up by what was asked for, down by what sent it',
+  );
+  await until(async () => (await metric('ts_usage_flows')) === 0, 'what is over is let go of');
 });
 
 t.test('a client that only ends its side of the connection ends the association', async (t) => {

@@ -5,10 +5,12 @@ import type { MuxStream } from '../../../agent-protocol/stream.js';
 import { Verdict } from '../../../agent-protocol/verdict.js';
 import type { MeterBinding, MeterWaiter } from '../../../gateway/metering/meter.js';
 import { Association, type AssociationClient } from '../../../gateway/relay/association.js';
+import { ASSOCIATION_DESTINATIONS_MAX, AssociationUsage } from '../../../gateway/relay/association-usage.js';
 import { BandwidthLimits } from '../../../gateway/relay/bandwidth.js';
 import { DatagramTotals } from '../../../gateway/relay/datagram-totals.js';
 import { Splice } from '../../../gateway/relay/splice.js';
 import { systemClock } from '../../../gateway/runtime/clock.js';
+import { OTHER, type UsageSource } from '../../../gateway/usage/usage-book.js';
 
 /** A stream, meter and client of which the test says how they are. */
 function setUp(t: { teardown(f: () => void): void }, perSecond = 1_000) {
@@ -81,12 +83,23 @@ function setUp(t: { teardown(f: () => void): void }, perSecond = 1_000) {
     },
   };
   const totals = new DatagramTotals();
+  const flows: Record<string, { source: UsageSource; ended: boolean }> = {};
+  const usage = new AssociationUsage((host, port, source) => {
+    const flow = { source, ended: false };
+    flows[`${host}:${port}`] = flow;
+    return {
+      end: () => {
+        flow.ended = true;
+      },
+    };
+  });
   const association = new Association(
     stream,
     splice,
     {
       settings: { idleMs: 60_000, datagramsPerSecondMax: perSecond },
       totals,
+      usage,
       clock: { monotonicMs: () => state.nowMs },
       mayReach: (host) => (host === 'bad.example' ? null : host),
     },
@@ -96,7 +109,7 @@ function setUp(t: { teardown(f: () => void): void }, perSecond = 1_000) {
   const down = (bytes: number) =>
     association.onDatagram(stream, encodeDatagram({ host: '8.8.8.8', port: 53, bytes: Buffer.alloc(bytes) }));
   const up = (bytes: number, host = 'a.example') => association.send(host, 53, Buffer.alloc(bytes));
-  return { state, association, splice, totals, up, down };
+  return { state, association, splice, totals, usage, flows, up, down };
 }
 
 t.test('of both directions together at most 64 KiB are counted and not sent', async (t) => {
@@ -176,4 +189,50 @@ t.test('so many a second in each direction, refilled evenly; policy; destination
   }
   t.notOk(splice.reaches('a.example'), 'the longest unused is forgotten');
   t.ok(splice.reaches('h0.example'));
+});
+
+t.test('each byte is used by one destination', async (t) => {
+  const { state, association, usage, flows, up, down } = setUp(t);
+  const told = () => Object.entries(flows).map(([to, { source }]) => [to, source.bytesUp, source.bytesDown]);
+  up(100);
+  up(50, '8.8.8.8');
+  down(700);
+  down(30);
+  up(1);
+  up(5, 'bad.example');
+  t.same(
+    told(),
+    [
+      ['a.example:53', 101, 0],
+      ['8.8.8.8:53', 50, 730],
+    ],
+    'what was dropped is in none',
+  );
+  state.verdict = Verdict.WAIT;
+  up(9);
+  down(9);
+  t.same(told()[0], ['a.example:53', 101, 0], 'nor what was not counted');
+  state.verdict = Verdict.GO;
+  const from = (host: string, bytes: number) =>
+    association.onDatagram({} as MuxStream, encodeDatagram({ host, port: 443, bytes: Buffer.alloc(bytes) }));
+  from('2001:db8::1', 10);
+  from('192.0.2.7', 20);
+  from('2001:db8::1', 30);
+  t.match(told().slice(2), [
+    ['2001:db8::1:443', 0, 40],
+    ['192.0.2.7:443', 0, 20],
+  ]);
+
+  for (let i = 0; i < ASSOCIATION_DESTINATIONS_MAX; i++) up(1, `host-${i}.example`);
+  t.equal(Object.keys(flows).length, ASSOCIATION_DESTINATIONS_MAX + 1);
+  const folded = 4;
+  t.same(told().at(-1), [`${OTHER}:0`, folded, 0], 'those after the most that are told apart');
+  const sum = (direction: 'bytesUp' | 'bytesDown') =>
+    Object.values(flows).reduce((n, { source }) => n + source[direction], 0);
+  t.same([sum('bytesUp'), sum('bytesDown')], [state.up, state.down], 'together what was counted');
+
+  usage.end();
+  t.ok(Object.values(flows).every(({ ended }) => ended));
+  usage.up('late.example', 1, 1);
+  t.equal(Object.keys(flows).length, ASSOCIATION_DESTINATIONS_MAX + 1, 'nothing is opened afterwards');
 });

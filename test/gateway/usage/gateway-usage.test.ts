@@ -3,16 +3,11 @@ import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { liveKeys } from '../../../gateway/live/keys.js';
 import { markReady, writeAccount } from '../../../gateway/live/store.js';
-import {
-  type DestinationUsage,
-  listUsageBatches,
-  readUsageBatch,
-  settleUsage,
-  type UsageBatchId,
-} from '../../../gateway/live/usage.js';
+import { type DestinationUsage, settleUsage } from '../../../gateway/live/usage.js';
 import { type GatewayRig, startGatewayRig } from '../../helpers/gateway.js';
 import { PlainDevice } from '../../helpers/plain-device.js';
 import { socksConnect } from '../../helpers/socks-client.js';
+import { usageBatches } from '../../helpers/usage-batches.js';
 
 let rig: GatewayRig;
 t.before(async () => {
@@ -23,15 +18,7 @@ t.before(async () => {
 });
 t.teardown(() => rig?.stop());
 
-async function batches(): Promise<Array<UsageBatchId & { entries: DestinationUsage[] }>> {
-  const ids = await listUsageBatches(rig.redis, 'test');
-  return Promise.all(
-    ids.map(async (id) => ({
-      ...id,
-      entries: JSON.parse((await readUsageBatch(rig.redis, 'test', id)) ?? '[]') as DestinationUsage[],
-    })),
-  );
-}
+const batches = () => usageBatches(rig.redis, 'test');
 
 /** Waits until all batches in Redis together tell so many bytes down; gives their entries. */
 async function untilTold(bytesDown: number): Promise<DestinationUsage[]> {
