@@ -17,6 +17,12 @@ const STALLED = 200;
 const GROWTH_BYTES_MAX = 64 * MiB;
 const SIBLINGS = 4;
 const SPEED_MIN = 0.8;
+/**
+ * Windows without stalled streams differ by less than this, lowest to highest, on a machine that does nothing else; where
+ * they differ by more, others take its time and only SPEED_MIN_NOISY is asked for.
+ */
+const QUIET_SPREAD = 0.7;
+const SPEED_MIN_NOISY = 0.4;
 const WINDOW_MS = 400;
 /** Windows without and beside stalled streams take turns. A noisy machine gets more of them. */
 const TURNS_MIN = 3;
@@ -246,7 +252,10 @@ for (const [kind, { name }] of Object.entries(kinds))
     t.ok(grownBytes <= GROWTH_BYTES_MAX, `${grown} of at most ${GROWTH_BYTES_MAX / MiB}`);
     const share = shareKept(without, beside);
     const kept = `siblings keep ${(share * 100).toFixed(0)} % of their speed`;
+    const speeds = without.map((window) => window.bytesPerSecond);
+    const quiet = Math.min(...speeds) >= QUIET_SPREAD * Math.max(...speeds);
     if (kernelShortages() > shortages)
       t.comment(`${kept}, on a kernel short of memory for sockets: not judged`);
-    else t.ok(share >= SPEED_MIN, kept);
+    else if (quiet) t.ok(share >= SPEED_MIN, kept);
+    else t.ok(share >= SPEED_MIN_NOISY, `${kept} on a noisy machine`);
   });
