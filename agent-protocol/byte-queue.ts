@@ -5,8 +5,8 @@ const BLOCK_BYTES_MIN = 4 * 1024;
 export const BLOCK_BYTES_MAX = 64 * 1024;
 
 /**
- * Blocks of the largest size that nobody uses. Streams whose reader is the slower side need one after another: as
- * garbage they cost a fifth of a gateway's time.
+ * Blocks of the largest size that nobody uses. Streams whose reader is the slower side need one after another:
+ * used again, they are no garbage.
  */
 const spareBlocks: Buffer[] = [];
 
