@@ -130,8 +130,8 @@ export const KEPT_READ_BUFFERS_MAX = 16;
 
 /** First read buffer of a socket, shared by all sockets of the process that have little to read. */
 export const READ_BUFFER_BYTES = 8 * 1024;
-/** Largest read buffer of one socket. */
-export const READ_BUFFER_BYTES_MAX = 256 * 1024;
+/** Largest read buffer of one socket: what fills it is counted in whole pieces. */
+export const READ_BUFFER_BYTES_MAX = 4 * (COUNT_BYTES_MAX - COUNT_BYTES_KEPT);
 /** Own read buffers of all sockets together; at it sockets keep what they have and grow no more. */
 export const READ_BUFFERS_TOTAL_BYTES_MAX = 512 * 1024 * 1024;
 

@@ -194,11 +194,14 @@ export class MeterDelivery {
     if (freed.length > 0) await this.#limited(sink.forget(gatewayId, freed));
   }
 
+  /** What changes again meanwhile waits for the next tick: else a busy meter would be sent over and over. */
   async #sendChanges(): Promise<void> {
     const { registry, settings } = this.#o;
-    for (let i = 0; i < settings.deliveryBatchesPerTick && registry.changeCount > 0; i++) {
+    let left = Math.min(registry.changeCount, settings.deliveryBatchMeters * settings.deliveryBatchesPerTick);
+    while (left > 0 && registry.changeCount > 0) {
       this.#sendingSinceMs = registry.oldestChangeMs;
-      const batch = registry.takeChanges(settings.deliveryBatchMeters);
+      const batch = registry.takeChanges(Math.min(left, settings.deliveryBatchMeters));
+      left -= batch.length;
       try {
         await this.#send(batch);
       } catch (error) {

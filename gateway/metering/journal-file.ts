@@ -28,7 +28,7 @@ export interface JournalFile {
    * The first `sizeBytes` as memory that is the file, of which only what the file has may be touched; null where that
    * cannot be had. Whoever has it must not use it after `close`.
    */
-  map?(sizeBytes: number): Uint8Array | null;
+  map?(sizeBytes: number): Uint32Array | null;
   close(): void;
 }
 
@@ -79,7 +79,7 @@ export function openJournalFile(path: string, mode: 'r' | 'r+' = 'r+'): JournalF
     sync: (done) => fdatasync(fd, done),
     map(sizeBytes) {
       mapped = mapFile(fd, path, sizeBytes);
-      return mapped?.bytes ?? null;
+      return mapped?.words ?? null;
     },
     close() {
       mapped?.unmap();

@@ -4,8 +4,9 @@ import type Koffi from 'koffi';
 
 /** Memory that is the file: what is stored there survives a kill -9, as if it had been written. */
 export interface FileMap {
-  readonly bytes: Uint8Array;
-  /** Nothing may touch `bytes` afterwards: the process would be ended by a signal. */
+  /** The file in words of 32 bits. */
+  readonly words: Uint32Array;
+  /** Nothing may touch `words` afterwards: the process would be ended by a signal. */
   unmap(): void;
 }
 
@@ -61,7 +62,7 @@ export function mapFile(fd: number, path: string, sizeBytes: number): FileMap | 
   const at = mmap(null, sizeBytes, PROT_READ_WRITE, MAP_SHARED, fd, 0);
   if (at === null || koffi.address(at) === MAP_FAILED) return null;
   return {
-    bytes: new Uint8Array(koffi.view(at, sizeBytes)),
+    words: new Uint32Array(koffi.view(at, sizeBytes)),
     unmap: () => void munmap(at, sizeBytes),
   };
 }

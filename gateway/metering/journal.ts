@@ -1,26 +1,17 @@
-import { crc32 } from 'node:zlib';
 import type { Clock } from '../runtime/clock.js';
 import type { Log } from '../runtime/logging.js';
 import { fileDisk, type JournalDisk } from './journal-disk.js';
 import { isNoSpace, JournalError, type JournalFile } from './journal-file.js';
 import {
-  ACTIVE_AT,
-  BYTES_DOWN_AT,
-  BYTES_UP_AT,
-  CRC_AT,
   encodeHeader,
   extentBytes,
   FLAG_FREE,
-  FLAG_USED,
-  FLAGS_AT,
   FORMAT_VERSION,
   HEADER_BYTES,
   HEADER_COPY_BYTES,
   HEADER_COPY_STRIDE,
   type JournalHeader,
-  putU64,
   RECORD_BYTES,
-  SEQUENCE_AT,
   type SlotIdentity,
 } from './journal-format.js';
 import type { JournalLock } from './journal-lock.js';
@@ -83,7 +74,7 @@ export class Journal {
 
   readonly #file: JournalFile;
   /** The file as memory; null: it is written with calls to the system. */
-  #map: Uint8Array | null = null;
+  #map: Uint32Array | null = null;
   readonly #lock: JournalLock;
   readonly #clock: Clock;
   readonly #log: Log;
@@ -260,15 +251,8 @@ export class Journal {
   write(slot: JournalSlot, bytesUp: number, bytesDown: number, activeAtMs: number, flags: number): boolean {
     if (this.#state !== 'open') return false;
     const sequence = slot.sequence + 1;
-    const view = slot.view;
-    putU64(view, SEQUENCE_AT, sequence);
-    putU64(view, BYTES_UP_AT, bytesUp);
-    putU64(view, BYTES_DOWN_AT, bytesDown);
-    putU64(view, ACTIVE_AT, Math.max(activeAtMs, 0));
-    view.setUint32(FLAGS_AT, FLAG_USED | flags, true);
-    view.setUint32(CRC_AT, crc32(slot.tail, slot.identityCrc), true);
-    const offset = sequence % 2 === 0 ? slot.offset0 : slot.offset1;
-    if (this.#map !== null) this.#map.set(slot.record, offset);
+    const offset = slot.seal(sequence, bytesUp, bytesDown, activeAtMs, flags);
+    if (this.#map !== null) slot.store(this.#map, offset);
     else {
       try {
         this.#file.write(slot.record, RECORD_BYTES, offset);

@@ -1,13 +1,13 @@
 /** What a killed gateway may have counted too much: bytes counted that the operating system does not have. */
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import type { Socket } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import t, { type Test } from 'tap';
 import { COUNT_BYTES_KEPT, COUNT_BYTES_MAX } from '../../agent-protocol/limits.js';
 import type { RawSocket } from '../../agent-protocol/raw-socket.js';
 import type { MuxStream } from '../../agent-protocol/stream.js';
 import { Verdict } from '../../agent-protocol/verdict.js';
-import { type Counter, type Relay, startRelay } from './helpers/relay.js';
+import { type Counter, listen, type Relay, startRelay } from './helpers/relay.js';
 
 const STREAMS = 8;
 /** More than the kernel holds for two loopback sockets. */
@@ -57,32 +57,55 @@ class Watch {
   }
 }
 
-/** SHA-256 of all that comes. A slow reader rests whenever the one before it has not stalled since. */
-async function digest(socket: Socket, stalls?: () => number): Promise<string> {
+/** SHA-256 of all that comes. A slow reader rests before each piece that `rest` gives a promise for. */
+async function digest(socket: Socket, rest?: (bytes: number) => Promise<void> | null): Promise<string> {
   const hash = createHash('sha256');
-  let seen = 0;
   let bytes = 0;
+  const pauseIfAsked = (): void => {
+    const over = rest?.(bytes);
+    if (!over) return;
+    socket.pause();
+    void over.then(() => socket.resume());
+  };
+  pauseIfAsked();
   socket.on('data', (piece: Buffer) => {
     hash.update(piece);
     bytes += piece.length;
-    if (stalls === undefined || bytes < 2_000_000) return;
-    bytes = 0;
-    socket.pause();
-    const until = performance.now() + 250;
-    const timer = setInterval(() => {
-      if (stalls() === seen && performance.now() < until) return;
-      seen = stalls();
-      clearInterval(timer);
-      socket.resume();
-    }, 2);
+    pauseIfAsked();
   });
   await once(socket, 'end');
   return hash.digest('hex');
 }
 
-async function watched(t: Test, destination: (socket: Socket) => void): Promise<[Relay, Watch[]]> {
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 2));
+}
+
+/**
+ * Rests until the stream has stalled, reads 2 MB, more than the third of its send buffer that the kernel wants
+ * free before it takes more, and rests until it has stalled again. Reading no more than that, the receive buffer has
+ * no reason to grow until all fits in.
+ */
+function twoRests(stalls: () => number): (bytes: number) => Promise<void> | null {
+  let rests = 0;
+  return (bytes) => {
+    if (rests === 2 || bytes < rests * 2_000_000) return null;
+    rests++;
+    const wanted = rests;
+    return until(() => stalls() >= wanted);
+  };
+}
+
+type Options = Pick<NonNullable<Parameters<typeof startRelay>[2]>, 'limits' | 'via'>;
+
+async function watched(
+  t: Test,
+  destination: (socket: Socket) => void,
+  options: Options = {},
+): Promise<[Relay, Watch[]]> {
   const watches: Watch[] = [];
   const relay: Relay = await startRelay(t, destination, {
+    ...options,
     onStream: (counter, stream) => watches.push(new Watch(counter, stream, () => relay)),
   });
   return [relay, watches];
@@ -90,6 +113,7 @@ async function watched(t: Test, destination: (socket: Socket) => void): Promise<
 
 /** Every third stream is a fast one. */
 const isSlow = (index: number): boolean => index % 3 > 0;
+const SLOW_STREAMS = Array.from({ length: STREAMS }, (_, index) => index).filter(isSlow).length;
 
 function check(t: Test, relay: Relay, watches: Watch[], direction: 'out' | 'in'): void {
   const counted = relay.counters.map(({ bytesOut, bytesIn }) => (direction === 'out' ? bytesOut : bytesIn));
@@ -99,15 +123,16 @@ function check(t: Test, relay: Relay, watches: Watch[], direction: 'out' | 'in')
   const both = Math.max(...watches.map((watch) => watch.worstBothBytes));
   t.ok(both >= worst && both <= COUNT_BYTES_MAX, `both directions together: ${both}`);
   const stalls = watches.map((watch) => watch.stalls);
-  t.ok(stalls.filter((count) => count > 1).length > 2, `stalls of the streams: ${stalls}`);
+  t.ok(stalls.filter((count) => count > 1).length >= SLOW_STREAMS, `stalls of the streams: ${stalls}`);
 }
 
 t.test('down: slow buyers, many streams on one tunnel', async (t) => {
   const [relay, watches] = await watched(t, (socket) => socket.end(blob));
   const read = async (_: unknown, index: number): Promise<string> => {
     const client = await relay.connect();
-    const watch = watches[index];
-    const hash = await digest(client, isSlow(index) ? () => watch?.stalls ?? 0 : undefined);
+    // The streams open in the order in which their clients were accepted.
+    const stalls = () => watches[index]?.stalls ?? 0;
+    const hash = await digest(client, isSlow(index) ? twoRests(stalls) : undefined);
     client.end();
     return hash;
   };
@@ -116,19 +141,28 @@ t.test('down: slow buyers, many streams on one tunnel', async (t) => {
   check(t, relay, watches, 'in');
 });
 
+/** Rests for a moment after each megabyte. */
+function everyMegabyte(): (bytes: number) => Promise<void> | null {
+  let nextBytes = 1_000_000;
+  return (bytes) => {
+    if (bytes < nextBytes) return null;
+    nextBytes += 1_000_000;
+    return new Promise((resolve) => setTimeout(resolve, 5));
+  };
+}
+
 t.test('both ways at once', async (t) => {
   const half = blob.subarray(0, STREAM_BYTES / 4);
   const halfHash = createHash('sha256').update(half).digest('hex');
   const received: Promise<string>[] = [];
-  const allStalls = () => watches.reduce((sum, watch) => sum + watch.stalls, 0);
   const [relay, watches] = await watched(t, (socket) => {
     socket.end(half);
-    received.push(digest(socket, allStalls));
+    received.push(digest(socket, everyMegabyte()));
   });
   const exchange = async (): Promise<string> => {
     const client = await relay.connect();
     client.end(half);
-    return digest(client, allStalls);
+    return digest(client, everyMegabyte());
   };
   t.same(await Promise.all(Array.from({ length: STREAMS }, exchange)), Array(STREAMS).fill(halfHash));
   t.same(await Promise.all(received), Array(STREAMS).fill(halfHash));
@@ -145,7 +179,7 @@ t.test('a direction that is stuck leaves room for the other', async (t) => {
   });
   const client = await relay.connect();
   client.pause();
-  while ((watches[0]?.stalls ?? 0) === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  await until(() => (watches[0]?.stalls ?? 0) > 0);
   const half = blob.subarray(0, 2_000_000);
   client.end(half);
   t.equal(
@@ -157,20 +191,65 @@ t.test('a direction that is stuck leaves room for the other', async (t) => {
   client.resetAndDestroy();
 });
 
-t.test('up: slow destinations, many streams on one tunnel', async (t) => {
+/** A forwarder in front of the gateway whose bytes towards the agent can be held. */
+class Link {
+  #toAgent: Socket | null = null;
+  #toGateway: Socket | null = null;
+
+  /** Returns the port that leads to `gatewayPort`. */
+  async open(t: Test, gatewayPort: number): Promise<number> {
+    const server = createServer((toAgent) => {
+      const toGateway = connect({ port: gatewayPort, host: '127.0.0.1' });
+      toGateway.on('error', () => {}).on('close', () => toAgent.destroy());
+      toAgent.on('close', () => toGateway.destroy());
+      toAgent.pipe(toGateway);
+      this.#toAgent = toAgent;
+      this.#toGateway = toGateway;
+      this.release();
+    });
+    return listen(t, server);
+  }
+  hold(): void {
+    if (this.#toAgent !== null) this.#toGateway?.unpipe(this.#toAgent).pause();
+  }
+  release(): void {
+    if (this.#toAgent !== null) this.#toGateway?.pipe(this.#toAgent);
+  }
+}
+
+t.test('up: a link that stands still twice, many streams on one tunnel', async (t) => {
   const received: Promise<string>[] = [];
-  const [relay, watches] = await watched(t, (socket) => {
-    const slow = isSlow(received.length);
-    const stalls = () => watches.reduce((sum, watch) => sum + watch.stalls, 0);
-    received.push(digest(socket, slow ? stalls : undefined).finally(() => socket.end()));
-  });
-  const write = async (): Promise<void> => {
-    const client = await relay.connect();
+  const link = new Link();
+  const [relay, watches] = await watched(
+    t,
+    (socket) => void received.push(digest(socket).finally(() => socket.end())),
+    {
+      via: (port) => link.open(t, port),
+      // Windows are not in the way: what is sent is more than the kernel takes.
+      limits: {
+        streamWindowBytes: STREAM_BYTES,
+        streamWindowBytesMax: STREAM_BYTES,
+        tunnelWindowBytesMax: STREAMS * STREAM_BYTES,
+      },
+    },
+  );
+  const clients = await Promise.all(Array.from({ length: STREAMS }, () => relay.connect()));
+  const ends = clients.map(async (client) => {
     client.resume();
-    client.end(blob);
+    client.write(blob.subarray(0, 1_000));
     await once(client, 'end');
-  };
-  await Promise.all(Array.from({ length: STREAMS }, write));
+  });
+  await until(
+    () => relay.counters.length === STREAMS && relay.counters.every((counter) => counter.bytesOut > 0),
+  );
+  for (const client of clients) client.end(blob.subarray(1_000));
+  for (const stalls of [1, 2]) {
+    link.hold();
+    await until(() => watches.every((watch) => watch.stalls >= stalls));
+    link.release();
+    await until(() => relay.gateway.backlogBytes === 0);
+  }
+  await Promise.all(ends);
   t.same(await Promise.all(received), Array(STREAMS).fill(blobHash));
   for (const counter of relay.counters) t.equal(await counter.ended, 'finished');
   check(t, relay, watches, 'out');

@@ -1,7 +1,9 @@
 import { parseArgs } from 'node:util';
 
 export const PHASES = ['bulk', 'connect', 'latency', 'rate', 'memory'] as const;
-export type Phase = (typeof PHASES)[number];
+/** Alone only: the gateway is started with a switch that no other figure should have. */
+const METERING = 'metering';
+export type Phase = (typeof PHASES)[number] | typeof METERING;
 
 /** How long and how much; every figure of the table is the median of `repeats` windows. */
 export interface Options {
@@ -33,8 +35,8 @@ export interface Options {
 
 export const USAGE = `npm run bench -- [options]
 
-  --only <phase,…>      ${PHASES.join(', ')} (default: all)
-  --systems <id,…>      traffic-share, traffic-share-unmetered (only when named), direct, openssh, haproxy-splice, haproxy, dante, microsocks, proxy-chain
+  --only <phase,…>      ${PHASES.join(', ')} (default: all), or metering alone: what it costs
+  --systems <id,…>      traffic-share, direct, openssh, haproxy-splice, haproxy, dante, microsocks, proxy-chain
   --quick               short windows, 2 repeats: under 2 minutes, for a look; the full run takes under 15
   --repeats <n>         windows a figure is the median of (default 5)
   --out <file>          write results: .md for people, .json for programs; may be given twice
@@ -59,10 +61,11 @@ export function readOptions(args: string[]): Options | 'help' {
   const words = (lists: string[] | undefined) =>
     (lists ?? []).flatMap((list) => list.split(',')).filter(Boolean);
   const only = words(values.only).map((word) => {
-    const phase = PHASES.find((p) => p === word);
-    if (phase === undefined) throw new Error(`--only ${word}: one of ${PHASES.join(', ')}`);
+    const phase = [...PHASES, METERING].find((p) => p === word) as Phase | undefined;
+    if (phase === undefined) throw new Error(`--only ${word}: one of ${[...PHASES, METERING].join(', ')}`);
     return phase;
   });
+  if (only.includes(METERING) && only.length > 1) throw new Error(`--only ${METERING}: alone only`);
   const quick = values.quick;
   const repeats = Number(values.repeats ?? (quick ? 2 : 5));
   if (!Number.isInteger(repeats) || repeats < 1) throw new Error('--repeats: a whole number from 1');

@@ -53,6 +53,47 @@ export async function bulk(
   }
 }
 
+/**
+ * Gateway CPU seconds for each GB with and without metering and journal, over the same streams: both vary more from
+ * one set of connections to the next than counting costs. Four windows, on, off, off, on: a drift cancels out.
+ */
+export async function meteringCost(
+  stage: Stage,
+  system: RunningSystem,
+  direction: 'down' | 'up',
+  streams: number,
+): Promise<Figures> {
+  const { client, origin, originAt, options } = stage;
+  if (system.switchMetering === undefined) throw new Error('metering can not be switched here');
+  const count = (): Promise<Count> => (direction === 'down' ? client.call.bulkCount() : origin.call.count());
+  const used = { on: { cpu: 0, bytes: 0 }, off: { cpu: 0, bytes: 0 } };
+  const window = async (sum: { cpu: number; bytes: number }): Promise<void> => {
+    await delay(SETTLE_MS);
+    const before = { count: await count(), ...cpuOf(system) };
+    await delay(options.bulkMs);
+    const after = { count: await count(), ...cpuOf(system) };
+    sum.bytes += after.count.bytes - before.count.bytes;
+    sum.cpu += (after.gateway ?? 0) - (before.gateway ?? 0);
+  };
+  try {
+    await client.call.bulkStart(system.route, originAt, direction, streams);
+    await delay(options.bulkWarmMs);
+    await window(used.on);
+    system.switchMetering();
+    await window(used.off);
+    await window(used.off);
+    system.switchMetering();
+    await window(used.on);
+    await client.call.bulkCount(); // a broken stream fails the windows
+    const [on, off] = [used.on, used.off].map(({ cpu, bytes }) => (cpu / bytes) * GB) as [number, number];
+    const name = `metering_${direction}_${streams}`;
+    return { [`${name}_on`]: on, [`${name}_off`]: off, [`${name}_percent`]: (on / off - 1) * 100 };
+  } finally {
+    await client.call.bulkStop();
+    await delay(SETTLE_MS);
+  }
+}
+
 /** Small requests on new connections, many at a time: how many a second, and CPU seconds for 1 000. */
 export async function connectRate(stage: Stage, system: RunningSystem): Promise<Figures> {
   const { client, originAt, options } = stage;

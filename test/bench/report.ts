@@ -81,6 +81,26 @@ function bulkColumns(direction: 'down' | 'up', streams: readonly number[]): Colu
   ]);
 }
 
+/** What metering and journal cost: gateway CPU seconds for each GB with and without, and the difference in percent. */
+function meteringColumns(streams: readonly number[]): Column[] {
+  const column = (title: string, figure: string, digits: number): Column => ({
+    title,
+    figure,
+    digits,
+    more: false,
+  });
+  return (['down', 'up'] as const).flatMap((direction) =>
+    streams.flatMap((n) => {
+      const figure = `metering_${direction}_${n}`;
+      return [
+        column(`${n} × ${direction}, CPU s/GB`, `${figure}_on`, 3),
+        column('without', `${figure}_off`, 3),
+        column('cost, %', `${figure}_percent`, 1),
+      ];
+    }),
+  );
+}
+
 const CONNECTIONS: readonly Column[] = [
   { title: 'new/s at 64', figure: 'connections_per_s', digits: 0, more: true },
   { title: 'CPU s/1 000', figure: 'cpu_s_per_1000', digits: 3, more: false },
@@ -130,6 +150,11 @@ export function markdown(results: Results): string {
       table(lines, 'against', columns, others, (system, column) => ratio(ours, system, column));
   }
   addedOverDirect(lines, results);
+  if (results.options.only.includes('metering')) {
+    lines.push('', 'Metering and journal switched off and on over the same streams (on, off, off, on).', '');
+    for (const n of streams)
+      table(lines, 'system', meteringColumns([n]), results.systems, (system, column) => cell(system, column));
+  }
   const measured = results.systems.filter(({ figures }) => MEMORY.some(({ figure }) => figure in figures));
   if (measured.length > 0) {
     lines.push('', 'Memory of the gateway process, growth of the resident size.', '');

@@ -3,13 +3,22 @@ import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { measureMemory } from './memory.js';
 import { type Options, readOptions, USAGE } from './options.js';
-import { bulk, connectRate, type Figures, fixedRate, latency, type Stage, warmUp } from './phases.js';
+import {
+  bulk,
+  connectRate,
+  type Figures,
+  fixedRate,
+  latency,
+  meteringCost,
+  type Stage,
+  warmUp,
+} from './phases.js';
 import type { ClientCalls, OriginCalls } from './protocol.js';
 import { addFigures, describeMachine, markdown, type Results, type SystemResult } from './report.js';
 import { startRole } from './role.js';
 import { peers } from './systems/peers.js';
 import type { RunningSystem, SystemUnderTest } from './systems/system.js';
-import { trafficShare, trafficShareUnmetered } from './systems/traffic-share.js';
+import { trafficShare, trafficShareSwitched } from './systems/traffic-share.js';
 
 /** Set in the run inside the namespace. */
 const INSIDE = 'TS_BENCH_NETNS';
@@ -32,14 +41,15 @@ async function startSystems(
   options: Options,
   stage: Stage,
 ): Promise<{ results: SystemResult[]; running: Measured[] }> {
-  const all: readonly SystemUnderTest[] = [trafficShare, trafficShareUnmetered, ...peers];
+  const all: readonly SystemUnderTest[] = options.only.includes('metering')
+    ? [trafficShareSwitched]
+    : [trafficShare, ...peers];
   const unknown = options.systems.filter((id) => !all.some((system) => system.id === id));
   if (unknown.length > 0) throw new Error(`--systems: ${unknown.join(', ')} unknown`);
   const results: SystemResult[] = [];
   const running: Measured[] = [];
   for (const { id, start } of all) {
-    const asked = options.systems.length > 0 ? options.systems.includes(id) : id !== trafficShareUnmetered.id;
-    if (!asked) continue;
+    if (options.systems.length > 0 && !options.systems.includes(id)) continue;
     const result: SystemResult = { id, label: id, figures: {}, problems: [] };
     results.push(result);
     try {
@@ -98,6 +108,12 @@ async function measure(options: Options): Promise<Results> {
         for (const streams of options.streams)
           await interleaved(`bulk ${direction} ${streams}`, running, options.repeats, (system) =>
             bulk(stage, system, direction, streams),
+          );
+    if (wanted.has('metering'))
+      for (const direction of ['down', 'up'] as const)
+        for (const streams of options.streams)
+          await interleaved(`metering ${direction} ${streams}`, running, options.repeats, (system) =>
+            meteringCost(stage, system, direction, streams),
           );
     if (wanted.has('connect'))
       await interleaved('connect', running, options.repeats, (system) => connectRate(stage, system));

@@ -1,7 +1,7 @@
 /**
- * Loaded in front of the built programs (`node --import`) by the system `traffic-share-unmetered` alone: the gateway
- * that follows relays without metering and journal, so that the difference between both systems is what they cost.
- * No build contains this file, and no setting of the product leads to it.
+ * Loaded in front of the built programs (`node --import`) by the bench phase `metering` alone: SIGUSR2 makes the gateway
+ * relay without metering and journal, the next one with them again, while its streams go on. No build contains this
+ * file, and no setting of the product leads to it.
  */
 import { pathToFileURL } from 'node:url';
 import { Verdict } from '../../agent-protocol/verdict.js';
@@ -11,5 +11,12 @@ import { projectPath } from '../../gateway/runtime/project-path.js';
 const meter = (await import(pathToFileURL(projectPath('dist/gateway/metering/meter.js')).href)) as {
   MeterBinding: { prototype: MeterBinding };
 };
-meter.MeterBinding.prototype.countUp = () => Verdict.GO;
-meter.MeterBinding.prototype.countDown = () => Verdict.GO;
+const { prototype } = meter.MeterBinding;
+const { countUp, countDown } = prototype;
+const pass = () => Verdict.GO;
+let metered = true;
+process.on('SIGUSR2', () => {
+  metered = !metered;
+  prototype.countUp = metered ? countUp : pass;
+  prototype.countDown = metered ? countDown : pass;
+});

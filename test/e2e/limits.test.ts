@@ -1,19 +1,16 @@
 /** Limits of buyers and sub-users as the API sets them, on two gateways: in force within a second, open streams too. */
-import { mkdtemp, rm } from 'node:fs/promises';
 import type { Socket } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { readGatewayConfig } from '../../gateway/config.js';
-import { type Gateway, startGateway } from '../../gateway/gateway.js';
-import { silentLog } from '../../gateway/runtime/logging.js';
-import { signedIn, startWorld, type TestWorld, withDevice } from '../helpers/control-plane.js';
+import type { Gateway } from '../../gateway/gateway.js';
+import { signedIn, startWorld, type TestWorld } from '../helpers/control-plane.js';
 import { PlainDevice } from '../helpers/plain-device.js';
 import { socksConnect } from '../helpers/socks-client.js';
+import { sharingProvider, worldGateway } from '../helpers/world-gateway.js';
 
 /** What a buyer is promised of every change. */
 const LIVE_WITHIN_MS = 1_000;
+const DEVICE_WITHIN_MS = 10_000;
 
 const NO_PEER = 'reply 3';
 
@@ -23,36 +20,13 @@ const gateways: Gateway[] = [];
 const greeting = Buffer.from('hello');
 
 async function start(name: string): Promise<Gateway> {
-  const dataDir = await mkdtemp(join(tmpdir(), 'ts-limits-'));
-  t.teardown(() => rm(dataDir, { recursive: true, force: true }));
-  const config = readGatewayConfig({
-    TS_REDIS_URL: world.redisUrl,
-    TS_GATEWAY_ID: name,
-    TS_GATEWAY_DATA_DIR: dataDir,
-    TS_PROXY_HOST: '127.0.0.1',
-    TS_PROXY_PORT: '0',
-    TS_TUNNEL_HOST: '127.0.0.1',
-    TS_TUNNEL_PORT: '0',
-    TS_METRICS_PORT: '0',
-    TS_DEV_LOOPBACK_COUNTRY: 'DE',
-    TS_ALLOCATION_IDLE_MS: '200',
-  });
-  const gateway = await startGateway(config, silentLog);
-  t.teardown(() => gateway.stop(0));
-  return gateway;
+  return (await worldGateway(t, world, name, { TS_ALLOCATION_IDLE_MS: '200' })).gateway;
 }
 
 /** A device on the gateway that greets on each stream and sends back what comes. */
 async function share(gateway: Gateway): Promise<void> {
-  const user = await signedIn(world);
-  const { deviceId } = await withDevice(world, user);
-  const { status, body } = await world.call('POST', '/api/traffic/start', {
-    token: user.token,
-    from: '127.0.0.1',
-    body: { device_id: deviceId, client_version: '1.0.0' },
-  });
-  if (status !== 200) throw new Error(JSON.stringify(body));
-  const device = await PlainDevice.connect(gateway.tunnelPort, body.tunnel.ticket);
+  const { start } = await sharingProvider(world);
+  const device = await PlainDevice.connect(gateway.tunnelPort, (await start()).ticket);
   t.teardown(() => device.socket.terminate());
   await device.greet();
   device.echo(greeting);
@@ -94,16 +68,18 @@ async function open(
   return { socket, cut, isOpen: () => !socket.destroyed && !socket.readableEnded };
 }
 
-/** Waits for a device to become free: earlier buyers keep theirs for a moment. */
+/** Waits for a device to become free: earlier buyers keep theirs for a moment; and for what was allowed just now. */
 async function opened(
   gateway: Gateway,
   who: Who,
   to: { host?: string; port?: number } = {},
 ): Promise<Stream> {
-  for (let tries = 0; ; tries++) {
+  const startMs = performance.now();
+  for (;;) {
+    const askedMs = performance.now();
     const stream = await open(gateway, who, to);
     if (typeof stream !== 'string') return stream;
-    if (stream !== NO_PEER || tries > 100) throw new Error(stream);
+    if (askedMs - startMs > (stream === NO_PEER ? DEVICE_WITHIN_MS : LIVE_WITHIN_MS)) throw new Error(stream);
     await delay(50);
   }
 }

@@ -1,17 +1,13 @@
 /** Bytes a day and month, buyer to Postgres: exact on two gateways, open streams cut, a new day serves again. */
-import { mkdtemp, rm } from 'node:fs/promises';
 import type { Socket } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { readGatewayConfig } from '../../gateway/config.js';
-import { type Gateway, startGateway } from '../../gateway/gateway.js';
-import { silentLog } from '../../gateway/runtime/logging.js';
-import { signedIn, startWorld, type TestWorld, withDevice } from '../helpers/control-plane.js';
+import type { Gateway } from '../../gateway/gateway.js';
+import { signedIn, startWorld, type TestWorld } from '../helpers/control-plane.js';
 import { floodDevice } from '../helpers/flood-device.js';
 import { assertLedger } from '../helpers/ledger.js';
 import { socksConnect } from '../helpers/socks-client.js';
+import { sharingProvider, worldGateway } from '../helpers/world-gateway.js';
 
 const MB = 1_000_000;
 /** Less than this may be left over: the last leases of streams that were cut, and one piece nobody may begin with. */
@@ -24,37 +20,13 @@ let adminToken: string;
 const gateways: Gateway[] = [];
 
 async function start(name: string): Promise<Gateway> {
-  const dataDir = await mkdtemp(join(tmpdir(), 'ts-quotas-'));
-  t.teardown(() => rm(dataDir, { recursive: true, force: true }));
-  const config = readGatewayConfig({
-    TS_REDIS_URL: world.redisUrl,
-    TS_GATEWAY_ID: name,
-    TS_GATEWAY_DATA_DIR: dataDir,
-    TS_PROXY_HOST: '127.0.0.1',
-    TS_PROXY_PORT: '0',
-    TS_TUNNEL_HOST: '127.0.0.1',
-    TS_TUNNEL_PORT: '0',
-    TS_METRICS_PORT: '0',
-    TS_DEV_LOOPBACK_COUNTRY: 'DE',
-    TS_ALLOCATION_IDLE_MS: '200',
-    TS_WALLET_IDLE_MS: '1000',
-    TS_WALLET_WAIT_MS: '4000',
-  });
-  const gateway = await startGateway(config, silentLog);
-  t.teardown(() => gateway.stop(0));
-  return gateway;
+  const settings = { TS_ALLOCATION_IDLE_MS: '200', TS_WALLET_IDLE_MS: '1000', TS_WALLET_WAIT_MS: '4000' };
+  return (await worldGateway(t, world, name, settings)).gateway;
 }
 
 async function share(gateway: Gateway): Promise<void> {
-  const user = await signedIn(world);
-  const { deviceId } = await withDevice(world, user);
-  const { status, body } = await world.call('POST', '/api/traffic/start', {
-    token: user.token,
-    from: '127.0.0.1',
-    body: { device_id: deviceId, client_version: '1.0.0' },
-  });
-  if (status !== 200) throw new Error(JSON.stringify(body));
-  const device = await floodDevice(gateway.tunnelPort, body.tunnel.ticket);
+  const { start } = await sharingProvider(world);
+  const device = await floodDevice(gateway.tunnelPort, (await start()).ticket);
   t.teardown(() => device.socket.terminate());
 }
 

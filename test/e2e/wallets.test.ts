@@ -1,23 +1,21 @@
 /** A balance, a package and a limit are kept exactly, on two gateways, whatever Redis does. */
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
-import { mkdtemp, rm } from 'node:fs/promises';
 import type { Socket } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { withTransaction } from '../../control-plane/db/pool.js';
 import { chargeMicros, formatMicros } from '../../control-plane/ledger/money.js';
 import { allocatePackages } from '../../control-plane/packages/allocate.js';
 import { answerWallets, type WalletQuestion } from '../../control-plane/wallets/wallets.js';
-import { type GatewayConfig, readGatewayConfig } from '../../gateway/config.js';
+import type { GatewayConfig } from '../../gateway/config.js';
 import { type Gateway, startGateway } from '../../gateway/gateway.js';
 import { silentLog } from '../../gateway/runtime/logging.js';
-import { signedIn, startWorld, type TestWorld, withDevice } from '../helpers/control-plane.js';
+import { signedIn, startWorld, type TestWorld } from '../helpers/control-plane.js';
 import { floodDevice } from '../helpers/flood-device.js';
 import { assertLedger } from '../helpers/ledger.js';
 import { addBuyer } from '../helpers/money-world.js';
 import { socksConnect } from '../helpers/socks-client.js';
+import { sharingProvider, worldGateway } from '../helpers/world-gateway.js';
 
 const MiB = 2 ** 20;
 const PRICE = 2_000_000n;
@@ -32,48 +30,25 @@ let world: TestWorld;
 let adminToken: string;
 const sites: Site[] = [];
 
-async function startSite(t: Test, name: string): Promise<Site> {
-  const dataDir = await mkdtemp(join(tmpdir(), 'ts-wallets-'));
-  t.teardown(() => rm(dataDir, { recursive: true, force: true }));
-  const config = readGatewayConfig({
-    TS_REDIS_URL: world.redisUrl,
-    TS_GATEWAY_ID: name,
-    TS_GATEWAY_DATA_DIR: dataDir,
-    TS_PROXY_HOST: '127.0.0.1',
-    TS_PROXY_PORT: '0',
-    TS_TUNNEL_HOST: '127.0.0.1',
-    TS_TUNNEL_PORT: '0',
-    TS_METRICS_PORT: '0',
-    TS_DEV_LOOPBACK_COUNTRY: 'DE',
+const startSite = (t: Test, name: string): Promise<Site> =>
+  worldGateway(t, world, name, {
     TS_WALLET_WAIT_MS: '4000',
     TS_WALLET_IDLE_MS: '1000',
     TS_ALLOCATION_IDLE_MS: '1000',
   });
-  const site = { config, gateway: await startGateway(config, silentLog) };
-  t.teardown(() => site.gateway.stop(0));
-  return site;
-}
 
 /** A provider with a device on the site that serves streams; `again` connects it anew, to the same session. */
 async function share(
   site: Site,
 ): Promise<{ sessionId: string; userId: string; again: () => Promise<string> }> {
-  const user = await signedIn(world);
-  const { deviceId } = await withDevice(world, user);
-  const again = () => connectDevice(site, user.token, deviceId);
-  return { sessionId: await again(), userId: user.userId, again };
-}
-
-async function connectDevice({ gateway }: Site, token: string, deviceId: string): Promise<string> {
-  const { status, body } = await world.call('POST', '/api/traffic/start', {
-    token,
-    from: '127.0.0.1',
-    body: { device_id: deviceId, client_version: '1.0.0' },
-  });
-  if (status !== 200) throw new Error(JSON.stringify(body));
-  const device = await floodDevice(gateway.tunnelPort, body.tunnel.ticket);
-  t.teardown(() => device.socket.terminate());
-  return body.session_id;
+  const { userId, start } = await sharingProvider(world);
+  const again = async () => {
+    const { sessionId, ticket } = await start();
+    const device = await floodDevice(site.gateway.tunnelPort, ticket);
+    t.teardown(() => device.socket.terminate());
+    return sessionId;
+  };
+  return { sessionId: await again(), userId, again };
 }
 
 interface Payer {

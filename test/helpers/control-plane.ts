@@ -1,14 +1,16 @@
 import { createHmac, randomInt } from 'node:crypto';
 import type { AddressInfo } from 'node:net';
-import { buildApp, type Collaborators, createServices, type Services } from '../../control-plane/app.js';
+import { buildApp } from '../../control-plane/api.js';
 import { issueAccessToken } from '../../control-plane/auth/access-token.js';
 import { insertLogin } from '../../control-plane/auth/logins.js';
 import type { LoginCodeSender } from '../../control-plane/bot/login-code-sender.js';
+import type { Collaborators } from '../../control-plane/collaborators.js';
 import { type ControlPlaneConfig, readControlPlaneConfig } from '../../control-plane/config.js';
 import { migrate } from '../../control-plane/db/migrate.js';
 import { createPool } from '../../control-plane/db/pool.js';
 import { connectLimiter, redisReady } from '../../control-plane/db/redis.js';
 import type { ApiServer } from '../../control-plane/http/server.js';
+import { createServices, type Services } from '../../control-plane/services.js';
 import type { Origin } from '../../control-plane/traffic/start.js';
 import { findOrCreateUser } from '../../control-plane/users/users.js';
 import { connectLive } from '../../gateway/live/connection.js';

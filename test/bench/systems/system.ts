@@ -17,6 +17,8 @@ export interface RunningSystem {
   gatewayPids(): number[];
   /** Processes at the device's end; none for systems without a tunnel. */
   agentPids(): number[];
+  /** Takes metering and journal out of the running gateway, or puts them back; left out: it can not. */
+  switchMetering?(): void;
   /** Opens tunnels that nobody uses; left out: the system can not. */
   idleTunnels?(count: number): Promise<{ close(): Promise<void> }>;
   stop(): Promise<void>;

@@ -45,13 +45,18 @@ export const trafficShare: SystemUnderTest = {
     startStandalone(origin, 'Traffic Share (SOCKS with password, tunnel, counting and billing on)', {}),
 };
 
-/** The same without metering and journal: what both cost is the difference. See unmetered.ts. */
-export const trafficShareUnmetered: SystemUnderTest = {
-  id: 'traffic-share-unmetered',
-  start: (origin) =>
-    startStandalone(origin, 'Traffic Share without metering and journal', {
-      NODE_OPTIONS: `--import=${new URL('../unmetered.js', import.meta.url).href}`,
-    }),
+/** The same, and `switchMetering` works: for the phase `metering` alone. See unmetered.ts. */
+export const trafficShareSwitched: SystemUnderTest = {
+  id: 'traffic-share',
+  start: async (origin) => {
+    const preload = new URL('../unmetered.js', import.meta.url).href;
+    const system = await startStandalone(origin, 'Traffic Share', { NODE_OPTIONS: `--import=${preload}` });
+    if ('absent' in system) return system;
+    const switchMetering = () => {
+      for (const pid of system.gatewayPids()) process.kill(pid, 'SIGUSR2');
+    };
+    return { ...system, switchMetering };
+  },
 };
 
 async function startStandalone(

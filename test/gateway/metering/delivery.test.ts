@@ -325,6 +325,25 @@ t.test('a tick does a bounded amount of work', async (t) => {
   t.equal(new Set(sink.asked.flat()).size, 12, 'all in turn');
 });
 
+t.test('a meter that counts while it is sent is sent once a tick', async (t) => {
+  const metering = await startMetering(t, join(folder(t), 'journal'), { clock: systemClock });
+  const binding = mustOpen(metering.registry);
+  const sink = new ScriptedSink();
+  const report = sink.report.bind(sink);
+  sink.report = async (gatewayId, reports) => {
+    binding.countDown(1_000);
+    await report(gatewayId, reports);
+  };
+  const delivery = deliveryOf(t, metering, sink, { deliveryResendMs: 1_000_000_000 });
+  binding.countDown(1_000);
+  const resendShare = 1;
+  for (const ticks of [1, 2, 3]) {
+    await delivery.tick();
+    t.ok(sink.batches.length <= ticks * (1 + resendShare), `after ${ticks}: ${sink.batches.length} batches`);
+  }
+  t.equal(metering.registry.changeCount, 1, 'what came meanwhile waits for the next tick');
+});
+
 t.test('a live state that hangs counts as away', async (t) => {
   const metering = await startMetering(t, join(folder(t), 'journal'), { clock: systemClock });
   const { registry } = metering;

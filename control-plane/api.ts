@@ -1,0 +1,148 @@
+/** The API with every domain: which plugin is handed what. */
+import { readFileSync } from 'node:fs';
+import { AddressSet } from '../gateway/runtime/addresses.js';
+import { projectPath } from '../gateway/runtime/project-path.js';
+import { adminAuthPlugin } from './auth/admin-plugin.js';
+import { createAuthenticate } from './auth/authenticate.js';
+import { authPlugin } from './auth/plugin.js';
+import { createTelegramSignIn } from './auth/telegram-sign-in.js';
+import { balancePlugin } from './balance/plugin.js';
+import { buyersPlugin } from './buyers/plugin.js';
+import { buyerSelfPlugin } from './buyers/self-plugin.js';
+import { verifyBuyerToken } from './buyers/tokens.js';
+import type { Collaborators } from './collaborators.js';
+import { devicesPlugin } from './devices/plugin.js';
+import { type ApiServer, createServer } from './http/server.js';
+import { readBalances } from './ledger/ledger.js';
+import { ingestPlugin } from './packages/ingest-plugin.js';
+import { packagesPlugin } from './packages/plugin.js';
+import { payoutsPlugin } from './payouts/plugin.js';
+import { policyPlugin } from './policy/plugin.js';
+import { pricingPlugin } from './pricing/plugin.js';
+import { type BalanceOf, providersPlugin } from './providers/plugin.js';
+import { reconciliationPlugin } from './reconciliation/plugin.js';
+import type { Services } from './services.js';
+import { settingsPlugin } from './settings/plugin.js';
+import { directMetersPlugin } from './settlement/direct-plugin.js';
+import { settlementPlugin } from './settlement/plugin.js';
+import { subUsersPlugin } from './sub-users/plugin.js';
+import { systemPlugin } from './system/plugin.js';
+import { trafficPlugin } from './traffic/plugin.js';
+import { usagePlugin } from './usage/plugin.js';
+import { walletsPlugin } from './wallets/plugin.js';
+
+/** The API with every domain, not listening yet. `close()` it; what was handed in stays the caller's. */
+export async function buildApp(
+  { config, log, clock, pool, redis, limiterRedis, codeSender, originCheck }: Collaborators,
+  { settings, live, settlement }: Services,
+): Promise<ApiServer> {
+  const telegramSignIn = createTelegramSignIn({ pool, clock, botToken: config.botToken });
+  const adminAddresses = new AddressSet(config.adminIps);
+  const adminIpAllowed = (ip: string) => config.adminIps.length === 0 || adminAddresses.has(ip);
+  const apiVersion = packageVersion();
+  const balanceOf: BalanceOf = async (userId) => {
+    const [available, pending] = await Promise.all(
+      (['provider_available', 'provider_pending'] as const).map((kind) => readBalances(pool, kind, [userId])),
+    );
+    return {
+      availableMicros: available?.get(userId)?.balanceMicros ?? 0n,
+      pendingMicros: pending?.get(userId)?.balanceMicros ?? 0n,
+    };
+  };
+
+  const app = await createServer({
+    log,
+    pool,
+    limiterRedis,
+    trustedProxies: config.trustedProxies,
+    corsOrigins: config.corsOrigins,
+    bodyBytesMax: config.bodyBytesMax,
+    requestsPerMinute: config.requestsPerMinute,
+    version: apiVersion,
+    authenticate: createAuthenticate({
+      pool,
+      clock,
+      jwtSecret: config.jwtSecret,
+      botSecret: config.botSecret,
+      internalSecret: config.internalSecret,
+      adminIpAllowed,
+      telegramSignIn,
+      verifyBuyerToken: (token, ip) => verifyBuyerToken(pool, token, ip),
+    }),
+  });
+
+  await app.register(systemPlugin, { pool, redis, apiVersion, settings });
+  await app.register(authPlugin, { pool, clock, telegramSignIn, codeSender, settings: config });
+  await app.register(adminAuthPlugin, { pool, clock, telegramSignIn, adminIpAllowed, settings: config });
+  await app.register(providersPlugin, { pool, settings, balanceOf, live });
+  await app.register(devicesPlugin, { pool, redis, live, settings: config });
+  await app.register(trafficPlugin, {
+    pool,
+    redis,
+    clock,
+    live,
+    settings,
+    originCheck,
+    tunnelUrl: config.tunnelUrl,
+    ticketTtlS: config.ticketTtlS,
+    stopWaitMs: config.stopWaitMs,
+  });
+  await app.register(settingsPlugin, {
+    pool,
+    store: settings,
+    onChange: async (changed) => {
+      if (changed.termsVersion) await live.settingsChanged();
+      if (changed.buyerPrice) await live.allAccountsChanged();
+    },
+  });
+  await app.register(policyPlugin, { pool, live });
+  await app.register(pricingPlugin, {
+    pool,
+    clock,
+    live,
+    defaultProviderPrice: BigInt(config.providerPriceMicrosPerGb),
+  });
+  const proxy = { host: config.publicProxyHost, port: config.publicProxyPort };
+  const defaultBuyerPrice = () => settings.current().buyerPriceMicrosPerGb;
+  await app.register(buyersPlugin, { pool, clock, live, proxy });
+  await app.register(buyerSelfPlugin, { pool, clock, live, defaultBuyerPrice });
+  await app.register(subUsersPlugin, {
+    pool,
+    live,
+    proxy,
+    countMax: async () => (await settings.read()).subUsersMax,
+  });
+  await app.register(ingestPlugin, { pool });
+  await app.register(packagesPlugin, {
+    pool,
+    redis,
+    clock,
+    live,
+    proxy,
+    pullTtlMs: config.pullTtlS * 1000,
+    offerBytes: () => settings.current().offerBytes,
+  });
+  await app.register(balancePlugin, { pool, log, live, settlement });
+  await app.register(walletsPlugin, { pool });
+  await app.register(settlementPlugin, { pool, redis });
+  await app.register(directMetersPlugin, { settlement });
+  await app.register(payoutsPlugin, {
+    pool,
+    rules: async () => {
+      const s = await settings.read();
+      return {
+        amountMicrosMin: s.withdrawMicrosMin,
+        dayMicrosMax: s.withdrawDayMicrosMax,
+        networks: s.withdrawNetworks,
+      };
+    },
+  });
+  await app.register(reconciliationPlugin, { pool });
+  await app.register(usagePlugin, { pool, clock });
+  await app.ready();
+  return app;
+}
+
+function packageVersion(): string {
+  return (JSON.parse(readFileSync(projectPath('package.json'), 'utf8')) as { version: string }).version;
+}

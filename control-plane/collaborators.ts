@@ -1,0 +1,87 @@
+/** What everything in the control plane works with, made from its settings. */
+import type { Redis } from 'ioredis';
+import type pg from 'pg';
+import { connectLive, type LiveRedis } from '../gateway/live/connection.js';
+import type { Clock } from '../gateway/runtime/clock.js';
+import type { Log } from '../gateway/runtime/logging.js';
+import { OriginCheck } from '../gateway/runtime/origin/origin-check.js';
+import { type LoginCodeSender, loggedCodeSender, telegramCodeSender } from './bot/login-code-sender.js';
+import { TelegramQueue } from './bot/telegram-queue.js';
+import type { ControlPlaneConfig } from './config.js';
+import { createPool } from './db/pool.js';
+import { connectLimiter, redisReady } from './db/redis.js';
+import type { OriginCheck as StartOriginCheck } from './traffic/start.js';
+
+/** What everything works with; a test hands in its own. */
+export interface Collaborators {
+  config: ControlPlaneConfig;
+  log: Log;
+  clock: Clock;
+  pool: pg.Pool;
+  redis: LiveRedis;
+  /** For the rate limiter alone: fails at once while Redis is away. */
+  limiterRedis: Redis;
+  codeSender: LoginCodeSender;
+  originCheck: StartOriginCheck;
+}
+
+/** Redis may be away at start; the API then starts without it. */
+const REDIS_WAIT_MS = 3_000;
+
+/** The real ones; each leaves its end in `stops`. Throws what Postgres or a file of rules throws. */
+export async function createCollaborators(
+  config: ControlPlaneConfig,
+  log: Log,
+  clock: Clock,
+  stops: (() => unknown)[],
+): Promise<Collaborators> {
+  const pool = createPool({
+    databaseUrl: config.databaseUrl,
+    connectionsMax: config.databaseConnectionsMax,
+    applicationName: 'traffic-share-control-plane',
+    onIdleError: (error) =>
+      log.warn({ error_code: (error as { code?: string }).code }, 'postgres_connection_lost'),
+  });
+  stops.push(() => pool.end());
+  const redis = connectLive({ url: config.redisUrl, log, connectionName: 'traffic-share-control-plane' });
+  stops.push(() => redis.disconnect());
+  const limiterRedis = connectLimiter(config.redisUrl, () => {}); // `redis` above tells of the same outage
+  stops.push(() => limiterRedis.disconnect());
+  const [ready] = await Promise.all([
+    redisReady(redis, REDIS_WAIT_MS),
+    redisReady(limiterRedis, REDIS_WAIT_MS),
+  ]);
+  if (!ready) log.warn({}, 'started_without_redis');
+  const { asnRulePaths, addressRulePaths } = config;
+  const originCheck = await OriginCheck.open({
+    log,
+    allowedCountries: config.allowedCountries,
+    countryPath: config.geoipCountryPath,
+    asnPath: config.geoipAsnPath,
+    devLoopbackCountry: config.devLoopbackCountry,
+    ...(asnRulePaths.length > 0 && { asnRulePaths }),
+    ...(addressRulePaths.length > 0 && { addressRulePaths }),
+  });
+  stops.push(() => originCheck.close());
+  const codeSender = createCodeSender(config, log, clock, stops);
+  return { config, log, clock, pool, redis, limiterRedis, codeSender, originCheck };
+}
+
+/** The bot, or in development without one the log. */
+function createCodeSender(
+  config: ControlPlaneConfig,
+  log: Log,
+  clock: Clock,
+  stops: (() => unknown)[],
+): LoginCodeSender {
+  if (config.botToken === null) {
+    if (config.production) throw new Error('production needs TS_BOT_TOKEN');
+    return loggedCodeSender(log);
+  }
+  const queue = new TelegramQueue(
+    { botToken: config.botToken, apiUrl: config.botApiUrl, queueMax: config.botQueueMax },
+    { clock, log },
+  );
+  stops.push(() => queue.stop());
+  return telegramCodeSender(queue);
+}
