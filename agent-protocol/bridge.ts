@@ -1,6 +1,6 @@
-import { ByteQueue } from './byte-queue.js';
+import { BLOCK_BYTES_MAX, ByteQueue, giveBlock, takeBlock } from './byte-queue.js';
 import { FRAME_HEADROOM, ResetCode } from './frame.js';
-import { COUNT_BYTES_KEPT, COUNT_BYTES_MAX, READ_BUFFER_BYTES_MAX } from './limits.js';
+import { COUNT_BYTES_KEPT, COUNT_BYTES_MAX, DIRECT_WRITES_AFTER, READ_BUFFER_BYTES_MAX } from './limits.js';
 import type { RawSink, RawSocket } from './raw-socket.js';
 import type { MuxStream, StreamHandler } from './stream.js';
 import { Verdict } from './verdict.js';
@@ -26,6 +26,9 @@ export interface BridgeObserver {
    */
   onEnd(how: 'finished' | 'reset' | 'refused'): void;
 }
+
+/** Fewer bytes are copied into a buffer of their own: a whole block would be held for them if they wait. */
+const BLOCK_USE_BYTES_MIN = 16 * 1024;
 
 const unobserved: BridgeObserver = {
   pieceBytesMax: READ_BUFFER_BYTES_MAX,
@@ -85,6 +88,12 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
   #queue: ByteQueue | null = null;
   /** Bytes given to the socket, credit for which is owed once it has taken them. */
   #writingBytes = 0;
+  /** What they lie in, when it is a block that can be used again. */
+  #writingBlock: Buffer | null = null;
+  /** They lie in a read buffer of the tunnel. */
+  #keepsReadBuffer = false;
+  /** Writes in a row that were taken at once. */
+  #takenInARow = 0;
   #inEnded = false;
   #socketClosed = false;
   #over = false;
@@ -215,8 +224,6 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
       this.#queue.push(buffer, start, end);
       return;
     }
-    const session = stream.session;
-    const mayKeep = session.mayKeepReadBuffer;
     let from = start;
     while (from < end) {
       const roomBytes = Math.min(this.#pieceBytesMax, this.#unsentBytesMax - this.#sendingBytes);
@@ -227,30 +234,67 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
         return;
       }
       if (verdict === Verdict.WAIT) break;
-      const view = buffer.subarray(from, to);
-      const taken = this.#socket.write(mayKeep ? view : Buffer.from(view));
+      const taken = this.#writeFrom(buffer, from, to);
+      if (!taken) this.#writingBytes = to - from;
       from = to;
-      if (taken) continue;
-      this.#writingBytes = view.length;
-      if (mayKeep) session.keepReadBuffer();
-      break;
+      if (!taken) break;
     }
     if (from < end) {
       this.#queue = new ByteQueue();
-      // A buffer is kept for what is being written anyway, not for what may be little and wait for long.
-      if (mayKeep && this.#writingBytes > 0) this.#queue.adopt(buffer.subarray(from, end));
-      else this.#queue.push(buffer, from, end);
+      this.#queue.push(buffer, from, end);
     }
     const takenBytes = from - start - this.#writingBytes;
     if (takenBytes > 0) stream.consumed(takenBytes);
+  }
+
+  /**
+   * Writes bytes of the tunnel's read buffer; returns whether the operating system has taken them. A stream that was
+   * taken from at once so far is written without a copy, any other through a block: it may be about to stall, and then
+   * holds what is its own.
+   */
+  #writeFrom(buffer: Buffer, from: number, to: number): boolean {
+    const bytes = to - from;
+    const { session } = this.#stream;
+    let taken: boolean;
+    if (this.#takenInARow >= DIRECT_WRITES_AFTER && session.mayKeepReadBuffer) {
+      taken = this.#socket.write(buffer.subarray(from, to));
+      if (!taken) {
+        session.keepReadBuffer();
+        this.#keepsReadBuffer = true;
+      }
+    } else if (bytes < BLOCK_USE_BYTES_MIN || bytes > BLOCK_BYTES_MAX)
+      taken = this.#socket.write(Buffer.from(buffer.subarray(from, to)));
+    else {
+      const block = takeBlock();
+      buffer.copy(block, 0, from, to);
+      taken = this.#socket.write(block.subarray(0, bytes));
+      if (taken) giveBlock(block);
+      else this.#writingBlock = block;
+    }
+    if (taken) this.#takenInARow++;
+    else this.#takenInARow = 0;
+    return taken;
   }
 
   onDrain(): void {
     if (this.#over || this.#writingBytes === 0 || this.#socket.backlogBytes > 0) return;
     const writtenBytes = this.#writingBytes;
     this.#writingBytes = 0;
+    this.#letGoOfWritten();
     this.#stream.consumed(writtenBytes);
     if (this.#queue !== null) this.#writeQueue(this.#queue);
+  }
+
+  /** The operating system has what was being written. */
+  #letGoOfWritten(): void {
+    if (this.#writingBlock !== null) giveBlock(this.#writingBlock);
+    this.#writingBlock = null;
+    this.#letGoOfReadBuffer();
+  }
+
+  #letGoOfReadBuffer(): void {
+    if (this.#keepsReadBuffer) this.#stream.session.letGoOfReadBuffer();
+    this.#keepsReadBuffer = false;
   }
 
   /** Counts and writes what is queued, as long as the socket takes it and the observer lets it. */
@@ -263,8 +307,11 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
       if (verdict !== Verdict.GO) return;
       if (!this.#socket.write(queue.shift(bytes))) {
         this.#writingBytes = bytes;
+        this.#writingBlock = queue.takeSpent();
         break;
       }
+      const spent = queue.takeSpent();
+      if (spent !== null) giveBlock(spent);
       this.#stream.consumed(bytes);
     }
     if (queue.bytes > 0) return;
@@ -317,6 +364,9 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
     this.#over = true;
     this.#tail = null;
     this.#queue = null;
+    // What is being written may still be read from it.
+    this.#writingBlock = null;
+    this.#letGoOfReadBuffer();
     this.#observer.onEnd(how);
   }
 }

@@ -1,6 +1,24 @@
+import { SPARE_BLOCKS_MAX } from './limits.js';
+
 /** Smallest and largest block, bytes. */
 const BLOCK_BYTES_MIN = 4 * 1024;
-const BLOCK_BYTES_MAX = 64 * 1024;
+export const BLOCK_BYTES_MAX = 64 * 1024;
+
+/**
+ * Blocks of the largest size that nobody uses. Streams whose reader is the slower side need one after another:
+ * used again, they are no garbage.
+ */
+const spareBlocks: Buffer[] = [];
+
+/** A block of BLOCK_BYTES_MAX bytes, with anything in it. */
+export function takeBlock(): Buffer {
+  return spareBlocks.pop() ?? Buffer.allocUnsafeSlow(BLOCK_BYTES_MAX);
+}
+
+/** Gives a block back that nobody refers to any more. */
+export function giveBlock(block: Buffer): void {
+  if (block.length === BLOCK_BYTES_MAX && spareBlocks.length < SPARE_BLOCKS_MAX) spareBlocks.push(block);
+}
 
 /**
  * Bytes in order, copied into blocks: one-byte pieces cost one byte each, not an object each, so that what a peer can
@@ -14,6 +32,8 @@ export class ByteQueue {
   #start = 0;
   /** Where writing is in the last block. */
   #end = 0;
+  /** Taken to its end by the last shift. */
+  #spent: Buffer | null = null;
 
   push(buffer: Buffer, start: number, end: number): void {
     this.bytes += end - start;
@@ -22,7 +42,7 @@ export class ByteQueue {
       let block = this.#blocks.at(-1);
       if (block === undefined || this.#end === block.length) {
         const bytes = Math.max(block === undefined ? BLOCK_BYTES_MIN : block.length * 2, end - from);
-        block = Buffer.allocUnsafeSlow(Math.min(BLOCK_BYTES_MAX, bytes));
+        block = bytes >= BLOCK_BYTES_MAX ? takeBlock() : Buffer.allocUnsafeSlow(bytes);
         this.#blocks.push(block);
         this.#end = 0;
       }
@@ -30,16 +50,6 @@ export class ByteQueue {
       this.#end += copied;
       from += copied;
     }
-  }
-
-  /** Takes over bytes behind the others without a copy; they must stay as they are. */
-  adopt(bytes: Buffer): void {
-    const last = this.#blocks.length - 1;
-    const block = this.#blocks[last];
-    if (block !== undefined) this.#blocks[last] = block.subarray(0, this.#end);
-    this.#blocks.push(bytes);
-    this.#end = bytes.length;
-    this.bytes += bytes.length;
   }
 
   /** How many bytes `shift(bytesMax)` would take. */
@@ -52,6 +62,7 @@ export class ByteQueue {
 
   /** Takes the next bytes, at most `bytesMax`, without a copy; they stay as they are. Empty when there are none. */
   shift(bytesMax: number): Buffer {
+    this.#spent = null;
     const block = this.#blocks[0];
     if (block === undefined) return Buffer.alloc(0);
     const end = this.#start + this.nextBytes(bytesMax);
@@ -61,7 +72,15 @@ export class ByteQueue {
     if (end === block.length || this.bytes === 0) {
       this.#blocks.shift();
       this.#start = 0;
+      this.#spent = block;
     }
     return slice;
+  }
+
+  /** The block that the last shift took to its end; null: none. For `giveBlock` once those bytes are used. */
+  takeSpent(): Buffer | null {
+    const block = this.#spent;
+    this.#spent = null;
+    return block;
   }
 }

@@ -1,6 +1,7 @@
 import type { FrameType } from './frame.js';
 import { FrameReader, type FrameSink } from './frame-reader.js';
 import { FrameWriter } from './frame-writer.js';
+import { KEPT_READ_BUFFERS_MAX } from './limits.js';
 import type { RawSink, RawSocket } from './raw-socket.js';
 import { CloseCode, type MessageSink, WebSocketReader } from './websocket-frames.js';
 
@@ -33,6 +34,8 @@ export class FrameConnection implements RawSink, MessageSink, FrameSink {
   #closed = false;
   #mayKeep = false;
   #kept = false;
+  /** How often a read buffer was kept and not let go of yet. */
+  #heldBuffers = 0;
 
   /**
    * @param isClient whether this end is the WebSocket client, which masks
@@ -60,11 +63,16 @@ export class FrameConnection implements RawSink, MessageSink, FrameSink {
 
   /** See StreamCarrier. */
   get mayKeepReadBuffer(): boolean {
-    return this.#mayKeep;
+    return this.#mayKeep && this.#heldBuffers < KEPT_READ_BUFFERS_MAX;
   }
 
   keepReadBuffer(): void {
     this.#kept = true;
+    this.#heldBuffers++;
+  }
+
+  letGoOfReadBuffer(): void {
+    this.#heldBuffers--;
   }
 
   /** See FrameWriter.data. */

@@ -9,7 +9,11 @@ export interface SessionLimits {
   readonly streamWindowBytes: number;
   /** Most bytes a stream's send window may ever hold; a CREDIT beyond it is a protocol error. */
   readonly streamWindowBytesMax: number;
-  /** Windows of a tunnel stop growing when their sum would pass this (initial windows are always granted). */
+  /**
+   * Most bytes by which the windows of a tunnel may have grown together, first windows left out; at it they stop growing.
+   * So many streams that stall can not keep the others at a first window, and an end holds at most this and a first
+   * window a stream.
+   */
   readonly tunnelWindowBytesMax: number;
   /** Streams at once; an OPEN above it is a protocol error. */
   readonly streamsMax: number;
@@ -18,9 +22,9 @@ export interface SessionLimits {
 }
 
 export const defaultLimits: SessionLimits = {
-  streamWindowBytes: 256 * 1024,
+  streamWindowBytes: 128 * 1024,
   streamWindowBytesMax: 4 * 1024 * 1024,
-  tunnelWindowBytesMax: 64 * 1024 * 1024,
+  tunnelWindowBytesMax: 24 * 1024 * 1024,
   streamsMax: 1_000,
   frameBytesMax: 256 * 1024,
 };
@@ -109,6 +113,20 @@ export const COUNT_BYTES_KEPT = 4 * 1024;
 export const BACKLOG_HIGH_WATER_BYTES = 256 * 1024;
 /** Streams woken at a time after a drain; more follow in the next turn of the event loop while there is room. */
 export const WAKE_STREAMS_MAX = 4;
+
+/**
+ * Blocks of 64 KiB in the process that are kept for further use by streams whose reader is the slower side; more are left
+ * to the garbage collector.
+ */
+export const SPARE_BLOCKS_MAX = 64;
+/**
+ * Writes in a row that the operating system took at once before a stream's bytes are written right out of the tunnel's
+ * read buffer: more than its socket buffers hold for a reader that never reads. Until then they are copied, so that
+ * a stream that stalls holds its own bytes and not the buffer they came in.
+ */
+export const DIRECT_WRITES_AFTER = 64;
+/** Read buffers of a tunnel that stalled streams may hold; with so many held, bytes are copied. */
+export const KEPT_READ_BUFFERS_MAX = 16;
 
 /** First read buffer of a socket, shared by all sockets of the process that have little to read. */
 export const READ_BUFFER_BYTES = 8 * 1024;

@@ -19,7 +19,8 @@ export interface RawSink {
   /**
    * Bytes `buffer[start, end)`. With `headroomBytes` of at least FRAME_HEADROOM the sink may overwrite that many in
    * front of `start` and may keep the bytes: it returns true when something still refers to them, and the socket
-   * takes another buffer. With 0 it must copy what it wants to keep.
+   * takes another buffer. A sink that has paused the socket gets its buffer back with resume(): before that, nothing may
+   * refer to the bytes any more. With 0 it must copy what it wants to keep.
    */
   onBytes(buffer: Buffer, start: number, end: number, headroomBytes: number): boolean;
   /** All written bytes have gone to the operating system. Comes also without a preceding `write()` of false. */
@@ -73,7 +74,7 @@ export class RawSocket {
       let filledBytes = 0;
       let kept = false;
       this.socket = create({
-        buffer: () => read.next(filledBytes, kept),
+        buffer: () => read.next(filledBytes, kept, this.#paused),
         callback: (bytes: number) => {
           filledBytes = bytes;
           const sink = this.#sink;

@@ -41,8 +41,10 @@ export class ReadBuffer {
    * Chooses the memory for the next read.
    * @param filledBytes what the last read brought
    * @param kept somebody still refers to the bytes of the last read
+   * @param paused nothing is read before a resume, and by then nobody refers to them any more
    */
-  next(filledBytes: number, kept: boolean): Buffer {
+  next(filledBytes: number, kept: boolean, paused: boolean): Buffer {
+    if (kept && paused) return this.view;
     if (filledBytes === this.#sizeBytes && this.#sizeBytes < READ_BUFFER_BYTES_MAX && this.#grow())
       return this.view;
     if (this.headroomBytes === 0) return this.view;

@@ -72,12 +72,11 @@ export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
   readonly #startedAtMs = performance.now();
   #state: SessionState = 'greeting';
   #saidHello = false;
-
   readonly #streams = new Map<number, MuxStream>();
   /** Highest id opened, or seen in OPEN. */
   #lastStreamId = 0;
-  /** Sum of the windows granted, bytes. */
-  #windowsBytes = 0;
+  /** What the windows granted have grown beyond their first size, summed, bytes. */
+  #grownBytes = 0;
 
   #opensInBeat = 0;
   #resetsInBeat = 0;
@@ -195,6 +194,10 @@ export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
 
   keepReadBuffer(): void {
     this.#connection.keepReadBuffer();
+  }
+
+  letGoOfReadBuffer(): void {
+    this.#connection.letGoOfReadBuffer();
   }
 
   /** @internal */
@@ -354,7 +357,6 @@ export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
     }
     const stream = new MuxStream(id, this, network, handler);
     this.#streams.set(id, stream);
-    this.#windowsBytes += stream.windowBytes;
     return stream;
   }
 
@@ -363,13 +365,13 @@ export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
     if (this.#streams.get(stream.id) !== stream) return;
     this.#streams.delete(stream.id);
     this.#waiting.remove(stream);
-    this.#windowsBytes -= windowBytes;
+    this.#grownBytes -= windowBytes - this.limits.streamWindowBytes;
   }
 
   /** @internal */
   growWindow(bytes: number): boolean {
-    if (this.#windowsBytes + bytes > this.limits.tunnelWindowBytesMax) return false;
-    this.#windowsBytes += bytes;
+    if (this.#grownBytes + bytes > this.limits.tunnelWindowBytesMax) return false;
+    this.#grownBytes += bytes;
     return true;
   }
 

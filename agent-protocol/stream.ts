@@ -38,10 +38,15 @@ export interface StreamCarrier {
   readonly rttMs: number;
   /** Bytes written to the tunnel's socket that the operating system has not taken. */
   readonly backlogBytes: number;
-  /** Whether the bytes now handed to `onData` may be kept (they lie in a buffer of the tunnel's own). */
+  /**
+   * Whether the bytes now handed to `onData` may be kept: they lie in a buffer of the tunnel's own, and not too many of
+   * those are kept already (KEPT_READ_BUFFERS_MAX).
+   */
   readonly mayKeepReadBuffer: boolean;
   /** To be called within `onData` when something still refers to its bytes: the tunnel takes another buffer. */
   keepReadBuffer(): void;
+  /** Once for each `keepReadBuffer`: what was kept is no longer needed. */
+  letGoOfReadBuffer(): void;
   /** @internal returns whether the operating system has taken all of it */
   writeData(streamId: number, buffer: Buffer, start: number, end: number, headroomBytes: number): boolean;
   /** @internal */

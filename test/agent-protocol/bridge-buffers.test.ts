@@ -2,6 +2,7 @@
 import t from 'tap';
 import { bridgeSocket } from '../../agent-protocol/bridge.js';
 import { FRAME_HEADROOM } from '../../agent-protocol/frame.js';
+import { DIRECT_WRITES_AFTER } from '../../agent-protocol/limits.js';
 import type { RawSink, RawSocket } from '../../agent-protocol/raw-socket.js';
 import type { MuxStream } from '../../agent-protocol/stream.js';
 
@@ -20,6 +21,7 @@ function scene() {
     setSink(sink: RawSink) {
       this.sink = sink;
     },
+    reset() {},
     pause() {
       this.paused = true;
     },
@@ -36,6 +38,7 @@ function scene() {
     mayKeepReadBuffer: false,
     kept: 0,
     keepReadBuffer: () => session.kept++,
+    letGoOfReadBuffer: () => session.kept--,
   };
   const stream = {
     state: 'open',
@@ -131,31 +134,49 @@ t.test('out: bytes of a shared buffer, and bytes that come while paused, are cop
 });
 
 t.test(
-  'in: a buffer that may be kept is kept while the socket still writes it; others are copied',
+  'in: what the socket has not taken lies in memory of its own, or in a buffer that is kept',
   async (t) => {
     const { socket, session, stream, arrive } = scene();
     session.mayKeepReadBuffer = true;
-    arrive('gone at once');
-    t.equal(session.kept, 0);
-    t.equal(stream.consumedBytes, 12);
+    const large = 'L'.repeat(20_000);
+    for (const text of ['small', large]) {
+      socket.backlogBytes = 4;
+      const before = stream.consumedBytes;
+      arrive(text).fill('X');
+      t.equal(stream.consumedBytes, before, 'no credit for what the socket has not taken');
+      t.equal(session.kept, 0, 'a stream that may be about to stall keeps no buffer of the tunnel');
+      arrive('queued').fill('X');
+      socket.backlogBytes = 0;
+      socket.sink.onDrain();
+      t.equal(Buffer.concat(socket.written.splice(0)).toString(), `${text}queued`);
+      t.equal(stream.consumedBytes, before + text.length + 6);
+    }
 
+    const direct = () => {
+      const buffer = arrive('direct');
+      const written = socket.written.at(-1);
+      return written?.buffer === buffer.buffer && written.byteOffset === buffer.byteOffset;
+    };
+    for (let i = 0; i < DIRECT_WRITES_AFTER; i++) t.notOk(direct());
+    t.ok(direct(), 'all was taken at once for long: it is written where it lies');
     socket.backlogBytes = 4;
-    arrive('pending');
+    t.ok(direct());
     t.equal(session.kept, 1);
-    t.equal(stream.consumedBytes, 12, 'no credit for what the socket has not taken');
     arrive('queued').fill('X');
     t.equal(session.kept, 1, 'what is queued is a copy');
-    t.equal(socket.written.length, 2);
-
     socket.backlogBytes = 0;
     socket.sink.onDrain();
-    t.equal(stream.consumedBytes, 12 + 7 + 6);
-    t.equal(Buffer.concat(socket.written).toString(), 'gone at oncependingqueued');
+    t.equal(session.kept, 0, 'the buffer is let go of when the socket has taken the bytes');
+    t.notOk(direct(), 'and the stream has to show anew that it is read');
 
+    for (let i = 0; i < DIRECT_WRITES_AFTER; i++) arrive('direct');
     session.mayKeepReadBuffer = false;
+    t.notOk(direct(), 'others are copied');
+    session.mayKeepReadBuffer = true;
     socket.backlogBytes = 4;
-    arrive('shared').fill('X');
+    t.ok(direct());
     t.equal(session.kept, 1);
-    t.equal(socket.written.at(-1)?.toString(), 'shared');
+    stream.handler.onReset(stream as unknown as MuxStream, 1);
+    t.equal(session.kept, 0, 'let go of at the end as well');
   },
 );

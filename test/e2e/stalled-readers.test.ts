@@ -1,0 +1,261 @@
+/**
+ * 200 streams whose reader has stopped, all on one tunnel, beside streams that are read: what the gateway holds for the
+ * ones, and how fast the others still are. Gateway and device are processes of their own.
+ */
+import { readFileSync } from 'node:fs';
+import type { Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import t, { type Test } from 'tap';
+import { residentBytes } from '../bench/processes.js';
+import { type Destination, startTcpDestination } from '../helpers/destination.js';
+import { startPostgres } from '../helpers/services.js';
+import { socksConnect } from '../helpers/socks-client.js';
+import { removeData, type Standalone, startStandalone } from '../helpers/standalone.js';
+
+const MiB = 2 ** 20;
+const STALLED = 200;
+const GROWTH_BYTES_MAX = 64 * MiB;
+const SIBLINGS = 4;
+const SPEED_MIN = 0.8;
+/**
+ * Windows without stalled streams differ by less than this, lowest to highest, on a machine that does nothing else; where
+ * they differ by more, others take its time and only SPEED_MIN_NOISY is asked for.
+ */
+const QUIET_SPREAD = 0.7;
+const SPEED_MIN_NOISY = 0.4;
+const WINDOW_MS = 400;
+/** Windows without and beside stalled streams take turns. A noisy machine gets more of them. */
+const TURNS_MIN = 3;
+const TURNS_MAX = 6;
+/**
+ * Writers to stalled streams write so much, about what the kernel's buffers at one end take, and then a step at a time
+ * until nothing of it goes on. Without end they would fill socket buffers at all ends, over 1 GiB, and a kernel short of
+ * memory for those slows all connections down.
+ */
+const FIRST = Buffer.alloc(MiB, 's');
+/** Above a first window, so that what a step leaves behind has filled it. */
+const STEP = Buffer.alloc(256 * 1024, 's');
+/** Nothing moves any more when this many looks in a row find the same. */
+const LOOKS = 2;
+const LOOK_MS = 40;
+
+const BLOCK = Buffer.alloc(256 * 1024, 'b');
+
+let destination: Destination;
+let system: Standalone;
+let gatewayPid: number;
+
+/** Writes without end, as fast as it is taken. */
+function pump(socket: Socket): void {
+  const more = () => {
+    while (!socket.destroyed && socket.write(BLOCK));
+  };
+  socket.on('drain', more);
+  more();
+}
+
+/** Destinations of streams whose reader stalls. */
+const senders = new Set<Socket>();
+
+/** `D`: sends without end. `S`: sends what the test says. `R`: never reads again. */
+function serve(socket: Socket): void {
+  socket.once('data', (first: Buffer) => {
+    socket.pause();
+    const word = String.fromCharCode(first[0] as number);
+    if (word === 'D') pump(socket);
+    else if (word === 'S') senders.add(socket);
+  });
+}
+
+t.before(async () => {
+  destination = await startTcpDestination(serve);
+  const database = await startPostgres();
+  t.teardown(() => database.stop());
+  system = await startStandalone({
+    env: {
+      TS_DATABASE_URL: database.url,
+      TS_DEV_ALLOW: `127.0.0.1:${destination.port}`,
+      // hundreds of GB must be paid for and fit the package
+      TS_OFFER_BYTES: String(1e14),
+      TS_BUYER_PRICE_MICROS_PER_GB: '2000',
+      TS_PROVIDER_PRICE_MICROS_PER_GB: '1000',
+    },
+  });
+  const { api_url, buyer, admin } = system.file;
+  const raised = await fetch(`${api_url}/api/admin/buyers/${buyer.id}`, {
+    method: 'PATCH',
+    headers: { 'content-type': 'application/json', authorization: `Bearer ${admin.token}` },
+    body: JSON.stringify({ limits: { streams_max: 10_000, connections_per_second_max: 10_000 } }),
+  });
+  if (!raised.ok) throw new Error(await raised.text());
+  gatewayPid = system.childPids('gateway/main')[0] as number;
+});
+
+t.teardown(async () => {
+  await system?.stop();
+  if (system) await removeData(system.dataDir);
+  await destination?.stop();
+});
+
+async function open(): Promise<Socket> {
+  const { username, password } = system.file.buyer;
+  const { socket, reply } = await socksConnect({
+    proxyPort: system.file.proxy_port,
+    username,
+    password,
+    host: '127.0.0.1',
+    port: destination.port,
+  });
+  if (reply !== 0) throw new Error(`reply ${reply}`);
+  return socket;
+}
+
+/** A stalled stream as its buyer has it, and who writes into it. */
+interface Stalled {
+  buyer: Socket;
+  /** null: its destination. */
+  writer: Socket | null;
+}
+
+/** How a stream comes to stall. */
+const kinds: Record<string, { name: string; open(): Promise<Stalled> }> = {
+  down: {
+    name: 'buyers who do not read',
+    open: async () => {
+      const buyer = await open();
+      buyer.pause();
+      buyer.write('S');
+      return { buyer, writer: null };
+    },
+  },
+  up: {
+    name: 'destinations that do not read',
+    open: async () => {
+      const buyer = await open();
+      buyer.write('R');
+      return { buyer, writer: buyer };
+    },
+  },
+};
+
+/** Bytes the gateway has counted, both ways: everything that goes on is counted before. */
+async function counted(): Promise<number> {
+  const { bytesUp, bytesDown } = await system.status();
+  return bytesUp + bytesDown;
+}
+
+async function untilStill(): Promise<number> {
+  let before = -1;
+  for (let same = 0; same < LOOKS; await delay(LOOK_MS)) {
+    const now = await counted();
+    same = now === before ? same + 1 : 0;
+    before = now;
+  }
+  return before;
+}
+
+/** Opens the streams and writes into them until nothing goes on, and one step more, to fill what there is to fill. */
+async function stall(kind: string): Promise<Stalled[]> {
+  senders.clear();
+  const stalled = await Promise.all(
+    Array.from({ length: STALLED }, () => kinds[kind]?.open() as Promise<Stalled>),
+  );
+  while (kind !== 'up' && senders.size < STALLED) await delay(LOOK_MS);
+  const writers = stalled.flatMap(({ writer }) => writer ?? []).concat(...senders);
+  for (let before = -1, last = false; ; ) {
+    for (const writer of writers) writer.write(before < 0 ? FIRST : STEP);
+    const now = await untilStill();
+    if (last) return stalled;
+    last = now === before;
+    before = now;
+  }
+}
+
+async function unstall(stalled: Stalled[]): Promise<void> {
+  for (const { buyer } of stalled) buyer.destroy();
+  for (const socket of destination.connections) socket.destroy();
+  while ((await system.status()).streams > 0) await delay(LOOK_MS);
+}
+
+interface Window {
+  bytesPerSecond: number;
+  /** Of the gateway, the least that was seen: garbage comes and goes. */
+  residentBytes: number;
+}
+
+/** Siblings of the stalled streams, new ones each time, download as fast as they can. */
+async function measureWindow(): Promise<Window> {
+  let bytes = 0;
+  const siblings = await Promise.all(
+    Array.from({ length: SIBLINGS }, async () => {
+      const socket = await open();
+      socket.on('data', (chunk: Buffer) => {
+        bytes += chunk.length;
+      });
+      socket.write('D');
+      return socket;
+    }),
+  );
+  await delay(WINDOW_MS / 2);
+  const resident: number[] = [];
+  bytes = 0;
+  const fromMs = performance.now();
+  while (performance.now() - fromMs < WINDOW_MS) {
+    await delay(WINDOW_MS / 10);
+    resident.push(residentBytes([gatewayPid]));
+  }
+  const bytesPerSecond = (bytes / (performance.now() - fromMs)) * 1_000;
+  for (const socket of siblings) socket.destroy();
+  return { bytesPerSecond, residentBytes: Math.min(...resident) };
+}
+
+const median = (values: number[]) => [...values].sort((a, b) => a - b)[values.length >> 1] as number;
+
+/** The speed beside stalled streams as a share of that without, each window between its two neighbours. */
+function shareKept(without: Window[], beside: Window[]): number {
+  const speedOf = (windows: Window[], at: number) => windows[at]?.bytesPerSecond as number;
+  return median(
+    beside.map((window, i) => (2 * window.bytesPerSecond) / (speedOf(without, i) + speedOf(without, i + 1))),
+  );
+}
+
+/** Times the kernel ran short of memory for sockets since it started. */
+function kernelShortages(): number {
+  const [names = '', values = ''] = readFileSync('/proc/net/netstat', 'utf8').split('\n');
+  return Number(values.split(' ')[names.split(' ').indexOf('TCPMemoryPressures')] ?? 0);
+}
+
+const list = (windows: Window[]) =>
+  windows
+    .map((w) => `${(w.bytesPerSecond / 1e6).toFixed(0)} MB/s with ${(w.residentBytes / MiB).toFixed(0)} MiB`)
+    .join(', ');
+
+for (const [kind, { name }] of Object.entries(kinds))
+  t.test(`${STALLED} ${name}`, async (t: Test) => {
+    const shortages = kernelShortages();
+    for (let warmUps = 0; warmUps < 4; warmUps++) await measureWindow();
+    const without = [await measureWindow()];
+    const beside: Window[] = [];
+    do {
+      const stalled = await stall(kind);
+      beside.push(await measureWindow());
+      await unstall(stalled);
+      without.push(await measureWindow());
+    } while (
+      beside.length < TURNS_MIN ||
+      (shareKept(without, beside) < SPEED_MIN && beside.length < TURNS_MAX)
+    );
+    t.comment(`without: ${list(without)}`);
+    t.comment(`beside: ${list(beside)}`);
+    const grownBytes = Math.max(...beside.map((w) => w.residentBytes)) - (without[0]?.residentBytes ?? 0);
+    const grown = `the gateway grows by ${(grownBytes / MiB).toFixed(1)} MiB`;
+    t.ok(grownBytes <= GROWTH_BYTES_MAX, `${grown} of at most ${GROWTH_BYTES_MAX / MiB}`);
+    const share = shareKept(without, beside);
+    const kept = `siblings keep ${(share * 100).toFixed(0)} % of their speed`;
+    const speeds = without.map((window) => window.bytesPerSecond);
+    const quiet = Math.min(...speeds) >= QUIET_SPREAD * Math.max(...speeds);
+    if (kernelShortages() > shortages)
+      t.comment(`${kept}, on a kernel short of memory for sockets: not judged`);
+    else if (quiet) t.ok(share >= SPEED_MIN, kept);
+    else t.ok(share >= SPEED_MIN_NOISY, `${kept} on a noisy machine`);
+  });
