@@ -12,6 +12,8 @@ export interface Destination {
 /** The name the gateway answers itself, with what it knows of the caller's exit. Never dialled. */
 const ECHO_HOST = 'echo.traffic-share.internal';
 
+const ASCII_HOST = /^[A-Za-z0-9._-]{1,255}$/;
+
 /** Whether the host is the echo page's: in any case, with or without the dot of the root. */
 export function isEchoHost(host: string): boolean {
   return host.toLowerCase().replace(/\.$/, '') === ECHO_HOST;
@@ -29,11 +31,12 @@ export function readHost(text: string): string | null {
       ? new SocketAddress({ address: host, family: 'ipv6' }).address
       : null;
   }
-  if (/^[A-Za-z0-9._-]{1,255}$/.test(host)) return host;
+  if (ASCII_HOST.test(host)) return host;
   // Only names beyond ASCII are converted: domainToASCII would also make addresses out of odd spellings.
   if (!/^[A-Za-z0-9._\u0080-\u{10ffff}-]{1,255}$/u.test(host)) return null;
   const ascii = domainToASCII(host);
-  return ascii !== '' && ascii.length <= 255 ? ascii : null;
+  // Full-width signs become such as may not be written otherwise.
+  return ASCII_HOST.test(ascii) ? ascii : null;
 }
 
 /**

@@ -157,6 +157,8 @@ t.test('destinations', async (t) => {
   t.equal(readHost('bücher.example'), 'xn--bcher-kva.example');
   t.equal(readHost('a\0b'), null);
   t.equal(readHost('ü b'), null);
+  for (const sign of ['＇', '＊', '！', '（', '＄', '；', '＝'])
+    t.equal(readHost(`a${sign}.example`), null, `full-width ${sign}`);
   t.equal(readHost(''), null);
 
   const target = (text: string, method = 'GET') => {
