@@ -222,7 +222,7 @@ export class GatewayPipeline implements ProxyPipeline {
     let least = packageRoute === null ? Number.POSITIVE_INFINITY : allocation.remainingBytes;
     for (const { owner, left } of this.#wallets(auth)) {
       if (owner.kind === 'package') continue; // of a package more is known than what is set aside
-      if (owner.kind === 'sub_user') least = Math.min(least, left);
+      if (owner.kind !== 'buyer') least = Math.min(least, left);
       else if (priceMicrosPerGb > 0n)
         least = Math.min(least, Number((BigInt(left) * 1_000_000_000n) / priceMicrosPerGb));
     }

@@ -37,7 +37,8 @@ export async function reportMeters(
 ): Promise<number> {
   if (reports.length === 0) return 0;
   let changed = 0;
-  await redis.sadd(liveKeys.gateways(), gatewayId);
+  const known = redis.sadd(liveKeys.gateways(), gatewayId);
+  known.catch(() => {}); // awaited below, unless a report fails first
   for (let i = 0; i < reports.length; i += SCRIPT_BATCH) {
     const args: string[] = [];
     for (const r of reports.slice(i, i + SCRIPT_BATCH))
@@ -51,6 +52,7 @@ export async function reportMeters(
       );
     changed += await redis.reportMeters(liveKeys.meters(gatewayId), liveKeys.dirtyMeters(gatewayId), ...args);
   }
+  await known;
   return changed;
 }
 

@@ -155,8 +155,7 @@ export class MeterDelivery {
     this.#ticks++;
     try {
       await this.#freeCommitted();
-      await this.#sendChanges();
-      await this.#resendShare();
+      await this.#resendShare(await this.#sendChanges());
       if (this.#ticks % SWEEP_EVERY_TICKS === 0) await this.#sweepMarks();
     } catch (error) {
       this.#failures++;
@@ -194,9 +193,13 @@ export class MeterDelivery {
     if (freed.length > 0) await this.#limited(sink.forget(gatewayId, freed));
   }
 
-  /** What changes again meanwhile waits for the next tick: else a busy meter would be sent over and over. */
-  async #sendChanges(): Promise<void> {
+  /**
+   * Resolves to what was sent. What changes again meanwhile waits for the next tick: else a busy meter would be sent over
+   * and over.
+   */
+  async #sendChanges(): Promise<Set<Meter>> {
     const { registry, settings } = this.#o;
+    const sent = new Set<Meter>();
     let left = Math.min(registry.changeCount, settings.deliveryBatchMeters * settings.deliveryBatchesPerTick);
     while (left > 0 && registry.changeCount > 0) {
       this.#sendingSinceMs = registry.oldestChangeMs;
@@ -209,16 +212,19 @@ export class MeterDelivery {
         throw error;
       }
       this.#sendingSinceMs = null;
+      for (const meter of batch) sent.add(meter);
     }
+    return sent;
   }
 
-  async #resendShare(): Promise<void> {
+  async #resendShare(sent: ReadonlySet<Meter>): Promise<void> {
     const { registry, settings } = this.#o;
     const share = Math.ceil(
       (registry.meterCount * settings.deliveryIntervalMs) / Math.max(1, settings.deliveryResendMs),
     );
     const limit = settings.deliveryBatchMeters * settings.deliveryBatchesPerTick;
-    const again = this.#next(registry.meterCount, Math.min(share, limit), 'resend');
+    const next = this.#next(registry.meterCount, Math.min(share, limit), 'resend');
+    const again = next.filter((meter) => !sent.has(meter));
     for (let i = 0; i < again.length; i += settings.deliveryBatchMeters)
       await this.#send(again.slice(i, i + settings.deliveryBatchMeters));
   }

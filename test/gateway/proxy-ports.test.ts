@@ -1,4 +1,5 @@
 /** The buyers' ports of a whole gateway: TLS, dedicated ports, echo page, exits, failed logins. */
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
@@ -7,6 +8,7 @@ import t, { type Test } from 'tap';
 import { writeAccount } from '../../gateway/live/store.js';
 import { developmentCertificateFiles } from '../../gateway/runtime/development-certificate.js';
 import { type GatewayRig, startGatewayRig } from '../helpers/gateway.js';
+import { fundsKey } from '../helpers/wallet-bank.js';
 import { PlainDevice } from '../helpers/plain-device.js';
 import { socksConnect } from '../helpers/socks-client.js';
 import { basic, eventually, SOCKS_SUCCESS, socksRequest, TestClient } from './listeners/fake-pipeline.js';
@@ -104,6 +106,16 @@ t.test('bytes left are those that the balance set aside here pays for', async (t
   const micros = await metric('ts_wallet_left_micros');
   const price = Number(rig.account.priceMicrosPerGb);
   t.equal(facts.bytes_left, Math.floor((micros * GB) / price));
+});
+
+t.test('bytes left of a quota are bytes, and the least of all bounds counts', async (t) => {
+  const { plain } = await device(t);
+  plain.echo();
+  const buyerId = randomUUID();
+  rig.bank.funds.set(fundsKey({ kind: 'day', ownerId: buyerId }), 5_000_000);
+  const limits = { ...rig.account.limits, quotas: ['day' as const] };
+  await writeAccount(rig.redis, { ...rig.account, account: 'daily', buyerId, limits });
+  t.equal((await echo(t, 'daily')).facts.bytes_left, 5_000_000);
 });
 
 t.test('no device, no balance, no place: refused as a connection would be', async (t) => {
