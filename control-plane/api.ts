@@ -11,6 +11,7 @@ import { buyersPlugin } from './buyers/plugin.js';
 import { buyerSelfPlugin } from './buyers/self-plugin.js';
 import { verifyBuyerToken } from './buyers/tokens.js';
 import type { Collaborators } from './collaborators.js';
+import { creditsPlugin } from './credits/plugin.js';
 import { devicesPlugin } from './devices/plugin.js';
 import { type ApiServer, createServer } from './http/server.js';
 import { readBalances } from './ledger/ledger.js';
@@ -158,6 +159,14 @@ export async function buildApp(
     bounds: async () => {
       const { topupMicrosMin, topupMicrosMax } = await settings.read();
       return { amountMicrosMin: topupMicrosMin, amountMicrosMax: topupMicrosMax };
+    },
+  });
+  await app.register(creditsPlugin, {
+    pool,
+    live,
+    trial: async () => {
+      const { trialBytes, buyerPriceMicrosPerGb } = await settings.read();
+      return { trialBytes, defaultPriceMicrosPerGb: buyerPriceMicrosPerGb };
     },
   });
   await app.register(reconciliationPlugin, { pool });

@@ -266,6 +266,10 @@ export const controlPlaneSettings = {
     default: 10_000_000_000,
     max: 10_000_000_000_000,
   }),
+  trialBytes: integer('TS_TRIAL_BYTES', 'bytes a buyer may try once, at their price; 0: no trial (422)', {
+    default: 100_000_000,
+    max: 1_000_000_000_000,
+  }),
   subUsersMax: integer('TS_SUB_USERS_MAX', 'sub-users of one buyer, closed ones not counted; above it 409', {
     default: 100,
     max: 100_000,

@@ -51,6 +51,7 @@ export function createServices({ config, log, clock, pool, redis }: Collaborator
     payoutTwoAdminMicrosMin: BigInt(config.payoutTwoAdminMicrosMin),
     topupMicrosMin: BigInt(config.topupMicrosMin),
     topupMicrosMax: BigInt(config.topupMicrosMax),
+    trialBytes: config.trialBytes,
     subUsersMax: config.subUsersMax,
     reconciliationPercent: config.reconciliationPercent,
     reconciliationBytesMin: config.reconciliationBytesMin,

@@ -34,6 +34,7 @@ const fields = {
   payout_two_admin_min: Amount,
   topup_min: Amount,
   topup_max: Amount,
+  trial_bytes: Type.Integer({ minimum: 0, maximum: 1_000_000_000_000 }),
   sub_users_max: Type.Integer({ minimum: 0, maximum: 100_000 }),
   reconciliation_percent: Type.Integer({ minimum: 0, maximum: 100 }),
   reconciliation_bytes_min: Type.Integer({ minimum: 0, maximum: 1_000_000_000_000 }),

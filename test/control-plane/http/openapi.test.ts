@@ -54,6 +54,8 @@ POST /api/admin/payments/{id}/approve
 POST /api/admin/payments/{id}/reject
 POST /api/buyer/topups
 GET /api/buyer/topups
+POST /api/buyer/trial
+POST /api/admin/sessions/{id}/refund
 POST /api/buyer/sub_users
 GET /api/buyer/sub_users
 PATCH /api/buyer/sub_users/{id}
