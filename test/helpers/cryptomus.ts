@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { once } from 'node:events';
+import { EventEmitter, once } from 'node:events';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 
@@ -77,6 +77,7 @@ export class CryptomusServer {
   readonly calls: { path: string; body: Json }[] = [];
   /** What payouts may take in all, USDT. */
   balance = 1_000_000;
+  readonly #done = new EventEmitter();
   readonly #faults = new Map<string, Fault[]>();
   readonly #server = http.createServer((request, response) => void this.#serve(request, response));
 
@@ -103,6 +104,11 @@ export class CryptomusServer {
   /** The next calls of a path meet these, one each. */
   disturb(path: string, ...faults: Fault[]): void {
     this.#faults.set(path, [...(this.#faults.get(path) ?? []), ...faults]);
+  }
+
+  /** Resolves when the next call of a path has had its effect, whatever its answer meets. */
+  async called(path: string): Promise<void> {
+    await once(this.#done, path);
   }
 
   callsOf(path: string): Json[] {
@@ -145,6 +151,7 @@ export class CryptomusServer {
       response.writeHead(status, { 'content-type': 'application/json' }).end(body);
     if (fault?.kind === 'answer') return void send(fault.status, fault.body);
     const [status, answer] = this.#answer(path, raw, request.headers);
+    this.#done.emit(path);
     if (fault?.kind === 'cut') return void request.socket.destroy();
     if (fault?.kind === 'stall') return;
     if (fault?.kind === 'late') await new Promise((resolve) => setTimeout(resolve, fault.afterMs));
