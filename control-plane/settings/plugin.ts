@@ -99,6 +99,11 @@ export const settingsPlugin: FastifyPluginAsyncTypebox<SettingsDeps> = async (
         });
       await withTransaction(pool, async (client) => {
         const before = await store.read(client);
+        const after = { ...before, ...changes };
+        if (after.topupMicrosMin > after.topupMicrosMax)
+          throw new Problem('validation_failed', undefined, {
+            errors: [{ path: '/body/topup_min', message: 'must not be above topup_max' }],
+          });
         await store.write(client, changes, userId);
         await recordAudit(client, {
           ...auditContext(request),

@@ -20,13 +20,15 @@ export interface TopUpKeeperDeps {
   /** How long an invoice can be paid, seconds. */
   invoiceLifetimeS: number;
   intervalMs: number;
+  /** An invoice that Cryptomus does not know this long after it was asked for was never made, seconds. */
+  neverMadeAfterS?: number;
 }
 
 /** Top-ups of one round; the others wait for the next. */
 const ROUND_MAX = 50;
 /** An invoice is looked up again after a quarter of its age, within these bounds: webhooks may be lost. */
 const LOOK_S = { min: 15, max: 900 };
-/** An invoice that Cryptomus does not know this long after it was asked for was never made. */
+/** A request that was cut may still arrive; only after this is "no such invoice" believed of it. */
 const NEVER_MADE_S = 600;
 /** After a webhook or a failed look. */
 const RETRY_S = 30;
@@ -113,12 +115,12 @@ export class TopUpKeeper {
   }
 
   async #work(id: string | null): Promise<boolean> {
-    const { pool, log, cryptomus, live } = this.#deps;
+    const { pool, log, cryptomus, live, neverMadeAfterS = NEVER_MADE_S } = this.#deps;
     if (cryptomus === null) return false;
     const claim = await this.#claim(id);
     if (claim === null) return false;
     const found = await cryptomus.paymentInfo(orderIdOf(claim.id));
-    if (found.outcome === 'absent' && claim.ageS >= NEVER_MADE_S)
+    if (found.outcome === 'absent' && claim.ageS >= neverMadeAfterS)
       await withTransaction(pool, (client) => failTopUp(client, claim.id, 'the invoice was not made'));
     if (found.outcome === 'unknown')
       log.warn({ topup_id: claim.id, message: found.message }, 'invoice_not_read');

@@ -1,8 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import t from 'tap';
-import { orderIdOf } from '../../../control-plane/cryptomus/client.js';
+import { CryptomusClient, orderIdOf } from '../../../control-plane/cryptomus/client.js';
+import { cryptomusOf } from '../../../control-plane/services.js';
 import { invariants } from '../../../control-plane/settlement/invariants.js';
+import { TopUpKeeper } from '../../../control-plane/topups/keeper.js';
 import { readCommands, readLastCommandId } from '../../../gateway/live/commands.js';
+import { silentLog } from '../../../gateway/runtime/logging.js';
 import { startPaymentsWorld } from '../../helpers/payments-world.js';
 
 t.test('top-ups', async (t) => {
@@ -219,6 +222,22 @@ t.test('top-ups', async (t) => {
     await world.due(id);
     await keeper.runOnce();
     t.match((await list())[0], { id, status: 'pending', url: null }, 'it may still arrive');
+    const patient = new TopUpKeeper({
+      pool,
+      log: silentLog,
+      cryptomus: new CryptomusClient(cryptomusOf(world.config) as never),
+      live: { accountsChanged: async () => {} },
+      callbackUrl: null,
+      timeoutMs: 2_000,
+      invoiceLifetimeS: 3_600,
+      intervalMs: 1_000,
+      neverMadeAfterS: 0,
+    });
+    await world.due(id);
+    await patient.runOnce();
+    t.match((await list())[0], { id, status: 'failed', failure_reason: 'the invoice was not made' });
+    const { rows } = await pool.query('SELECT next_at FROM topups WHERE id = $1', [id]);
+    t.same(rows, [{ next_at: null }], 'nobody looks any more');
   });
 
   await t.test('bounds, roles, one Idempotency-Key', async (t) => {
@@ -249,6 +268,13 @@ t.test('top-ups', async (t) => {
     t.same([...page.items, ...(await list(`?limit=2&cursor=${page.next_cursor}`)).items], all.items);
     for (const query of ['?limit=0', '?cursor=x', '?more=1'])
       t.equal((await call('GET', `/api/buyer/topups${query}`, { token })).status, 400, query);
+    t.match(
+      await call('PATCH', '/api/admin/settings', {
+        token: world.admin.token,
+        body: { topup_min: '10000.01' },
+      }),
+      { status: 400, body: { errors: [{ path: '/body/topup_min' }] } },
+    );
     await call('PATCH', '/api/admin/settings', {
       token: world.admin.token,
       body: { topup_min: '1', topup_max: '2' },
