@@ -21,7 +21,7 @@ export function isSignedWebhook(rawBody: string, key: string): boolean {
 }
 
 /** Tokens of JSON that is known to be valid; blanks between them are left out. */
-const TOKENS = /"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g;
+const TOKENS = /"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\],:]|[^\s{}[\],:"]+/g;
 
 /**
  * The JSON object without a member, spelled as PHP would: no blanks, `/` as `\/`, unicode as is. Members keep their

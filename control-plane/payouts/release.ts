@@ -126,9 +126,11 @@ async function requeue(client: Queryable, payoutId: string): Promise<void> {
   ]);
 }
 
+/** Of those who are admins still. */
 async function countApprovals(client: Queryable, payoutId: string): Promise<number> {
   const { rows } = await client.query<{ n: number }>(
-    'SELECT count(*)::int AS n FROM payout_approvals WHERE payout_id = $1',
+    `SELECT count(*)::int AS n FROM payout_approvals a JOIN users u ON u.id = a.admin_id
+      WHERE a.payout_id = $1 AND u.is_admin AND u.status = 'active'`,
     [payoutId],
   );
   return rows[0]?.n ?? 0;

@@ -2,7 +2,7 @@ import type pg from 'pg';
 import type { Log } from '../../gateway/runtime/logging.js';
 import { Periodic } from '../../gateway/runtime/periodic.js';
 import { type CryptomusClient, orderIdOf, type ProviderPayment } from '../cryptomus/client.js';
-import { withTransaction } from '../db/pool.js';
+import { type Queryable, withTransaction } from '../db/pool.js';
 import { formatMicros } from '../ledger/money.js';
 import type { LiveState } from '../live-state/live-state.js';
 import { applyPayment, failTopUp, insertTopUp, type TopUp, type TopUpStatus } from './topups.js';
@@ -68,15 +68,22 @@ export class TopUpKeeper {
 
   /**
    * Makes a top-up and its invoice. `refused`: Cryptomus will not (the top-up has failed); `unavailable`: it did not
-   * answer, or is not configured. An invoice that was made all the same is found later.
+   * answer, or is not configured. An invoice that was made all the same is found later. `record` writes the audit line
+   * in the transaction that makes the top-up.
    */
   async open(
     buyerId: string,
     amountMicros: bigint,
+    record: (client: Queryable, topUp: TopUp) => Promise<void>,
   ): Promise<{ ok: true; topUp: TopUp } | { ok: false; code: 'refused' | 'unavailable' }> {
     const { pool, log, cryptomus, callbackUrl, invoiceLifetimeS } = this.#deps;
     if (cryptomus === null) return { ok: false, code: 'unavailable' };
-    const topUp = await insertTopUp(pool, buyerId, amountMicros, LOOK_S.min + this.#deps.timeoutMs / 1000);
+    const lookInS = LOOK_S.min + this.#deps.timeoutMs / 1000;
+    const topUp = await withTransaction(pool, async (client) => {
+      const made = await insertTopUp(client, buyerId, amountMicros, lookInS);
+      await record(client, made);
+      return made;
+    });
     const made = await cryptomus.createInvoice({
       orderId: orderIdOf(topUp.id),
       amount: formatMicros(amountMicros).slice(0, -4), // whole cents

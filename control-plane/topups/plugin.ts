@@ -77,16 +77,17 @@ export const topUpsPlugin: FastifyPluginAsyncTypebox<TopUpsDeps> = async (app, {
           minimum: formatMicros(amountMicrosMin),
           maximum: formatMicros(amountMicrosMax),
         });
-      const opened = await keeper.open(buyerId, amountMicros);
+      const opened = await keeper.open(buyerId, amountMicros, (client, topUp) =>
+        recordAudit(client, {
+          ...auditContext(request),
+          action: 'topup_opened',
+          objectType: 'topup',
+          objectId: topUp.id,
+          after: { amount: formatMicros(amountMicros) },
+        }),
+      );
       if (!opened.ok)
         throw new Problem(opened.code === 'refused' ? 'payment_refused' : 'payments_unavailable');
-      await recordAudit(pool, {
-        ...auditContext(request),
-        action: 'topup_opened',
-        objectType: 'topup',
-        objectId: opened.topUp.id,
-        after: { amount: formatMicros(amountMicros) },
-      });
       return reply.code(201).send(topUpJson(opened.topUp));
     },
   );

@@ -3,7 +3,7 @@ import t from 'tap';
 import { orderIdOf } from '../../../control-plane/cryptomus/client.js';
 import { paymentsQuery } from '../../../control-plane/payments/payments.js';
 import { invariants } from '../../../control-plane/settlement/invariants.js';
-import { TEST_ENV } from '../../helpers/control-plane.js';
+import { signedIn, TEST_ENV } from '../../helpers/control-plane.js';
 import { startPaymentsWorld } from '../../helpers/payments-world.js';
 
 t.test('approving and rejecting', async (t) => {
@@ -33,6 +33,17 @@ t.test('approving and rejecting', async (t) => {
     t.equal(rows.length, 4);
     t.match(rows.at(-1), { actor_id: admin2.userId, after: { approvals: 2, approvals_needed: 2 } });
     await t.rejects(pool.query('DELETE FROM payout_approvals'), { code: '23001' });
+
+    const third = await signedIn(world, 'admin');
+    const other = await world.withdraw(user, '21');
+    await approve(other, third);
+    await pool.query('UPDATE users SET is_admin = false WHERE id = $1', [third.userId]);
+    t.match(
+      await approve(other),
+      { body: { status: 'pending' } },
+      'one who is no admin any more does not count',
+    );
+    t.match(await approve(other, admin2), { body: { status: 'processing' } });
   });
 
   await t.test('approvals and a cancel at once: either all or nothing', async (t) => {

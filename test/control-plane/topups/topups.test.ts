@@ -110,6 +110,14 @@ t.test('top-ups', async (t) => {
         .body;
       const told = (await readCommands(redis, before, 10, 0)).map((entry) => entry.command);
       t.same(told, [{ kind: 'account_changed', account }], 'gateways are told once');
+      const { rows: audit } = await pool.query(
+        'SELECT actor_role, action FROM audit_log WHERE object_id = $1 ORDER BY id',
+        [id],
+      );
+      t.same(audit, [
+        { actor_role: 'buyer', action: 'topup_opened' },
+        { actor_role: 'system', action: 'topup_credited' },
+      ]);
     }
   });
 
