@@ -11,22 +11,26 @@ import { buyersPlugin } from './buyers/plugin.js';
 import { buyerSelfPlugin } from './buyers/self-plugin.js';
 import { verifyBuyerToken } from './buyers/tokens.js';
 import type { Collaborators } from './collaborators.js';
+import { creditsPlugin } from './credits/plugin.js';
 import { devicesPlugin } from './devices/plugin.js';
 import { type ApiServer, createServer } from './http/server.js';
 import { readBalances } from './ledger/ledger.js';
 import { ingestPlugin } from './packages/ingest-plugin.js';
 import { packagesPlugin } from './packages/plugin.js';
+import { paymentsPlugin } from './payments/plugin.js';
+import { cryptomusWebhookPlugin } from './payments/webhook-plugin.js';
 import { payoutsPlugin } from './payouts/plugin.js';
 import { policyPlugin } from './policy/plugin.js';
 import { pricingPlugin } from './pricing/plugin.js';
 import { type BalanceOf, providersPlugin } from './providers/plugin.js';
 import { reconciliationPlugin } from './reconciliation/plugin.js';
-import type { Services } from './services.js';
+import { cryptomusOf, type Services } from './services.js';
 import { settingsPlugin } from './settings/plugin.js';
 import { directMetersPlugin } from './settlement/direct-plugin.js';
 import { settlementPlugin } from './settlement/plugin.js';
 import { subUsersPlugin } from './sub-users/plugin.js';
 import { systemPlugin } from './system/plugin.js';
+import { topUpsPlugin } from './topups/plugin.js';
 import { trafficPlugin } from './traffic/plugin.js';
 import { usagePlugin } from './usage/plugin.js';
 import { walletsPlugin } from './wallets/plugin.js';
@@ -34,7 +38,7 @@ import { walletsPlugin } from './wallets/plugin.js';
 /** The API with every domain, not listening yet. `close()` it; what was handed in stays the caller's. */
 export async function buildApp(
   { config, log, clock, pool, redis, limiterRedis, codeSender, originCheck }: Collaborators,
-  { settings, live, settlement }: Services,
+  { settings, live, settlement, payouts, topUps }: Services,
 ): Promise<ApiServer> {
   const telegramSignIn = createTelegramSignIn({ pool, clock, botToken: config.botToken });
   const adminAddresses = new AddressSet(config.adminIps);
@@ -135,6 +139,34 @@ export async function buildApp(
         dayMicrosMax: s.withdrawDayMicrosMax,
         networks: s.withdrawNetworks,
       };
+    },
+  });
+  await app.register(paymentsPlugin, {
+    pool,
+    sender: payouts,
+    rules: async () => {
+      const s = await settings.read();
+      return {
+        autoApproveMicrosMax: s.payoutAutoApproveMicrosMax,
+        twoAdminMicrosMin: s.payoutTwoAdminMicrosMin,
+      };
+    },
+  });
+  await app.register(cryptomusWebhookPlugin, { pool, log, keys: cryptomusOf(config), payouts, topUps });
+  await app.register(topUpsPlugin, {
+    pool,
+    keeper: topUps,
+    bounds: async () => {
+      const { topupMicrosMin, topupMicrosMax } = await settings.read();
+      return { amountMicrosMin: topupMicrosMin, amountMicrosMax: topupMicrosMax };
+    },
+  });
+  await app.register(creditsPlugin, {
+    pool,
+    live,
+    trial: async () => {
+      const { trialBytes, buyerPriceMicrosPerGb } = await settings.read();
+      return { trialBytes, defaultPriceMicrosPerGb: buyerPriceMicrosPerGb };
     },
   });
   await app.register(reconciliationPlugin, { pool });

@@ -180,6 +180,36 @@ export const controlPlaneSettings = {
     { default: 3_000, max: 20_000 },
   ),
 
+  // Payments through Cryptomus
+  cryptomusMerchantId: text(
+    'TS_CRYPTOMUS_MERCHANT_ID',
+    'merchant UUID at Cryptomus; unset: payouts are not sent, top-ups answer 503',
+    null,
+  ),
+  cryptomusPaymentKey: text('TS_CRYPTOMUS_PAYMENT_KEY', 'API key for invoices and their webhooks', null),
+  cryptomusPayoutKey: text('TS_CRYPTOMUS_PAYOUT_KEY', 'API key for payouts and their webhooks', null),
+  cryptomusUrl: text('TS_CRYPTOMUS_URL', "root of Cryptomus's API", 'https://api.cryptomus.com'),
+  cryptomusTimeoutMs: integer(
+    'TS_CRYPTOMUS_TIMEOUT_MS',
+    'time one call to Cryptomus may take; above it it is asked later what became of the call',
+    { default: 15_000, min: 100, max: 120_000 },
+  ),
+  cryptomusIntervalMs: integer(
+    'TS_CRYPTOMUS_INTERVAL_MS',
+    'how often it is looked for payouts to send and payments to look up',
+    { default: 2_000, min: 20, max: 600_000 },
+  ),
+  publicApiUrl: text(
+    'TS_PUBLIC_API_URL',
+    'where the API is reached from outside, https://…, for webhooks; unset: payments are looked up only',
+    null,
+  ),
+  invoiceLifetimeS: integer('TS_INVOICE_LIFETIME_S', 'time a top-up can be paid, seconds', {
+    default: 3_600,
+    min: 300,
+    max: 43_200,
+  }),
+
   // Money: first values; what admins set in the database wins
   holdTimeS: integer('TS_HOLD_TIME_S', 'time earnings stay pending, seconds; unset: 24 h, 0 in development', {
     default: -1,
@@ -218,6 +248,28 @@ export const controlPlaneSettings = {
     `networks payouts may go over, of ${PAYOUT_NETWORKS.join(', ')}; others 422`,
     ['TRON'],
   ),
+  payoutAutoApproveMicrosMax: integer(
+    'TS_PAYOUT_AUTO_APPROVE_MICROS_MAX',
+    'payouts up to this amount need no admin, micro-dollars; 0: each needs one',
+    { default: 0, max: 10_000_000_000_000 },
+  ),
+  payoutTwoAdminMicrosMin: integer(
+    'TS_PAYOUT_TWO_ADMIN_MICROS_MIN',
+    'payouts above this amount need two different admins, micro-dollars',
+    { default: 500_000_000, max: 10_000_000_000_000 },
+  ),
+  topupMicrosMin: integer('TS_TOPUP_MICROS_MIN', 'smallest top-up of a buyer, micro-dollars; below it 422', {
+    default: 5_000_000,
+    max: 10_000_000_000_000,
+  }),
+  topupMicrosMax: integer('TS_TOPUP_MICROS_MAX', 'largest top-up of a buyer, micro-dollars; above it 422', {
+    default: 10_000_000_000,
+    max: 10_000_000_000_000,
+  }),
+  trialBytes: integer('TS_TRIAL_BYTES', 'bytes a buyer may try once, at their price; 0: no trial (422)', {
+    default: 100_000_000,
+    max: 1_000_000_000_000,
+  }),
   subUsersMax: integer('TS_SUB_USERS_MAX', 'sub-users of one buyer, closed ones not counted; above it 409', {
     default: 100,
     max: 100_000,
@@ -278,6 +330,19 @@ function problemsOf(c: ControlPlaneConfig): string[] {
     if (!VERSION.test(version)) problems.push(`${name} must be x.y.z`);
   if (!c.withdrawNetworks.every((name) => (PAYOUT_NETWORKS as readonly string[]).includes(name)))
     problems.push(`TS_WITHDRAW_NETWORKS must be of ${PAYOUT_NETWORKS.join(', ')}`);
+  const cryptomus = [c.cryptomusMerchantId, c.cryptomusPaymentKey, c.cryptomusPayoutKey];
+  if (new Set(cryptomus.map((value) => value === null)).size > 1)
+    problems.push(
+      'TS_CRYPTOMUS_MERCHANT_ID, TS_CRYPTOMUS_PAYMENT_KEY and TS_CRYPTOMUS_PAYOUT_KEY go together',
+    );
+  for (const [name, url] of [
+    ['TS_CRYPTOMUS_URL', c.cryptomusUrl],
+    ['TS_PUBLIC_API_URL', c.publicApiUrl],
+  ] as const)
+    if (url !== null && !(c.production ? /^https:\/\/[^/]/ : /^https?:\/\/[^/]/).test(url))
+      problems.push(`${name} must be https://…${c.production ? '' : ' or http://…'}`);
+  if (c.topupMicrosMin > c.topupMicrosMax)
+    problems.push('TS_TOPUP_MICROS_MIN must not be above TS_TOPUP_MICROS_MAX');
   if (!/^wss?:\/\//.test(c.tunnelUrl)) problems.push('TS_TUNNEL_URL must be ws:// or wss://');
   if (c.refreshTokenTtlS < c.accessTokenTtlS)
     problems.push('TS_REFRESH_TOKEN_TTL_S must not be shorter than TS_ACCESS_TOKEN_TTL_S');

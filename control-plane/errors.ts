@@ -65,6 +65,16 @@ export const problems = {
   network_not_allowed: { status: 422, title: 'Payouts do not go over this network' },
   bad_address: { status: 422, title: 'This is not an address of the network, or its checksum is wrong' },
   payout_not_pending: { status: 409, title: 'The payout is on its way already' },
+  payout_not_released: { status: 409, title: 'The payout has not been released' },
+  own_payout: { status: 403, title: 'Nobody approves a payout to themselves' },
+  topup_out_of_bounds: { status: 422, title: 'The amount is below the smallest or above the largest top-up' },
+  payment_refused: { status: 422, title: 'The payment provider refuses this payment' },
+  payments_unavailable: { status: 503, title: 'The payment provider is away; try again shortly' },
+  several_buyers: { status: 422, title: 'Several buyers used this session; name one' },
+  above_charged: { status: 422, title: 'This is more than was charged and not refunded yet' },
+  trial_used: { status: 409, title: 'The trial has been used' },
+  trial_unavailable: { status: 422, title: 'There is no trial' },
+  invalid_signature: { status: 401, title: 'The signature is wrong' },
   gateway_run_alive: { status: 409, title: 'This run of the gateway is alive and will report by itself' },
 
   // The server

@@ -2,15 +2,19 @@
 import { connectLive } from '../gateway/live/connection.js';
 import { readGoneAccounts, readSnapshots } from './buyers/snapshots.js';
 import type { Collaborators } from './collaborators.js';
+import type { ControlPlaneConfig } from './config.js';
+import { CryptomusClient, type CryptomusSettings } from './cryptomus/client.js';
 import { LiveState } from './live-state/live-state.js';
 import { PackageKeeper } from './packages/keeper.js';
 import { republishRoutes } from './packages/routes.js';
+import { PayoutSender } from './payouts/sender.js';
 import { liveProviderPrice } from './pricing/prices.js';
 import { Reconciler } from './reconciliation/reconciler.js';
 import { readLiveSettings, SettingsStore } from './settings/settings.js';
 import { SETTLEMENT_DEFAULTS } from './settlement/settings.js';
 import { createSettlement } from './settlement/settlement.js';
 import type { SettlementWorker } from './settlement/worker.js';
+import { TopUpKeeper } from './topups/keeper.js';
 import { StopKeeper } from './traffic/stop-keeper.js';
 import { UsageRetention } from './usage/partitions.js';
 import { UsageWorker } from './usage/worker.js';
@@ -27,6 +31,8 @@ export interface Services {
   reconciler: Reconciler;
   usage: UsageWorker;
   usageRetention: UsageRetention;
+  payouts: PayoutSender;
+  topUps: TopUpKeeper;
 }
 
 export function createServices({ config, log, clock, pool, redis }: Collaborators): Services {
@@ -41,6 +47,11 @@ export function createServices({ config, log, clock, pool, redis }: Collaborator
     withdrawMicrosMin: BigInt(config.withdrawMicrosMin),
     withdrawDayMicrosMax: BigInt(config.withdrawDayMicrosMax),
     withdrawNetworks: config.withdrawNetworks,
+    payoutAutoApproveMicrosMax: BigInt(config.payoutAutoApproveMicrosMax),
+    payoutTwoAdminMicrosMin: BigInt(config.payoutTwoAdminMicrosMin),
+    topupMicrosMin: BigInt(config.topupMicrosMin),
+    topupMicrosMax: BigInt(config.topupMicrosMax),
+    trialBytes: config.trialBytes,
     subUsersMax: config.subUsersMax,
     reconciliationPercent: config.reconciliationPercent,
     reconciliationBytesMin: config.reconciliationBytesMin,
@@ -96,7 +107,48 @@ export function createServices({ config, log, clock, pool, redis }: Collaborator
     log,
     retentionDays: () => settings.current().destinationRetentionDays,
   });
-  return { settings, live, settlement, packages, stops, wallets, reconciler, usage, usageRetention };
+  const cryptomusSettings = cryptomusOf(config);
+  const payments = {
+    pool,
+    log,
+    cryptomus: cryptomusSettings && new CryptomusClient(cryptomusSettings),
+    callbackUrl: config.publicApiUrl && `${config.publicApiUrl.replace(/\/$/, '')}/api/webhook/cryptomus`,
+    timeoutMs: config.cryptomusTimeoutMs,
+    intervalMs: config.cryptomusIntervalMs,
+  };
+  const payouts = new PayoutSender({
+    ...payments,
+    rules: () => {
+      const s = settings.current();
+      return {
+        autoApproveMicrosMax: s.payoutAutoApproveMicrosMax,
+        twoAdminMicrosMin: s.payoutTwoAdminMicrosMin,
+      };
+    },
+  });
+  const topUps = new TopUpKeeper({ ...payments, live, invoiceLifetimeS: config.invoiceLifetimeS });
+  return {
+    settings,
+    live,
+    settlement,
+    packages,
+    stops,
+    wallets,
+    reconciler,
+    usage,
+    usageRetention,
+    payouts,
+    topUps,
+  };
+}
+
+/** What the client of Cryptomus needs, or null while it is not configured. */
+export function cryptomusOf(config: ControlPlaneConfig): CryptomusSettings | null {
+  const { cryptomusMerchantId: merchantId, cryptomusPaymentKey: paymentKey } = config;
+  const { cryptomusPayoutKey: payoutKey } = config;
+  if (merchantId === null || paymentKey === null || payoutKey === null) return null;
+  const url = config.cryptomusUrl.replace(/\/$/, '');
+  return { url, merchantId, paymentKey, payoutKey, timeoutMs: config.cryptomusTimeoutMs };
 }
 
 /** How often the settings that `SettingsStore.current` gives are read again. */
@@ -110,7 +162,18 @@ export async function startServices(services: Services, stops: (() => unknown)[]
   stops.push(() => services.live.stop());
   await services.live.start();
   const { settlement, packages, wallets, stops: stopKeeper, reconciler, usage, usageRetention } = services;
-  for (const service of [settlement, packages, wallets, stopKeeper, reconciler, usage, usageRetention]) {
+  const { payouts, topUps } = services;
+  for (const service of [
+    settlement,
+    packages,
+    wallets,
+    stopKeeper,
+    reconciler,
+    usage,
+    usageRetention,
+    payouts,
+    topUps,
+  ]) {
     stops.push(() => service.stop());
     service.start();
   }

@@ -30,6 +30,11 @@ const fields = {
   withdraw_min: Amount,
   withdraw_daily_max: Amount,
   withdraw_networks: Type.Array(Type.Enum([...PAYOUT_NETWORKS]), { uniqueItems: true }),
+  payout_auto_approve_max: Amount,
+  payout_two_admin_min: Amount,
+  topup_min: Amount,
+  topup_max: Amount,
+  trial_bytes: Type.Integer({ minimum: 0, maximum: 1_000_000_000_000 }),
   sub_users_max: Type.Integer({ minimum: 0, maximum: 100_000 }),
   reconciliation_percent: Type.Integer({ minimum: 0, maximum: 100 }),
   reconciliation_bytes_min: Type.Integer({ minimum: 0, maximum: 1_000_000_000_000 }),
@@ -40,6 +45,10 @@ const SettingsSchema = Type.Object({
   buyer_price_per_gb: Money,
   withdraw_min: Money,
   withdraw_daily_max: Money,
+  payout_auto_approve_max: Money,
+  payout_two_admin_min: Money,
+  topup_min: Money,
+  topup_max: Money,
 });
 
 /** Business settings: `/api/admin/settings`. */
@@ -90,6 +99,11 @@ export const settingsPlugin: FastifyPluginAsyncTypebox<SettingsDeps> = async (
         });
       await withTransaction(pool, async (client) => {
         const before = await store.read(client);
+        const after = { ...before, ...changes };
+        if (after.topupMicrosMin > after.topupMicrosMax)
+          throw new Problem('validation_failed', undefined, {
+            errors: [{ path: '/body/topup_min', message: 'must not be above topup_max' }],
+          });
         await store.write(client, changes, userId);
         await recordAudit(client, {
           ...auditContext(request),

@@ -25,6 +25,16 @@ export interface BusinessSettings {
   withdrawDayMicrosMax: bigint;
   /** Networks payouts may go over. */
   withdrawNetworks: readonly string[];
+  /** Payouts up to this amount are released by themselves, micro-dollars; 0: none. */
+  payoutAutoApproveMicrosMax: bigint;
+  /** Payouts above this amount take two admins, micro-dollars. */
+  payoutTwoAdminMicrosMin: bigint;
+  /** Smallest top-up, micro-dollars. */
+  topupMicrosMin: bigint;
+  /** Largest top-up, micro-dollars. */
+  topupMicrosMax: bigint;
+  /** Bytes a buyer may try once; 0: no trial. */
+  trialBytes: number;
   /** Sub-users one buyer may have, closed ones not counted; above it 409. */
   subUsersMax: number;
   /** Difference in percent above which reports and meters of a session are flagged. */
@@ -63,6 +73,11 @@ const codecs: {
   withdrawMicrosMin: { key: 'withdraw_min', toJson: formatMicros, fromJson: microsOf },
   withdrawDayMicrosMax: { key: 'withdraw_daily_max', toJson: formatMicros, fromJson: microsOf },
   withdrawNetworks: { key: 'withdraw_networks', toJson: (v) => v, fromJson: textsOf },
+  payoutAutoApproveMicrosMax: { key: 'payout_auto_approve_max', toJson: formatMicros, fromJson: microsOf },
+  payoutTwoAdminMicrosMin: { key: 'payout_two_admin_min', toJson: formatMicros, fromJson: microsOf },
+  topupMicrosMin: { key: 'topup_min', toJson: formatMicros, fromJson: microsOf },
+  topupMicrosMax: { key: 'topup_max', toJson: formatMicros, fromJson: microsOf },
+  trialBytes: { key: 'trial_bytes', toJson: (v) => v, fromJson: integerOf },
   subUsersMax: { key: 'sub_users_max', toJson: (v) => v, fromJson: integerOf },
   reconciliationPercent: { key: 'reconciliation_percent', toJson: (v) => v, fromJson: integerOf },
   reconciliationBytesMin: { key: 'reconciliation_bytes_min', toJson: (v) => v, fromJson: integerOf },

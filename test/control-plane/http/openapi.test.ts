@@ -46,6 +46,16 @@ POST /api/withdraw/request
 GET /api/withdraw
 GET /api/withdraw/status/{payment_id}
 POST /api/withdraw/{payment_id}/cancel
+POST /api/payments/cryptomus/create_payout
+POST /api/webhook/cryptomus
+GET /api/admin/payments
+GET /api/admin/payments/daily
+POST /api/admin/payments/{id}/approve
+POST /api/admin/payments/{id}/reject
+POST /api/buyer/topups
+GET /api/buyer/topups
+POST /api/buyer/trial
+POST /api/admin/sessions/{id}/refund
 POST /api/buyer/sub_users
 GET /api/buyer/sub_users
 PATCH /api/buyer/sub_users/{id}
