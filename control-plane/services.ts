@@ -1,16 +1,27 @@
 /** What works in the background beside the API. */
 import { connectLive } from '../gateway/live/connection.js';
+import { AuditChainer } from './audit/chain.js';
+import { Backups } from './backup/backup.js';
 import { readGoneAccounts, readSnapshots } from './buyers/snapshots.js';
 import type { Collaborators } from './collaborators.js';
+import { programEnvironment } from './config.js';
+import { dailyReportJob } from './figures/daily-report.js';
+import { statsJob } from './figures/figures.js';
+import { forgetOldIdempotencyKeys } from './http/idempotency.js';
+import { cleanupJob } from './jobs/cleanup.js';
+import { notificationsJob, Outbox } from './jobs/outbox.js';
+import { JobRunner } from './jobs/runner.js';
 import { LiveState } from './live-state/live-state.js';
 import { PackageKeeper } from './packages/keeper.js';
 import { republishRoutes } from './packages/routes.js';
+import { forgetExpiredReputation } from './policy/reputation.js';
 import { liveProviderPrice } from './pricing/prices.js';
 import { Reconciler } from './reconciliation/reconciler.js';
 import { readLiveSettings, SettingsStore } from './settings/settings.js';
 import { SETTLEMENT_DEFAULTS } from './settlement/settings.js';
 import { createSettlement } from './settlement/settlement.js';
 import type { SettlementWorker } from './settlement/worker.js';
+import { RequestCounts } from './system/request-counts.js';
 import { StopKeeper } from './traffic/stop-keeper.js';
 import { UsageRetention } from './usage/partitions.js';
 import { UsageWorker } from './usage/worker.js';
@@ -18,6 +29,11 @@ import { rebuildWallets, WalletKeeper } from './wallets/keeper.js';
 
 /** What works in the background beside the API. */
 export interface Services {
+  jobs: JobRunner;
+  outbox: Outbox;
+  backups: Backups;
+  auditChain: AuditChainer;
+  requests: RequestCounts;
   settings: SettingsStore;
   live: LiveState;
   settlement: SettlementWorker;
@@ -96,7 +112,44 @@ export function createServices({ config, log, clock, pool, redis }: Collaborator
     log,
     retentionDays: () => settings.current().destinationRetentionDays,
   });
-  return { settings, live, settlement, packages, stops, wallets, reconciler, usage, usageRetention };
+  const outbox = new Outbox({ pool, log });
+  const backups = new Backups({
+    pool,
+    log,
+    databaseUrl: config.databaseUrl,
+    folder: config.backupDir,
+    pgDump: config.pgDumpPath,
+    environment: programEnvironment(),
+    keptDays: config.backupKeptDays,
+  });
+  const jobs = new JobRunner({ databaseUrl: config.databaseUrl, pool, log });
+  jobs.register(
+    cleanupJob(pool, {
+      packages: async () => (await packages.runOnce()).takenBack,
+      idempotency_keys: () => forgetOldIdempotencyKeys(pool),
+      ip_reputation: () => forgetExpiredReputation(pool),
+    }),
+    statsJob(pool),
+    notificationsJob(outbox),
+    dailyReportJob(pool),
+    backups.job(),
+  );
+  return {
+    settings,
+    live,
+    settlement,
+    packages,
+    stops,
+    wallets,
+    reconciler,
+    usage,
+    usageRetention,
+    outbox,
+    backups,
+    jobs,
+    auditChain: new AuditChainer({ pool, log }),
+    requests: new RequestCounts(() => clock.monotonicMs()),
+  };
 }
 
 /** How often the settings that `SettingsStore.current` gives are read again. */
@@ -110,7 +163,19 @@ export async function startServices(services: Services, stops: (() => unknown)[]
   stops.push(() => services.live.stop());
   await services.live.start();
   const { settlement, packages, wallets, stops: stopKeeper, reconciler, usage, usageRetention } = services;
-  for (const service of [settlement, packages, wallets, stopKeeper, reconciler, usage, usageRetention]) {
+  const { auditChain, jobs } = services;
+  const all = [
+    settlement,
+    packages,
+    wallets,
+    stopKeeper,
+    reconciler,
+    usage,
+    usageRetention,
+    auditChain,
+    jobs,
+  ];
+  for (const service of all) {
     stops.push(() => service.stop());
     service.start();
   }
