@@ -2,10 +2,12 @@
 import { readFileSync } from 'node:fs';
 import { AddressSet } from '../gateway/runtime/addresses.js';
 import { projectPath } from '../gateway/runtime/project-path.js';
+import { auditPlugin } from './audit/plugin.js';
 import { adminAuthPlugin } from './auth/admin-plugin.js';
 import { createAuthenticate } from './auth/authenticate.js';
 import { authPlugin } from './auth/plugin.js';
 import { createTelegramSignIn } from './auth/telegram-sign-in.js';
+import { backupPlugin } from './backup/plugin.js';
 import { balancePlugin } from './balance/plugin.js';
 import { buyersPlugin } from './buyers/plugin.js';
 import { buyerSelfPlugin } from './buyers/self-plugin.js';
@@ -13,7 +15,10 @@ import { verifyBuyerToken } from './buyers/tokens.js';
 import type { Collaborators } from './collaborators.js';
 import { creditsPlugin } from './credits/plugin.js';
 import { devicesPlugin } from './devices/plugin.js';
+import { figuresPlugin } from './figures/plugin.js';
+import { gatewaysPlugin } from './gateways/plugin.js';
 import { type ApiServer, createServer } from './http/server.js';
+import { jobsPlugin } from './jobs/plugin.js';
 import { readBalances } from './ledger/ledger.js';
 import { ingestPlugin } from './packages/ingest-plugin.js';
 import { packagesPlugin } from './packages/plugin.js';
@@ -21,6 +26,8 @@ import { paymentsPlugin } from './payments/plugin.js';
 import { cryptomusWebhookPlugin } from './payments/webhook-plugin.js';
 import { payoutsPlugin } from './payouts/plugin.js';
 import { policyPlugin } from './policy/plugin.js';
+import { withReputation } from './policy/reputation.js';
+import { reputationPlugin } from './policy/reputation-plugin.js';
 import { pricingPlugin } from './pricing/plugin.js';
 import { type BalanceOf, providersPlugin } from './providers/plugin.js';
 import { reconciliationPlugin } from './reconciliation/plugin.js';
@@ -29,17 +36,19 @@ import { settingsPlugin } from './settings/plugin.js';
 import { directMetersPlugin } from './settlement/direct-plugin.js';
 import { settlementPlugin } from './settlement/plugin.js';
 import { subUsersPlugin } from './sub-users/plugin.js';
+import { systemAdminPlugin } from './system/admin-plugin.js';
 import { systemPlugin } from './system/plugin.js';
+import { RecentLog } from './system/recent-log.js';
 import { topUpsPlugin } from './topups/plugin.js';
 import { trafficPlugin } from './traffic/plugin.js';
 import { usagePlugin } from './usage/plugin.js';
 import { walletsPlugin } from './wallets/plugin.js';
 
 /** The API with every domain, not listening yet. `close()` it; what was handed in stays the caller's. */
-export async function buildApp(
-  { config, log, clock, pool, redis, limiterRedis, codeSender, originCheck }: Collaborators,
-  { settings, live, settlement, payouts, topUps }: Services,
-): Promise<ApiServer> {
+export async function buildApp(collaborators: Collaborators, services: Services): Promise<ApiServer> {
+  const { config, log, clock, pool, redis, limiterRedis, codeSender } = collaborators;
+  const { settings, live, settlement, jobs, payouts, requests, topUps } = services;
+  const originCheck = withReputation(pool, collaborators.originCheck);
   const telegramSignIn = createTelegramSignIn({ pool, clock, botToken: config.botToken });
   const adminAddresses = new AddressSet(config.adminIps);
   const adminIpAllowed = (ip: string) => config.adminIps.length === 0 || adminAddresses.has(ip);
@@ -63,6 +72,7 @@ export async function buildApp(
     bodyBytesMax: config.bodyBytesMax,
     requestsPerMinute: config.requestsPerMinute,
     version: apiVersion,
+    onAnswer: (status, durationMs) => requests.count(status, durationMs),
     authenticate: createAuthenticate({
       pool,
       clock,
@@ -171,8 +181,40 @@ export async function buildApp(
   });
   await app.register(reconciliationPlugin, { pool });
   await app.register(usagePlugin, { pool, clock });
+  await app.register(auditPlugin, { pool });
+  await app.register(jobsPlugin, { pool, clock, jobs });
+  await app.register(backupPlugin, { pool, jobs, backups: services.backups });
+  await app.register(figuresPlugin, { pool, redis, clock });
+  await app.register(gatewaysPlugin, { pool, redis, live });
+  await app.register(reputationPlugin, { pool });
+  await app.register(systemAdminPlugin, {
+    recentLog: collaborators.recentLog ?? new RecentLog(0),
+    requests,
+    figures: () => ownFigures(pool, services),
+  });
   await app.ready();
   return app;
+}
+
+/** Counters of this process for `GET /api/admin/metrics`. */
+function ownFigures(pool: Collaborators['pool'], services: Services): Record<string, number> {
+  const { settlement, wallets, usage, jobs } = services;
+  const sum = (counts: Readonly<Record<string, number>>) => Object.values(counts).reduce((a, b) => a + b, 0);
+  return {
+    postgres_connections: pool.totalCount,
+    postgres_connections_idle: pool.idleCount,
+    postgres_waiting: pool.waitingCount,
+    settlement_passes: settlement.counts.passes,
+    settlement_failures: settlement.counts.failures,
+    settlement_meters_booked: settlement.counts.metersBooked,
+    settlement_bytes_booked: Number(settlement.counts.bytesBooked),
+    wallet_answers: wallets.counts.answers,
+    wallet_failures: wallets.counts.failures,
+    usage_batches_booked: usage.counts.batches,
+    usage_failures: usage.counts.failures,
+    jobs_succeeded: sum(jobs.counts.succeeded),
+    jobs_failed: sum(jobs.counts.failed),
+  };
 }
 
 function packageVersion(): string {

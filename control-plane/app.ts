@@ -9,11 +9,12 @@ import { startPrivateServer } from '../gateway/runtime/private-server.js';
 import { buildApp } from './api.js';
 import { createCollaborators } from './collaborators.js';
 import type { ControlPlaneConfig } from './config.js';
+import { migrateJobQueue } from './db/job-queue.js';
 import { migrate } from './db/migrate.js';
-import { forgetOldIdempotencyKeys } from './http/idempotency.js';
 import { ControlPlaneMetrics } from './metrics.js';
 import { MoneyWatch } from './reconciliation/figures.js';
 import { createServices, startServices } from './services.js';
+import type { RecentLog } from './system/recent-log.js';
 
 export interface ControlPlane {
   /** Where the API listens, `http://host:port`. */
@@ -24,14 +25,12 @@ export interface ControlPlane {
   stop(): Promise<void>;
 }
 
-/** How often old idempotency keys are dropped. */
-const HOUSEKEEPING_INTERVAL_MS = 3_600_000;
-
 /** Starts everything the control plane is. Throws when Postgres cannot be reached or has a newer schema. */
 export async function startControlPlane(
   config: ControlPlaneConfig,
   log: Log,
   clock: Clock = systemClock,
+  recentLog?: RecentLog,
 ): Promise<ControlPlane> {
   const stops: (() => unknown)[] = [];
   /** What was started last stops first. */
@@ -42,22 +41,15 @@ export async function startControlPlane(
     if (config.migrateAtStart) {
       const applied = await migrate(config.databaseUrl);
       if (applied.length > 0) log.info({ applied }, 'migrated');
+      await migrateJobQueue(config.databaseUrl);
     }
-    const collaborators = await createCollaborators(config, log, clock, stops);
+    const collaborators = await createCollaborators(config, log, clock, stops, recentLog);
     const { pool } = collaborators;
     const services = createServices(collaborators);
     await startServices(services, stops);
 
     const app = await buildApp(collaborators, services);
     stops.push(() => app.close());
-    const housekeeping = setInterval(() => {
-      forgetOldIdempotencyKeys(pool).catch((error: { code?: string }) =>
-        log.warn({ error_code: error.code }, 'housekeeping_failed'),
-      );
-    }, HOUSEKEEPING_INTERVAL_MS);
-    housekeeping.unref();
-    stops.push(() => clearInterval(housekeeping));
-
     const money = new MoneyWatch({ pool, clock, log });
     const metrics = new ControlPlaneMetrics({ clock, pool, money, ...services });
     const privateServer = await startPrivateServer({

@@ -10,6 +10,7 @@ import { TelegramQueue } from './bot/telegram-queue.js';
 import type { ControlPlaneConfig } from './config.js';
 import { createPool } from './db/pool.js';
 import { connectLimiter, redisReady } from './db/redis.js';
+import type { RecentLog } from './system/recent-log.js';
 import type { OriginCheck as StartOriginCheck } from './traffic/start.js';
 
 /** What everything works with; a test hands in its own. */
@@ -23,6 +24,8 @@ export interface Collaborators {
   limiterRedis: Redis;
   codeSender: LoginCodeSender;
   originCheck: StartOriginCheck;
+  /** What `log` has written lately; left out: nothing is kept. */
+  recentLog?: RecentLog | undefined;
 }
 
 /** Redis may be away at start; the API then starts without it. */
@@ -34,6 +37,7 @@ export async function createCollaborators(
   log: Log,
   clock: Clock,
   stops: (() => unknown)[],
+  recentLog?: RecentLog,
 ): Promise<Collaborators> {
   const pool = createPool({
     databaseUrl: config.databaseUrl,
@@ -64,7 +68,7 @@ export async function createCollaborators(
   });
   stops.push(() => originCheck.close());
   const codeSender = createCodeSender(config, log, clock, stops);
-  return { config, log, clock, pool, redis, limiterRedis, codeSender, originCheck };
+  return { config, log, clock, pool, redis, limiterRedis, codeSender, originCheck, recentLog };
 }
 
 /** The bot, or in development without one the log. */

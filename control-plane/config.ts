@@ -294,6 +294,25 @@ export const controlPlaneSettings = {
     'how often usage by destination host is booked',
     { default: 1_000, min: 20, max: 60_000 },
   ),
+
+  // Operating
+  backupDir: text('TS_BACKUP_DIR', 'folder that dumps of the database go to; unset: no backups', null),
+  backupKeptDays: integer(
+    'TS_BACKUP_KEPT_DAYS',
+    'dumps older than this are removed, never the newest, days',
+    {
+      default: 14,
+      min: 1,
+      max: 3_650,
+    },
+  ),
+  pgDumpPath: text('TS_PG_DUMP', 'pg_dump, not older than the server: a path or a name on PATH', 'pg_dump'),
+  recentLogLines: integer(
+    'TS_RECENT_LOG_LINES',
+    'log lines kept in memory for GET /api/system/logs, at most 8 MB; the oldest go first',
+    { default: 5_000, max: 100_000 },
+  ),
+
   settlementIntervalMs: integer('TS_SETTLEMENT_INTERVAL_MS', 'how often meters are booked', {
     default: 200,
     min: 20,
@@ -364,6 +383,16 @@ export function readControlPlaneConfig(
     ...config,
     holdTimeS: config.holdTimeS >= 0 ? config.holdTimeS : config.production ? 86_400 : 0,
   });
+}
+
+/** What programs that the control plane starts get of its environment: no setting, so no secret. */
+export function programEnvironment(
+  env: Readonly<Record<string, string | undefined>> = process.env,
+): Record<string, string> {
+  const names = ['PATH', 'HOME', 'TMPDIR', 'SYSTEMROOT', 'PGSSLROOTCERT', 'PGSSLCERT', 'PGSSLKEY'];
+  return Object.fromEntries(
+    names.flatMap((name) => (env[name] === undefined ? [] : [[name, env[name] as string]])),
+  );
 }
 
 /** The database alone, for commands that need nothing else. */

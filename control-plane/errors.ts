@@ -77,6 +77,12 @@ export const problems = {
   invalid_signature: { status: 401, title: 'The signature is wrong' },
   gateway_run_alive: { status: 409, title: 'This run of the gateway is alive and will report by itself' },
 
+  // Operating
+  backup_not_configured: { status: 409, title: 'No folder for backups is configured' },
+  backup_tool_missing: { status: 503, title: 'pg_dump is not installed here, or does not start' },
+  gateway_draining: { status: 409, title: 'The gateway is draining already' },
+  jobs_unavailable: { status: 503, title: 'The job queue has not been set up yet' },
+
   // The server
   internal: { status: 500, title: 'Something went wrong here' },
   database_unavailable: { status: 503, title: 'The database is away; try again shortly' },

@@ -3,6 +3,7 @@ import { createLog } from '../gateway/runtime/logging.js';
 import { stopOnSignal } from '../gateway/runtime/signals.js';
 import { startControlPlane } from './app.js';
 import { readControlPlaneConfig } from './config.js';
+import { RecentLog } from './system/recent-log.js';
 
 /** Extra time over TS_STOP_GRACE_MS before the process gives up on a clean stop. */
 const STOP_MARGIN_MS = 5_000;
@@ -13,8 +14,9 @@ const STOP_MARGIN_MS = 5_000;
  */
 export async function runControlPlane(): Promise<void> {
   const config = readControlPlaneConfig();
-  const log = createLog('control-plane', config.logLevel);
-  const controlPlane = await startControlPlane(config, log);
+  const recentLog = new RecentLog(config.recentLogLines);
+  const log = createLog('control-plane', config.logLevel, undefined, (line) => recentLog.push(line));
+  const controlPlane = await startControlPlane(config, log, undefined, recentLog);
   stopOnSignal(
     async (why) => {
       log.info({ why }, 'stopping');

@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 import type { Clock } from '../gateway/runtime/clock.js';
+import type { JobCounts } from './jobs/runner.js';
 import type { MoneyFigures, MoneyWatch } from './reconciliation/figures.js';
 import type { SettlementCounts } from './settlement/worker.js';
 import type { UsageCounts } from './usage/worker.js';
@@ -12,6 +13,7 @@ export interface ControlPlaneMetricsDeps {
   settlement: { counts: SettlementCounts };
   wallets: { counts: WalletKeeperCounts };
   usage: { counts: UsageCounts };
+  jobs: { counts: JobCounts };
   money: Pick<MoneyWatch, 'read' | 'ageS' | 'failures' | 'latest'>;
 }
 
@@ -32,6 +34,14 @@ export class ControlPlaneMetrics {
     this.#wallets();
     this.#money();
     this.#usage();
+    const { jobs } = deps;
+    this.#counter(
+      'ts_jobs_succeeded_total',
+      'Runs of jobs that ended well',
+      'job',
+      () => jobs.counts.succeeded,
+    );
+    this.#counter('ts_jobs_failed_total', 'Runs of jobs that failed', 'job', () => jobs.counts.failed);
     this.#gauge('ts_postgres_connections', 'Connections of the pool to Postgres, by state', 'state', () => ({
       idle: deps.pool.idleCount,
       busy: deps.pool.totalCount - deps.pool.idleCount,

@@ -1,19 +1,30 @@
 /** What works in the background beside the API. */
 import { connectLive } from '../gateway/live/connection.js';
+import { AuditChainer } from './audit/chain.js';
+import { Backups } from './backup/backup.js';
 import { readGoneAccounts, readSnapshots } from './buyers/snapshots.js';
 import type { Collaborators } from './collaborators.js';
 import type { ControlPlaneConfig } from './config.js';
+import { programEnvironment } from './config.js';
 import { CryptomusClient, type CryptomusSettings } from './cryptomus/client.js';
+import { dailyReportJob } from './figures/daily-report.js';
+import { statsJob } from './figures/figures.js';
+import { forgetOldIdempotencyKeys } from './http/idempotency.js';
+import { cleanupJob } from './jobs/cleanup.js';
+import { notificationsJob, Outbox } from './jobs/outbox.js';
+import { JobRunner } from './jobs/runner.js';
 import { LiveState } from './live-state/live-state.js';
 import { PackageKeeper } from './packages/keeper.js';
 import { republishRoutes } from './packages/routes.js';
 import { PayoutSender } from './payouts/sender.js';
+import { forgetExpiredReputation } from './policy/reputation.js';
 import { liveProviderPrice } from './pricing/prices.js';
 import { Reconciler } from './reconciliation/reconciler.js';
 import { readLiveSettings, SettingsStore } from './settings/settings.js';
 import { SETTLEMENT_DEFAULTS } from './settlement/settings.js';
 import { createSettlement } from './settlement/settlement.js';
 import type { SettlementWorker } from './settlement/worker.js';
+import { RequestCounts } from './system/request-counts.js';
 import { TopUpKeeper } from './topups/keeper.js';
 import { StopKeeper } from './traffic/stop-keeper.js';
 import { UsageRetention } from './usage/partitions.js';
@@ -22,6 +33,11 @@ import { rebuildWallets, WalletKeeper } from './wallets/keeper.js';
 
 /** What works in the background beside the API. */
 export interface Services {
+  jobs: JobRunner;
+  outbox: Outbox;
+  backups: Backups;
+  auditChain: AuditChainer;
+  requests: RequestCounts;
   settings: SettingsStore;
   live: LiveState;
   settlement: SettlementWorker;
@@ -127,6 +143,28 @@ export function createServices({ config, log, clock, pool, redis }: Collaborator
     },
   });
   const topUps = new TopUpKeeper({ ...payments, live, invoiceLifetimeS: config.invoiceLifetimeS });
+  const outbox = new Outbox({ pool, log });
+  const backups = new Backups({
+    pool,
+    log,
+    databaseUrl: config.databaseUrl,
+    folder: config.backupDir,
+    pgDump: config.pgDumpPath,
+    environment: programEnvironment(),
+    keptDays: config.backupKeptDays,
+  });
+  const jobs = new JobRunner({ databaseUrl: config.databaseUrl, pool, log });
+  jobs.register(
+    cleanupJob(pool, {
+      packages: async () => (await packages.runOnce()).takenBack,
+      idempotency_keys: () => forgetOldIdempotencyKeys(pool),
+      ip_reputation: () => forgetExpiredReputation(pool),
+    }),
+    statsJob(pool),
+    notificationsJob(outbox),
+    dailyReportJob(pool),
+    backups.job(),
+  );
   return {
     settings,
     live,
@@ -139,6 +177,11 @@ export function createServices({ config, log, clock, pool, redis }: Collaborator
     usageRetention,
     payouts,
     topUps,
+    outbox,
+    backups,
+    jobs,
+    auditChain: new AuditChainer({ pool, log }),
+    requests: new RequestCounts(() => clock.monotonicMs()),
   };
 }
 
@@ -162,8 +205,8 @@ export async function startServices(services: Services, stops: (() => unknown)[]
   stops.push(() => services.live.stop());
   await services.live.start();
   const { settlement, packages, wallets, stops: stopKeeper, reconciler, usage, usageRetention } = services;
-  const { payouts, topUps } = services;
-  for (const service of [
+  const { payouts, topUps, auditChain, jobs } = services;
+  const all = [
     settlement,
     packages,
     wallets,
@@ -173,7 +216,10 @@ export async function startServices(services: Services, stops: (() => unknown)[]
     usageRetention,
     payouts,
     topUps,
-  ]) {
+    auditChain,
+    jobs,
+  ];
+  for (const service of all) {
     stops.push(() => service.stop());
     service.start();
   }

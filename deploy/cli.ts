@@ -56,6 +56,19 @@ export function buildCli(): Command {
     });
 
   cli
+    .command('audit')
+    .description('the audit log')
+    .command('verify')
+    .description(
+      'prove that no row of the audit log of TS_DATABASE_URL was changed or removed; ends with 1 when one was',
+    )
+    .option('--json', 'the result as JSON', false)
+    .option('--anchor <head>', 'a head that an earlier run printed: finds a log that was cut off, too')
+    .action(async (options: { json: boolean; anchor?: string }) => {
+      process.exitCode = await (await import('./commands/audit-verify.js')).runAuditVerify(options);
+    });
+
+  cli
     .command('journal')
     .description("a gateway's meter journal")
     .command('inspect')

@@ -65,8 +65,11 @@ const REPRICE_INTERVAL_MS = 1_000;
 /** Time settlement gets at stop to commit the last counts; what is not committed then waits in the journal. */
 const FLUSH_TIMEOUT_MS = 3_000;
 
-/** Constructs and starts a gateway: the one place where its stages meet. */
-export async function startGateway(config: GatewayConfig, log: Log): Promise<Gateway> {
+/**
+ * Constructs and starts a gateway: the one place where its stages meet. `onDrain`: an admin wants this run to end; the
+ * caller calls `stop` and ends the process, as for SIGTERM.
+ */
+export async function startGateway(config: GatewayConfig, log: Log, onDrain = () => {}): Promise<Gateway> {
   const clock = systemClock;
   const epoch = drawEpoch();
   const startedAtMs = clock.nowMs();
@@ -300,7 +303,8 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
     clock,
     log,
   });
-  const obeying: CommandTargets = { access, relay, registry, allocator, live, reprice };
+  const self = { gatewayId: config.gatewayId, run: runOf(epoch) };
+  const obeying: CommandTargets = { access, relay, registry, allocator, live, reprice, self, onDrain };
   const commands = new CommandReader({
     redis: commandsRedis,
     onCommand: (command) => void obey(command, obeying),
@@ -405,6 +409,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Gat
 
   async function stop(drainMs: number): Promise<void> {
     draining = true;
+    void presence.refresh();
     tunnelServer.stopAccepting();
     for (const tunnel of registry.all()) {
       tunnel.status = 'draining';

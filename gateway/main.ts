@@ -8,14 +8,15 @@ import { stopOnSignal } from './runtime/signals.js';
 const STOP_GRACE_MS = 10_000;
 
 /**
- * Runs a gateway until SIGTERM or SIGINT. Says `{ready: true, proxyPort, tunnelPort, metricsPort}` over IPC when it
+ * Runs a gateway until SIGTERM, SIGINT or an admin's drain. Says `{ready: true, proxyPort, tunnelPort, metricsPort}` over IPC when it
  * serves, and stops without drain when its parent goes away. Throws EnvironmentError for bad settings.
  */
 export async function runGateway(): Promise<void> {
   const config = readGatewayConfig();
   const log = createLog('gateway', config.logLevel);
-  const gateway = await startGateway(config, log);
-  stopOnSignal(
+  let drain = () => {};
+  const gateway = await startGateway(config, log, () => drain());
+  drain = stopOnSignal(
     (why) => gateway.stop(why === 'disconnect' ? 0 : config.drainMs),
     config.drainMs + STOP_GRACE_MS,
     (error) => log.error({ error: String(error) }, 'stopping_failed'),

@@ -14,6 +14,10 @@ export interface CommandTargets {
   registry: TunnelRegistry;
   allocator: Allocator<Tunnel>;
   live: LiveSettingsCache;
+  /** Which gateway this is, and which run of it. */
+  self: { gatewayId: string; run: string };
+  /** This run is to end. */
+  onDrain(): void;
   /** Prices of open meters are compared with those in force. */
   reprice(): void;
 }
@@ -39,6 +43,9 @@ export async function obey(command: GatewayCommand, targets: CommandTargets): Pr
       return;
     case 'kill':
       relay.cut(concerns(command, registry));
+      return;
+    case 'drain':
+      if (command.gatewayId === targets.self.gatewayId && command.run === targets.self.run) targets.onDrain();
   }
 }
 

@@ -45,6 +45,8 @@ export interface ServerDeps {
   bodyBytesMax: number;
   requestsPerMinute: number;
   version: string;
+  /** Told of each answer. */
+  onAnswer?: (status: number, durationMs: number) => void;
 }
 
 /** Request ids we take over from the caller; anything else gets one of ours. */
@@ -83,6 +85,7 @@ export async function createServer(deps: ServerDeps): Promise<ApiServer> {
     reply.header('x-request-id', request.id);
   });
   app.addHook('onResponse', async (request, reply) => {
+    deps.onAnswer?.(reply.statusCode, reply.elapsedTime);
     log.info(
       {
         request_id: request.id,

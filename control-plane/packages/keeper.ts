@@ -24,7 +24,8 @@ const INTERVAL_MS = 60_000;
 
 /**
  * Looks after pulled packages: one that carries traffic keeps its route and claim for another `pullTtlMs`, one that
- * was not used in its time is taken back, one whose traffic stopped for that long is over.
+ * was not used in its time is taken back, one whose traffic stopped for that long is over. The first every minute, the
+ * rest by the job `cleanup`, which calls `runOnce`.
  */
 export class PackageKeeper {
   readonly #deps: KeeperDeps;
@@ -33,7 +34,7 @@ export class PackageKeeper {
   constructor(deps: KeeperDeps) {
     this.#deps = deps;
     this.#job = new Periodic({
-      run: () => this.runOnce(),
+      run: () => this.#extend(),
       intervalMs: deps.intervalMs ?? INTERVAL_MS,
       onError: (error) => deps.log.warn({ err: error }, 'packages_not_kept'),
     });

@@ -29,6 +29,7 @@ const commandChecks: { [K in GatewayCommand['kind']]: Check<CommandOf<K>> } = {
     scope: isOneOf('all', 'buyer', 'provider', 'device', 'destination'),
     id: isNullOr(isString),
   }),
+  drain: isRecordOf<CommandOf<'drain'>>({ kind: isOneOf('drain'), gatewayId: isString, run: isString }),
 };
 
 /** The command in the text; undefined: unreadable, or of a kind this version does not know. */

@@ -40,8 +40,9 @@ export const liveKeys = {
   gateway: (gatewayId: string) => `${PREFIX}gateway:{gw:${gatewayId}}`,
 
   /**
-   * SET of gateway ids that ever reported meters. Owner: gateways (SADD with every delivery). Never removed by
-   * them: settlement removes an id when its meters hash is gone and its presence too. Readers: settlement.
+   * SET of gateway ids that were ever present or reported meters. Owner: gateways (SADD with presence and every
+   * delivery). Never removed by them: settlement removes an id when its meters hash is gone and its presence too.
+   * Readers: settlement, and the control plane for its list of gateways.
    */
   gateways: () => `${PREFIX}gateways`,
 

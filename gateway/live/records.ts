@@ -222,7 +222,9 @@ export type GatewayCommand =
   | { kind: 'settings_changed' }
   | { kind: 'stop_session'; sessionId: string; reason: 'stopped' | 'consent_withdrawn' | 'banned' }
   | { kind: 'end_allocation'; allocationId: string }
-  | { kind: 'kill'; scope: 'all' | 'buyer' | 'provider' | 'device' | 'destination'; id: string | null };
+  | { kind: 'kill'; scope: 'all' | 'buyer' | 'provider' | 'device' | 'destination'; id: string | null }
+  /** One run of one gateway is to end as at SIGTERM; the run that is started after it is not meant. */
+  | { kind: 'drain'; gatewayId: string; run: string };
 
 /** The identity of a meter: a price change starts a new one (DESIGN.md, "Counting bytes and booking money"). */
 export function meterKey(m: {

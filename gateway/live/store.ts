@@ -306,8 +306,18 @@ export async function readPresences(redis: LiveRedis, nowMs: number): Promise<De
 /** Keys fetched in one round trip by the readers of many. */
 const READ_BATCH = 500;
 
-export function writeGatewayPresence(redis: LiveRedis, presence: GatewayPresence): Promise<void> {
-  return write(redis, liveKeys.gateway(presence.gatewayId), presence, PRESENCE_TTL_MS);
+export async function writeGatewayPresence(redis: LiveRedis, presence: GatewayPresence): Promise<void> {
+  await Promise.all([
+    write(redis, liveKeys.gateway(presence.gatewayId), presence, PRESENCE_TTL_MS),
+    redis.sadd(liveKeys.gateways(), presence.gatewayId),
+  ]);
+}
+
+/** Gateways that are there, by id. */
+export async function readGatewayPresences(redis: LiveRedis): Promise<GatewayPresence[]> {
+  const ids = await redis.smembers(liveKeys.gateways());
+  const presences = await Promise.all(ids.sort().map((id) => readGatewayPresence(redis, id)));
+  return presences.filter((presence) => presence !== null);
 }
 
 export function readGatewayPresence(redis: LiveRedis, gatewayId: string): Promise<GatewayPresence | null> {

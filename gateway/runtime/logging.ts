@@ -29,9 +29,16 @@ const SECRET_FIELDS = [
 
 /**
  * A log that writes JSON lines to the file descriptor (default 2: standard output stays free for people).
- * `name` is the process: `gateway`, `control-plane`, ….
+ * `name` is the process: `gateway`, `control-plane`, …. `onLine` is handed each line as it is written, without secrets;
+ * it must be quick and not throw.
  */
-export function createLog(name: string, level: LogLevel, fileDescriptor = 2): Log {
+export function createLog(
+  name: string,
+  level: LogLevel,
+  fileDescriptor = 2,
+  onLine?: (line: string) => void,
+): Log {
+  const destination = pino.destination({ fd: fileDescriptor, sync: false });
   const paths = SECRET_FIELDS.flatMap((field) => [`["${field}"]`, `*["${field}"]`]);
   return pino(
     {
@@ -41,7 +48,14 @@ export function createLog(name: string, level: LogLevel, fileDescriptor = 2): Lo
       timestamp: pino.stdTimeFunctions.isoTime,
       redact: paths,
     },
-    pino.destination({ fd: fileDescriptor, sync: false }),
+    onLine === undefined
+      ? destination
+      : {
+          write(line: string) {
+            destination.write(line);
+            onLine(line);
+          },
+        },
   );
 }
 

@@ -8,9 +8,9 @@ import t, { type Test } from 'tap';
 import { writeAccount } from '../../gateway/live/store.js';
 import { developmentCertificateFiles } from '../../gateway/runtime/development-certificate.js';
 import { type GatewayRig, startGatewayRig } from '../helpers/gateway.js';
-import { fundsKey } from '../helpers/wallet-bank.js';
 import { PlainDevice } from '../helpers/plain-device.js';
 import { socksConnect } from '../helpers/socks-client.js';
+import { fundsKey } from '../helpers/wallet-bank.js';
 import { basic, eventually, SOCKS_SUCCESS, socksRequest, TestClient } from './listeners/fake-pipeline.js';
 
 const ECHO = 'echo.traffic-share.internal';
