@@ -11,14 +11,21 @@ import { buyersPlugin } from './buyers/plugin.js';
 import { buyerSelfPlugin } from './buyers/self-plugin.js';
 import { verifyBuyerToken } from './buyers/tokens.js';
 import type { Collaborators } from './collaborators.js';
+import { dashboardPlugin } from './dashboard/plugin.js';
 import { devicesPlugin } from './devices/plugin.js';
 import { type ApiServer, createServer } from './http/server.js';
+import { inboxPlugin } from './inbox/plugin.js';
 import { readBalances } from './ledger/ledger.js';
+import { newsPlugin } from './news/plugin.js';
 import { ingestPlugin } from './packages/ingest-plugin.js';
 import { packagesPlugin } from './packages/plugin.js';
 import { payoutsPlugin } from './payouts/plugin.js';
+import { peopleAdminPlugin } from './people/admin-plugin.js';
+import { peopleSelfPlugin } from './people/self-plugin.js';
+import { telegramsPlugin } from './people/telegrams-plugin.js';
 import { policyPlugin } from './policy/plugin.js';
 import { pricingPlugin } from './pricing/plugin.js';
+import { promoPlugin } from './promo/plugin.js';
 import { type BalanceOf, providersPlugin } from './providers/plugin.js';
 import { reconciliationPlugin } from './reconciliation/plugin.js';
 import type { Services } from './services.js';
@@ -26,6 +33,7 @@ import { settingsPlugin } from './settings/plugin.js';
 import { directMetersPlugin } from './settlement/direct-plugin.js';
 import { settlementPlugin } from './settlement/plugin.js';
 import { subUsersPlugin } from './sub-users/plugin.js';
+import { supportPlugin } from './support/plugin.js';
 import { systemPlugin } from './system/plugin.js';
 import { trafficPlugin } from './traffic/plugin.js';
 import { usagePlugin } from './usage/plugin.js';
@@ -33,7 +41,7 @@ import { walletsPlugin } from './wallets/plugin.js';
 
 /** The API with every domain, not listening yet. `close()` it; what was handed in stays the caller's. */
 export async function buildApp(
-  { config, log, clock, pool, redis, limiterRedis, codeSender, originCheck }: Collaborators,
+  { config, log, clock, pool, redis, limiterRedis, codeSender, telegram, originCheck }: Collaborators,
   { settings, live, settlement }: Services,
 ): Promise<ApiServer> {
   const telegramSignIn = createTelegramSignIn({ pool, clock, botToken: config.botToken });
@@ -75,7 +83,7 @@ export async function buildApp(
   await app.register(authPlugin, { pool, clock, telegramSignIn, codeSender, settings: config });
   await app.register(adminAuthPlugin, { pool, clock, telegramSignIn, adminIpAllowed, settings: config });
   await app.register(providersPlugin, { pool, settings, balanceOf, live });
-  await app.register(devicesPlugin, { pool, redis, live, settings: config });
+  await app.register(devicesPlugin, { pool, redis, live, settings: config, rules: settings });
   await app.register(trafficPlugin, {
     pool,
     redis,
@@ -137,6 +145,24 @@ export async function buildApp(
       };
     },
   });
+  await app.register(peopleAdminPlugin, { pool, redis, live, settings });
+  await app.register(telegramsPlugin, { pool, botUsername: config.botUsername });
+  await app.register(peopleSelfPlugin, {
+    pool,
+    botUsername: config.botUsername,
+    referralPercent: async () => (await settings.read()).referralPercent,
+  });
+  await app.register(dashboardPlugin, {
+    pool,
+    redis,
+    clock,
+    settings,
+    defaultProviderPrice: BigInt(config.providerPriceMicrosPerGb),
+  });
+  await app.register(inboxPlugin, { pool });
+  await app.register(newsPlugin, { pool });
+  await app.register(promoPlugin, { pool });
+  await app.register(supportPlugin, { pool, telegram });
   await app.register(reconciliationPlugin, { pool });
   await app.register(usagePlugin, { pool, clock });
   await app.ready();
