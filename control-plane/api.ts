@@ -7,6 +7,9 @@ import { createAuthenticate } from './auth/authenticate.js';
 import { authPlugin } from './auth/plugin.js';
 import { createTelegramSignIn } from './auth/telegram-sign-in.js';
 import { balancePlugin } from './balance/plugin.js';
+import { AdminChannel } from './bot/admin-channel.js';
+import { botCallsPlugin } from './bot-calls/plugin.js';
+import { broadcastsPlugin } from './broadcasts/plugin.js';
 import { buyersPlugin } from './buyers/plugin.js';
 import { buyerSelfPlugin } from './buyers/self-plugin.js';
 import { verifyBuyerToken } from './buyers/tokens.js';
@@ -163,6 +166,18 @@ export async function buildApp(
   await app.register(newsPlugin, { pool });
   await app.register(promoPlugin, { pool });
   await app.register(supportPlugin, { pool, telegram });
+  await app.register(broadcastsPlugin, { pool });
+  const admins = new AdminChannel({ pool, telegram, chatId: config.adminChatId });
+  await app.register(botCallsPlugin, {
+    pool,
+    redis,
+    clock,
+    codeSender,
+    telegram,
+    admins,
+    settings: config,
+    rules: settings,
+  });
   await app.register(reconciliationPlugin, { pool });
   await app.register(usagePlugin, { pool, clock });
   await app.ready();

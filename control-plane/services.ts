@@ -1,5 +1,6 @@
 /** What works in the background beside the API. */
 import { connectLive } from '../gateway/live/connection.js';
+import { BroadcastSender } from './broadcasts/sender.js';
 import { readGoneAccounts, readSnapshots } from './buyers/snapshots.js';
 import type { Collaborators } from './collaborators.js';
 import { LiveState } from './live-state/live-state.js';
@@ -27,9 +28,10 @@ export interface Services {
   reconciler: Reconciler;
   usage: UsageWorker;
   usageRetention: UsageRetention;
+  broadcasts: BroadcastSender;
 }
 
-export function createServices({ config, log, clock, pool, redis }: Collaborators): Services {
+export function createServices({ config, log, clock, pool, redis, telegram }: Collaborators): Services {
   const settings = new SettingsStore(pool, {
     termsVersion: config.termsVersion,
     minClientVersion: config.minClientVersion,
@@ -96,7 +98,19 @@ export function createServices({ config, log, clock, pool, redis }: Collaborator
     log,
     retentionDays: () => settings.current().destinationRetentionDays,
   });
-  return { settings, live, settlement, packages, stops, wallets, reconciler, usage, usageRetention };
+  const broadcasts = new BroadcastSender({ pool, log, telegram });
+  return {
+    settings,
+    live,
+    settlement,
+    packages,
+    stops,
+    wallets,
+    reconciler,
+    usage,
+    usageRetention,
+    broadcasts,
+  };
 }
 
 /** How often the settings that `SettingsStore.current` gives are read again. */
@@ -109,8 +123,26 @@ export async function startServices(services: Services, stops: (() => unknown)[]
   stops.push(() => services.settings.stop());
   stops.push(() => services.live.stop());
   await services.live.start();
-  const { settlement, packages, wallets, stops: stopKeeper, reconciler, usage, usageRetention } = services;
-  for (const service of [settlement, packages, wallets, stopKeeper, reconciler, usage, usageRetention]) {
+  const {
+    settlement,
+    packages,
+    wallets,
+    stops: stopKeeper,
+    reconciler,
+    usage,
+    usageRetention,
+    broadcasts,
+  } = services;
+  for (const service of [
+    settlement,
+    packages,
+    wallets,
+    stopKeeper,
+    reconciler,
+    usage,
+    usageRetention,
+    broadcasts,
+  ]) {
     stops.push(() => service.stop());
     service.start();
   }

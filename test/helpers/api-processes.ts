@@ -12,6 +12,10 @@ export interface ApiProcess {
   readonly url: string;
   /** Calls the API as the bearer of a token; the body is sent as JSON. */
   post(path: string, token: string, body?: unknown): Promise<Answer>;
+  /** Ends it as a service manager does. */
+  stop(): Promise<void>;
+  /** Ends it as a crash does: SIGKILL. */
+  kill(): Promise<void>;
 }
 
 /** The rooms that `npm run build` compiles. */
@@ -67,7 +71,12 @@ export async function startApiProcesses(
   });
   return programs.map((program) => {
     const url = `http://127.0.0.1:${program.port}`;
-    return { url, post: (path, token, body) => post(url + path, token, body) };
+    return {
+      url,
+      post: (path, token, body) => post(url + path, token, body),
+      stop: () => program.stop(),
+      kill: () => program.killAndWait(),
+    };
   });
 }
 

@@ -1,5 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import t from 'tap';
+import {
+  countRecipients,
+  listBroadcasts,
+  listRecipients,
+} from '../../../control-plane/broadcasts/broadcasts.js';
 import type { Queryable } from '../../../control-plane/db/pool.js';
 import { readDevices } from '../../../control-plane/devices/device-list.js';
 import { encodeCursor } from '../../../control-plane/http/pagination.js';
@@ -36,6 +41,7 @@ t.test('every list goes by an index', async (t) => {
   } as unknown as Queryable;
 
   const byTime = { limit: 50, cursor: encodeCursor([new Date(), randomUUID()]) };
+  const byId = { limit: 50, cursor: encodeCursor([randomUUID()]) };
   for (const filter of [
     {},
     { status: 'banned' },
@@ -53,6 +59,9 @@ t.test('every list goes by an index', async (t) => {
   await listThreads(explaining, { status: 'open' }, byTime);
   await readInbox(explaining, id, { unread: true, limit: 50, cursor: encodeCursor([5]) });
   await countUnread(explaining, id);
+  await listBroadcasts(explaining, byTime);
+  await listRecipients(explaining, randomUUID(), { state: 'sent' }, byId);
+  await countRecipients(explaining, [randomUUID()]);
   await readReferrals(explaining, id);
   await readTelegrams(explaining, id);
   await readDevices(
