@@ -9,26 +9,36 @@ import { authPlugin } from './auth/plugin.js';
 import { createTelegramSignIn } from './auth/telegram-sign-in.js';
 import { backupPlugin } from './backup/plugin.js';
 import { balancePlugin } from './balance/plugin.js';
+import { AdminChannel } from './bot/admin-channel.js';
+import { botCallsPlugin } from './bot-calls/plugin.js';
+import { broadcastsPlugin } from './broadcasts/plugin.js';
 import { buyersPlugin } from './buyers/plugin.js';
 import { buyerSelfPlugin } from './buyers/self-plugin.js';
 import { verifyBuyerToken } from './buyers/tokens.js';
 import type { Collaborators } from './collaborators.js';
 import { creditsPlugin } from './credits/plugin.js';
+import { dashboardPlugin } from './dashboard/plugin.js';
 import { devicesPlugin } from './devices/plugin.js';
 import { figuresPlugin } from './figures/plugin.js';
 import { gatewaysPlugin } from './gateways/plugin.js';
 import { type ApiServer, createServer } from './http/server.js';
+import { inboxPlugin } from './inbox/plugin.js';
 import { jobsPlugin } from './jobs/plugin.js';
 import { readBalances } from './ledger/ledger.js';
+import { newsPlugin } from './news/plugin.js';
 import { ingestPlugin } from './packages/ingest-plugin.js';
 import { packagesPlugin } from './packages/plugin.js';
 import { paymentsPlugin } from './payments/plugin.js';
 import { cryptomusWebhookPlugin } from './payments/webhook-plugin.js';
 import { payoutsPlugin } from './payouts/plugin.js';
+import { peopleAdminPlugin } from './people/admin-plugin.js';
+import { peopleSelfPlugin } from './people/self-plugin.js';
+import { telegramsPlugin } from './people/telegrams-plugin.js';
 import { policyPlugin } from './policy/plugin.js';
 import { withReputation } from './policy/reputation.js';
 import { reputationPlugin } from './policy/reputation-plugin.js';
 import { pricingPlugin } from './pricing/plugin.js';
+import { promoPlugin } from './promo/plugin.js';
 import { type BalanceOf, providersPlugin } from './providers/plugin.js';
 import { reconciliationPlugin } from './reconciliation/plugin.js';
 import { cryptomusOf, type Services } from './services.js';
@@ -36,6 +46,7 @@ import { settingsPlugin } from './settings/plugin.js';
 import { directMetersPlugin } from './settlement/direct-plugin.js';
 import { settlementPlugin } from './settlement/plugin.js';
 import { subUsersPlugin } from './sub-users/plugin.js';
+import { supportPlugin } from './support/plugin.js';
 import { systemAdminPlugin } from './system/admin-plugin.js';
 import { systemPlugin } from './system/plugin.js';
 import { RecentLog } from './system/recent-log.js';
@@ -46,7 +57,7 @@ import { walletsPlugin } from './wallets/plugin.js';
 
 /** The API with every domain, not listening yet. `close()` it; what was handed in stays the caller's. */
 export async function buildApp(collaborators: Collaborators, services: Services): Promise<ApiServer> {
-  const { config, log, clock, pool, redis, limiterRedis, codeSender } = collaborators;
+  const { config, log, clock, pool, redis, limiterRedis, codeSender, telegram } = collaborators;
   const { settings, live, settlement, jobs, payouts, requests, topUps } = services;
   const originCheck = withReputation(pool, collaborators.originCheck);
   const telegramSignIn = createTelegramSignIn({ pool, clock, botToken: config.botToken });
@@ -89,7 +100,7 @@ export async function buildApp(collaborators: Collaborators, services: Services)
   await app.register(authPlugin, { pool, clock, telegramSignIn, codeSender, settings: config });
   await app.register(adminAuthPlugin, { pool, clock, telegramSignIn, adminIpAllowed, settings: config });
   await app.register(providersPlugin, { pool, settings, balanceOf, live });
-  await app.register(devicesPlugin, { pool, redis, live, settings: config });
+  await app.register(devicesPlugin, { pool, redis, live, settings: config, rules: settings });
   await app.register(trafficPlugin, {
     pool,
     redis,
@@ -178,6 +189,36 @@ export async function buildApp(collaborators: Collaborators, services: Services)
       const { trialBytes, buyerPriceMicrosPerGb } = await settings.read();
       return { trialBytes, defaultPriceMicrosPerGb: buyerPriceMicrosPerGb };
     },
+  });
+  await app.register(peopleAdminPlugin, { pool, redis, live, settings });
+  await app.register(telegramsPlugin, { pool, botUsername: config.botUsername });
+  await app.register(peopleSelfPlugin, {
+    pool,
+    botUsername: config.botUsername,
+    referralPercent: async () => (await settings.read()).referralPercent,
+  });
+  await app.register(dashboardPlugin, {
+    pool,
+    redis,
+    clock,
+    settings,
+    defaultProviderPrice: BigInt(config.providerPriceMicrosPerGb),
+  });
+  await app.register(inboxPlugin, { pool });
+  await app.register(newsPlugin, { pool });
+  await app.register(promoPlugin, { pool });
+  await app.register(supportPlugin, { pool, telegram });
+  await app.register(broadcastsPlugin, { pool });
+  const admins = new AdminChannel({ pool, telegram, chatId: config.adminChatId });
+  await app.register(botCallsPlugin, {
+    pool,
+    redis,
+    clock,
+    codeSender,
+    telegram,
+    admins,
+    settings: config,
+    rules: settings,
   });
   await app.register(reconciliationPlugin, { pool });
   await app.register(usagePlugin, { pool, clock });

@@ -6,6 +6,7 @@ import type { Clock } from '../gateway/runtime/clock.js';
 import type { Log } from '../gateway/runtime/logging.js';
 import { OriginCheck } from '../gateway/runtime/origin/origin-check.js';
 import { type LoginCodeSender, loggedCodeSender, telegramCodeSender } from './bot/login-code-sender.js';
+import { loggedMessageSender, type MessageSender } from './bot/message-sender.js';
 import { TelegramQueue } from './bot/telegram-queue.js';
 import type { ControlPlaneConfig } from './config.js';
 import { createPool } from './db/pool.js';
@@ -23,6 +24,8 @@ export interface Collaborators {
   /** For the rate limiter alone: fails at once while Redis is away. */
   limiterRedis: Redis;
   codeSender: LoginCodeSender;
+  /** Messages to people; one queue with the login codes. */
+  telegram: MessageSender;
   originCheck: StartOriginCheck;
   /** What `log` has written lately; left out: nothing is kept. */
   recentLog?: RecentLog | undefined;
@@ -67,25 +70,25 @@ export async function createCollaborators(
     ...(addressRulePaths.length > 0 && { addressRulePaths }),
   });
   stops.push(() => originCheck.close());
-  const codeSender = createCodeSender(config, log, clock, stops);
-  return { config, log, clock, pool, redis, limiterRedis, codeSender, originCheck, recentLog };
+  const senders = createSenders(config, log, clock, stops);
+  return { config, log, clock, pool, redis, limiterRedis, ...senders, originCheck, recentLog };
 }
 
 /** The bot, or in development without one the log. */
-function createCodeSender(
+function createSenders(
   config: ControlPlaneConfig,
   log: Log,
   clock: Clock,
   stops: (() => unknown)[],
-): LoginCodeSender {
+): Pick<Collaborators, 'codeSender' | 'telegram'> {
   if (config.botToken === null) {
     if (config.production) throw new Error('production needs TS_BOT_TOKEN');
-    return loggedCodeSender(log);
+    return { codeSender: loggedCodeSender(log), telegram: loggedMessageSender(log) };
   }
   const queue = new TelegramQueue(
     { botToken: config.botToken, apiUrl: config.botApiUrl, queueMax: config.botQueueMax },
     { clock, log },
   );
   stops.push(() => queue.stop());
-  return telegramCodeSender(queue);
+  return { codeSender: telegramCodeSender(queue), telegram: queue };
 }

@@ -88,6 +88,11 @@ export const controlPlaneSettings = {
     'messages waiting for Telegram; above it new ones are dropped and logged',
     { default: 10_000, min: 1 },
   ),
+  adminChatId: text(
+    'TS_ADMIN_CHAT_ID',
+    'Telegram chat that notices for admins go to, such as -1001234567890; unset: to each admin',
+    null,
+  ),
   accessTokenTtlS: integer('TS_ACCESS_TOKEN_TTL_S', 'life of an access token, seconds', {
     default: 900,
     min: 30,
@@ -362,6 +367,8 @@ function problemsOf(c: ControlPlaneConfig): string[] {
       problems.push(`${name} must be https://…${c.production ? '' : ' or http://…'}`);
   if (c.topupMicrosMin > c.topupMicrosMax)
     problems.push('TS_TOPUP_MICROS_MIN must not be above TS_TOPUP_MICROS_MAX');
+  if (c.adminChatId !== null && !/^-?[1-9][0-9]{0,15}$/.test(c.adminChatId))
+    problems.push('TS_ADMIN_CHAT_ID must be a number, such as -1001234567890');
   if (!/^wss?:\/\//.test(c.tunnelUrl)) problems.push('TS_TUNNEL_URL must be ws:// or wss://');
   if (c.refreshTokenTtlS < c.accessTokenTtlS)
     problems.push('TS_REFRESH_TOKEN_TTL_S must not be shorter than TS_ACCESS_TOKEN_TTL_S');

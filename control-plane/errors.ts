@@ -34,6 +34,26 @@ export const problems = {
   superadmin_exists: { status: 409, title: 'There is an admin already' },
   unknown_referral_code: { status: 422, title: 'No such referral code' },
 
+  // People
+  telegram_taken: { status: 409, title: 'This Telegram account belongs to another user' },
+  last_telegram: { status: 409, title: 'The last Telegram account can not be unlinked' },
+  too_many_telegrams: { status: 409, title: 'This user has as many Telegram accounts as they may have' },
+  link_expired: { status: 422, title: 'The link is wrong, was used or has expired' },
+  is_admin: { status: 409, title: 'This user is an admin' },
+  last_admin: { status: 409, title: 'There would be no admin left' },
+  user_deleted: { status: 409, title: 'This user has been deleted' },
+  payout_open: { status: 409, title: 'A payout of this user is under way' },
+  unknown_promo_code: { status: 422, title: 'No such promo code' },
+  promo_expired: { status: 422, title: 'The promo code has expired' },
+  promo_used_up: { status: 409, title: 'The promo code has been used as often as it may be' },
+  promo_redeemed: { status: 409, title: 'You have used this promo code as often as you may' },
+  promo_code_taken: { status: 409, title: 'There is a promo code of this name' },
+  too_many_threads: { status: 409, title: 'There are too many open support threads' },
+  thread_closed: { status: 409, title: 'This support thread is closed' },
+  broadcast_not_draft: { status: 409, title: 'The broadcast has been started before' },
+  broadcast_over: { status: 409, title: 'The broadcast is over' },
+  bot_queue_full: { status: 503, title: 'Too many messages wait for Telegram; try again shortly' },
+
   // Sharing
   consent_required: { status: 403, title: 'The current terms have not been accepted' },
   terms_version_outdated: { status: 409, title: 'These are not the current terms' },

@@ -2,6 +2,7 @@
 import { connectLive } from '../gateway/live/connection.js';
 import { AuditChainer } from './audit/chain.js';
 import { Backups } from './backup/backup.js';
+import { BroadcastSender } from './broadcasts/sender.js';
 import { readGoneAccounts, readSnapshots } from './buyers/snapshots.js';
 import type { Collaborators } from './collaborators.js';
 import type { ControlPlaneConfig } from './config.js';
@@ -49,9 +50,10 @@ export interface Services {
   usageRetention: UsageRetention;
   payouts: PayoutSender;
   topUps: TopUpKeeper;
+  broadcasts: BroadcastSender;
 }
 
-export function createServices({ config, log, clock, pool, redis }: Collaborators): Services {
+export function createServices({ config, log, clock, pool, redis, telegram }: Collaborators): Services {
   const settings = new SettingsStore(pool, {
     termsVersion: config.termsVersion,
     minClientVersion: config.minClientVersion,
@@ -165,6 +167,7 @@ export function createServices({ config, log, clock, pool, redis }: Collaborator
     dailyReportJob(pool),
     backups.job(),
   );
+  const broadcasts = new BroadcastSender({ pool, log, telegram });
   return {
     settings,
     live,
@@ -182,6 +185,7 @@ export function createServices({ config, log, clock, pool, redis }: Collaborator
     jobs,
     auditChain: new AuditChainer({ pool, log }),
     requests: new RequestCounts(() => clock.monotonicMs()),
+    broadcasts,
   };
 }
 
@@ -205,7 +209,7 @@ export async function startServices(services: Services, stops: (() => unknown)[]
   stops.push(() => services.live.stop());
   await services.live.start();
   const { settlement, packages, wallets, stops: stopKeeper, reconciler, usage, usageRetention } = services;
-  const { payouts, topUps, auditChain, jobs } = services;
+  const { payouts, topUps, auditChain, jobs, broadcasts } = services;
   const all = [
     settlement,
     packages,
@@ -218,6 +222,7 @@ export async function startServices(services: Services, stops: (() => unknown)[]
     topUps,
     auditChain,
     jobs,
+    broadcasts,
   ];
   for (const service of all) {
     stops.push(() => service.stop());

@@ -78,7 +78,8 @@ export const adminAuthPlugin: FastifyPluginAsyncTypebox<AdminAuthDeps> = async (
       const user = await findUserByTelegramId(pool, telegramId);
       const from = clientAddress(request);
       const refusal =
-        user === null || !user.is_admin || user.status !== 'active'
+        // An account that was linked to an admin's opens what is theirs as a provider, not the console.
+        user?.telegram_id !== BigInt(telegramId) || !user.is_admin || user.status !== 'active'
           ? 'forbidden'
           : deps.adminIpAllowed(from)
             ? null

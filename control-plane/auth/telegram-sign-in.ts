@@ -54,13 +54,16 @@ export function createTelegramSignIn(deps: {
       referredBy,
     });
     const { user } = signedIn;
-    if (!user.is_verified || (identity.username !== null && identity.username !== user.username)) {
+    const isMain = user.telegram_id === BigInt(identity.telegramId);
+    const username = (isMain ? identity.username : null) ?? user.username;
+    if (!user.is_verified || username !== user.username) {
       // Telegram is the authority on both.
       user.is_verified = true;
-      user.username = identity.username ?? user.username;
+      user.username = username;
       await pool.query(
-        'UPDATE users SET is_verified = true, username = $2, updated_at = now() WHERE id = $1',
-        [user.id, user.username],
+        `WITH account AS (UPDATE telegram_accounts SET username = $3 WHERE telegram_id = $2)
+         UPDATE users SET is_verified = true, username = $4, updated_at = now() WHERE id = $1`,
+        [user.id, identity.telegramId, identity.username, username],
       );
     }
     return signedIn;

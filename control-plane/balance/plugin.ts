@@ -21,8 +21,10 @@ import {
 import { post, readBalances } from '../ledger/ledger.js';
 import { formatMicros, MONEY_PATTERN, parseMicros } from '../ledger/money.js';
 import type { LiveState } from '../live-state/live-state.js';
+import { findUserByTelegramId } from '../users/users.js';
 import { isHeldByTraffic } from '../wallets/held.js';
-import { type ProviderBalance, readProviderBalance, readStatement } from './balance.js';
+import { readProviderBalance, readStatement } from './balance.js';
+import { BalanceSchema, balanceJson } from './schemas.js';
 
 export interface BalanceDeps {
   pool: pg.Pool;
@@ -30,22 +32,6 @@ export interface BalanceDeps {
   live: Pick<LiveState, 'accountsChanged'>;
   settlement: { settleNow(): Promise<void> };
 }
-
-const BalanceSchema = Type.Object({
-  available: Money,
-  pending: Money,
-  currency: Type.Literal('USD'),
-  lifetime: Money,
-  withdrawn: Money,
-});
-
-const balanceJson = (b: ProviderBalance) => ({
-  available: formatMicros(b.availableMicros),
-  pending: formatMicros(b.pendingMicros),
-  currency: 'USD' as const,
-  lifetime: formatMicros(b.lifetimeMicros),
-  withdrawn: formatMicros(b.withdrawnMicros),
-});
 
 const TelegramParams = Type.Object({ telegram_id: TelegramId }, { additionalProperties: false });
 const UserQuery = Type.Object(
@@ -101,10 +87,7 @@ export const balancePlugin: FastifyPluginAsyncTypebox<BalanceDeps> = async (app,
     },
     async (request) => {
       const actor = actorOf(request, 'user', 'admin', 'bot');
-      const { rows } = await pool.query<{ id: string }>('SELECT id FROM users WHERE telegram_id = $1', [
-        request.params.telegram_id,
-      ]);
-      const userId = rows[0]?.id;
+      const userId = (await findUserByTelegramId(pool, request.params.telegram_id))?.id;
       if (actor.role === 'user' && userId !== actor.userId) throw new Problem('forbidden');
       if (userId === undefined) throw new Problem('not_found');
       return balanceJson(await readProviderBalance(pool, userId));

@@ -25,6 +25,13 @@ export interface TelegramMessage {
   kind: string;
   /** Not sent any more after so many ms of waiting. */
   dropAfterMs: number;
+  /**
+   * Never send it twice: a call whose outcome is not known (broken line, time-out, 5xx) is not made again and ends as
+   * `unknown`. Told to wait (429) it was not sent, and waits.
+   */
+  once?: boolean;
+  /** Called once, with what became of it. */
+  onDelivery?: (delivery: Delivery) => void;
 }
 
 /** What became of one message. */
@@ -34,8 +41,13 @@ export type Delivery =
   | 'unreachable'
   | 'expired'
   | 'failed'
+  /** Of a message to be sent `once`: it may have arrived or not. */
+  | 'unknown'
   | 'queue_full'
   | 'stopped';
+
+/** Descriptions of a 400 that mean the chat, not the message (the Bot API has no codes of its own for them). */
+const NOBODY_THERE = /chat not found|user not found|user is deactivated|peer_id_invalid/i;
 
 interface Waiting {
   message: TelegramMessage;
@@ -56,6 +68,8 @@ export class TelegramQueue {
   readonly #waiting: Waiting[] = [];
   readonly #stop = new AbortController();
   #running: Promise<void> | null = null;
+  /** The message of the call in progress. */
+  #calling: Waiting | null = null;
 
   constructor(
     settings: TelegramQueueSettings,
@@ -91,6 +105,18 @@ export class TelegramQueue {
     }
   }
 
+  /**
+   * Takes a message back that waits, also for a `retry_after`; it ends as `stopped`. False: it is being sent now, or
+   * is not here any more.
+   */
+  withdraw(message: TelegramMessage): boolean {
+    const index = this.#waiting.findIndex((waiting) => waiting.message === message);
+    if (index < 0 || this.#waiting[index] === this.#calling) return false;
+    this.#waiting.splice(index, 1);
+    this.#ended(message, 'stopped');
+    return true;
+  }
+
   /** Ends the call in progress; what waits is dropped. */
   async stop(): Promise<void> {
     this.#stop.abort();
@@ -100,16 +126,21 @@ export class TelegramQueue {
 
   async #run(): Promise<void> {
     const { signal } = this.#stop;
+    const intervalMs = 1000 / this.#settings.messagesPerSecondMax;
     for (let next = this.#waiting[0]; next !== undefined && !signal.aborted; next = this.#waiting[0]) {
-      const outcome =
-        this.#clock.monotonicMs() >= next.dropAtMs ? ('expired' as const) : await this.#attempt(next, signal);
+      const beganMs = this.#clock.monotonicMs();
+      this.#calling = next;
+      const outcome = beganMs >= next.dropAtMs ? ('expired' as const) : await this.#attempt(next, signal);
+      this.#calling = null;
       if (typeof outcome === 'object') {
         await pause(outcome.retryInMs, signal);
         continue;
       }
       this.#waiting.shift();
       this.#ended(next.message, outcome);
-      if (outcome === 'sent') await pause(1000 / this.#settings.messagesPerSecondMax, signal);
+      // Every call counts at Telegram, whatever came of it. What it took is part of the pause.
+      if (outcome !== 'expired')
+        await pause(Math.max(0, beganMs + intervalMs - this.#clock.monotonicMs()), signal);
     }
     this.#running = null;
   }
@@ -122,7 +153,7 @@ export class TelegramQueue {
       await this.#api.sendMessage(chatId, text, undefined, signal as never);
       return 'sent';
     } catch (error) {
-      if (signal.aborted) return 'stopped';
+      if (signal.aborted) return item.message.once ? 'unknown' : 'stopped';
       // Only method and code: grammY's errors carry the whole payload, and with it the login code.
       if (error instanceof GrammyError) {
         const retryAfterS = error.parameters.retry_after;
@@ -131,7 +162,8 @@ export class TelegramQueue {
           item.tries--; // Telegram told us to wait; that is not a failure of the message
           return { retryInMs: retryAfterS * 1000 };
         }
-        if (error.error_code === 403 || error.error_code === 400) return 'unreachable';
+        if (error.error_code === 403) return 'unreachable';
+        if (error.error_code === 400 && NOBODY_THERE.test(error.description)) return 'unreachable';
         if (error.error_code < 500) {
           this.#log.error({ method: error.method, error_code: error.error_code }, 'telegram_refused');
           return 'failed';
@@ -141,6 +173,7 @@ export class TelegramQueue {
         this.#log.error({ error: (error as Error).name }, 'telegram_call_broken');
         return 'failed';
       }
+      if (item.message.once) return 'unknown';
       if (item.tries >= this.#settings.triesMax) return 'failed';
       return { retryInMs: this.#settings.retryBaseMs * 2 ** (item.tries - 1) };
     }
@@ -151,6 +184,7 @@ export class TelegramQueue {
     if (delivery === 'sent') this.#log.debug(fields, 'telegram_message');
     else this.#log.warn(fields, 'telegram_message');
     this.#onDelivery(message, delivery);
+    message.onDelivery?.(delivery);
   }
 }
 

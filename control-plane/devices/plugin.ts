@@ -2,55 +2,31 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type pg from 'pg';
 import { Type } from 'typebox';
 import type { LiveRedis } from '../../gateway/live/connection.js';
-import { readPresence } from '../../gateway/live/store.js';
 import { auditContext, recordAudit } from '../audit/audit.js';
 import { DEVICE_KEY_PREFIX } from '../auth/authenticate.js';
 import { randomSecret, sha256 } from '../auth/secrets.js';
 import { withTransaction } from '../db/pool.js';
 import { Problem } from '../errors.js';
 import { actorOf, subjectUserId } from '../http/roles.js';
-import { IpAddress, Nullable, Ok, pageOf, problemResponses, Timestamp, Uuid } from '../http/schemas.js';
+import { IpAddress, Nullable, Ok, pageOf, problemResponses, Uuid } from '../http/schemas.js';
+import type { SettingsStore } from '../settings/settings.js';
 import { CLIENT_VERSION_PATTERN } from '../system/version.js';
 import { announceStops, type StopChannel, stopSessions } from '../traffic/stop.js';
+import { findUser } from '../users/users.js';
+import { DeviceId, DeviceSchema, readDevices } from './device-list.js';
 
 export interface DevicesDeps {
   pool: pg.Pool;
   redis: LiveRedis;
   live: StopChannel;
   settings: { devicesPerUserMax: number };
-}
-
-const DeviceId = Type.String({ pattern: '^[A-Za-z0-9._-]{8,64}$' });
-
-const DeviceSchema = Type.Object({
-  device_id: DeviceId,
-  os: Type.String(),
-  model: Nullable(Type.String()),
-  client_version: Type.String(),
-  online: Nullable(Type.Boolean({ description: 'holds a tunnel now; null: not known at the moment' })),
-  status: Type.Enum(['sharing', 'paused', 'draining', 'offline', 'unknown']),
-  session_id: Nullable(Uuid),
-  ip: Nullable(Type.String()),
-  country: Nullable(Type.String()),
-  last_seen_at: Nullable(Timestamp),
-  created_at: Timestamp,
-});
-
-interface DeviceRow {
-  id: string;
-  os: string;
-  model: string | null;
-  client_version: string;
-  last_ip: string | null;
-  last_country: string | null;
-  last_seen_at: Date | null;
-  created_at: Date;
-  session_id: string | null;
+  /** Terms and oldest version in force. */
+  rules: Pick<SettingsStore, 'read'>;
 }
 
 /** Devices of a provider: `/api/user/device*`. */
 export const devicesPlugin: FastifyPluginAsyncTypebox<DevicesDeps> = async (app, deps) => {
-  const { pool, redis } = deps;
+  const { pool } = deps;
 
   app.post(
     '/api/user/device/register',
@@ -140,44 +116,17 @@ export const devicesPlugin: FastifyPluginAsyncTypebox<DevicesDeps> = async (app,
       schema: {
         tags: ['User'],
         summary: 'Devices',
-        description: 'Mine; for an admin those of `user_id`. With their online state.',
+        description:
+          'Mine; for an admin those of `user_id`. With their online state, and in `state` why each earns or not and ' +
+          'what its owner can do.',
         querystring: Type.Object({ user_id: Type.Optional(Uuid) }, { additionalProperties: false }),
         response: { 200: pageOf(DeviceSchema), ...problemResponses(401, 403) },
       },
     },
     async (request) => {
-      const userId = subjectUserId(request, request.query.user_id);
-      const { rows } = await pool.query<DeviceRow>(
-        `SELECT d.id, d.os, d.model, d.client_version, d.last_ip, d.last_country, d.last_seen_at, d.created_at,
-                s.id AS session_id
-         FROM devices d LEFT JOIN traffic_sessions s ON s.device_id = d.id AND s.status = 'active'
-         WHERE d.user_id = $1 AND d.removed_at IS NULL ORDER BY d.created_at, d.id LIMIT 200`,
-        [userId],
-      );
-      const presences = await Promise.all(
-        rows.map((row) => readPresence(redis, row.id).catch(() => 'unknown' as const)),
-      );
-      return {
-        items: rows.map((row, i) => {
-          const presence = presences[i] ?? null;
-          const known = presence !== 'unknown';
-          const here = known ? presence : null;
-          return {
-            device_id: row.id,
-            os: row.os,
-            model: row.model,
-            client_version: row.client_version,
-            online: known ? presence !== null : null,
-            status: known ? (presence?.status ?? ('offline' as const)) : ('unknown' as const),
-            session_id: row.session_id,
-            ip: here?.exitIp ?? row.last_ip,
-            country: here?.country ?? row.last_country,
-            last_seen_at: row.last_seen_at?.toISOString() ?? null,
-            created_at: row.created_at.toISOString(),
-          };
-        }),
-        next_cursor: null,
-      };
+      const user = await findUser(pool, subjectUserId(request, request.query.user_id));
+      if (user === null) return { items: [], next_cursor: null };
+      return { items: await readDevices(deps, user, await deps.rules.read()), next_cursor: null };
     },
   );
 

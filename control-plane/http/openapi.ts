@@ -24,6 +24,7 @@ const TAGS: [name: string, description: string][] = [
   ['Balance', 'Money of a provider'],
   ['Buyers and packages', 'Buyers, their tokens and limits, and the traffic they are given'],
   ['Admin', 'For admins'],
+  ['Bot', 'For the Telegram bot'],
   ['System', 'Health and versions'],
 ];
 

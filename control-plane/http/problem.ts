@@ -25,6 +25,12 @@ const fastifyCodes: Record<string, ProblemCode> = {
   FST_ERR_NOT_FOUND: 'not_found',
 };
 
+/**
+ * SQLSTATEs of values that fit their schema and no column: a year 0, a 31st of February in a cursor, an integer too
+ * large, text that is not text. The caller's fault, found late; the transaction is rolled back.
+ */
+const UNWRITABLE = new Set(['22003', '22007', '22008', '22021', '22P05']);
+
 /** Every field that does not fit, once each: `{path: '/body/x/0', message}` with the part it is in. */
 function fieldErrors(findings: readonly Finding[], part: string): { path: string; message: string }[] {
   const fields = new Map<string, string>();
@@ -55,6 +61,8 @@ function toProblem(error: unknown): Problem {
     });
   const known = fastifyCodes[e.code ?? ''];
   if (known !== undefined) return new Problem(known);
+  if (UNWRITABLE.has(e.code ?? ''))
+    return new Problem('validation_failed', 'A value is out of range.', {}, { cause: error });
   if (isDatabaseAway(error)) return new Problem('database_unavailable', undefined, {}, { cause: error });
   if (error instanceof LiveStateUnavailable)
     return new Problem('live_state_unavailable', undefined, {}, { cause: error });

@@ -78,7 +78,10 @@ export async function startSession(deps: StartDeps, request: StartRequest): Prom
   const settings = await deps.settings.read();
   await refuseUnfit(deps.pool, request, settings);
   const origin = await deps.originCheck.check(request.exitIp);
-  if (!origin.ok) throw new Problem(origin.code, origin.rule);
+  if (!origin.ok) {
+    await noteRefusal(deps.pool, request.deviceId, origin);
+    throw new Problem(origin.code, origin.rule);
+  }
 
   const { started, replaced } = await withTransaction(deps.pool, async (client) => {
     // Starts of one device queue here; the checks are repeated under the lock, since a ban or withdrawal may have
@@ -127,7 +130,8 @@ export async function startSession(deps: StartDeps, request: StartRequest): Prom
       });
     }
     await client.query(
-      `UPDATE devices SET last_ip = $2, last_country = $3, last_seen_at = now(), client_version = $4 WHERE id = $1`,
+      `UPDATE devices SET last_ip = $2, last_country = $3, last_seen_at = now(), client_version = $4,
+         refused_code = NULL, refused_rule = NULL, refused_at = NULL WHERE id = $1`,
       [request.deviceId, request.exitIp, place.country, request.clientVersion],
     );
     // Last, and before the commit: without a ticket there must be no session. A ticket whose session was then not
@@ -190,6 +194,18 @@ async function refuseUnfit(
   if (consent?.terms_version !== settings.termsVersion)
     throw new Problem('consent_required', undefined, { terms_version: settings.termsVersion });
   return row.settings.cap_bytes_per_day ?? null;
+}
+
+/** Kept so that its owner is told later why the device does not earn (`devices/states.ts`). */
+async function noteRefusal(
+  client: Pick<pg.ClientBase, 'query'>,
+  deviceId: string,
+  refusal: Extract<Origin, { ok: false }>,
+): Promise<void> {
+  await client.query(
+    'UPDATE devices SET refused_code = $2, refused_rule = $3, refused_at = now() WHERE id = $1',
+    [deviceId, refusal.code, refusal.rule],
+  );
 }
 
 async function findLiveSession(

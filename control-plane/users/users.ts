@@ -7,6 +7,7 @@ export type Language = (typeof LANGUAGES)[number];
 
 export interface UserRow {
   id: string;
+  /** The main one, which messages go to. */
   telegram_id: bigint | null;
   username: string | null;
   phone: string | null;
@@ -29,11 +30,12 @@ export async function findUser(client: Queryable, id: string): Promise<UserRow |
   return rows[0] ?? null;
 }
 
-/** The user with this Telegram id, or null. */
+/** The user to whom this Telegram account belongs, be it the main one or a linked one; or null. */
 export async function findUserByTelegramId(client: Queryable, telegramId: number): Promise<UserRow | null> {
-  const { rows } = await client.query<UserRow>(`SELECT ${COLUMNS} FROM users WHERE telegram_id = $1`, [
-    telegramId,
-  ]);
+  const { rows } = await client.query<UserRow>(
+    `SELECT ${COLUMNS} FROM users WHERE id = (SELECT user_id FROM telegram_accounts WHERE telegram_id = $1)`,
+    [telegramId],
+  );
   return rows[0] ?? null;
 }
 

@@ -12,7 +12,9 @@ export interface ApiProcess {
   readonly url: string;
   /** Calls the API as the bearer of a token; the body is sent as JSON. */
   post(path: string, token: string, body?: unknown): Promise<Answer>;
-  /** Ends it at once, without a word (SIGKILL). */
+  /** Ends it as a service manager does. */
+  stop(): Promise<void>;
+  /** Ends it as a crash does: SIGKILL. */
   kill(): Promise<void>;
 }
 
@@ -72,6 +74,7 @@ export async function startApiProcesses(
     return {
       url,
       post: (path, token, body) => post(url + path, token, body),
+      stop: () => program.stop(),
       kill: () => program.killAndWait(),
     };
   });

@@ -4,6 +4,8 @@ import { buildApp } from '../../control-plane/api.js';
 import { issueAccessToken } from '../../control-plane/auth/access-token.js';
 import { insertLogin } from '../../control-plane/auth/logins.js';
 import type { LoginCodeSender } from '../../control-plane/bot/login-code-sender.js';
+import type { MessageSender } from '../../control-plane/bot/message-sender.js';
+import type { TelegramMessage } from '../../control-plane/bot/telegram-queue.js';
 import type { Collaborators } from '../../control-plane/collaborators.js';
 import { type ControlPlaneConfig, readControlPlaneConfig } from '../../control-plane/config.js';
 import { migrate } from '../../control-plane/db/migrate.js';
@@ -68,6 +70,8 @@ export interface TestWorld {
   redis: Collaborators['redis'];
   /** Codes the bot would have sent. */
   codes: SentCode[];
+  /** Other messages the bot would have sent. */
+  messages: TelegramMessage[];
   /** What the origin check says of an address; default: Germany, AS3320. */
   origins: Map<string, Origin>;
   call(method: string, path: string, options?: CallOptions): Promise<Answer>;
@@ -78,6 +82,8 @@ export interface WorldOptions {
   env?: Record<string, string>;
   clock?: Collaborators['clock'];
   log?: Log;
+  /** Instead of keeping messages in `messages`. */
+  telegram?: MessageSender;
   /** Settlement and live state run in the background. */
   background?: boolean;
   /** Services of another world: two control planes on one record. */
@@ -105,12 +111,17 @@ export async function startWorld(t: Teardown, options: WorldOptions = {}): Promi
   const codeSender: LoginCodeSender = {
     send: ({ telegramId, code, language }) => codes.push({ telegramId, code, language }),
   };
+  const messages: TelegramMessage[] = [];
+  const telegram: MessageSender = options.telegram ?? {
+    push: (message) => messages.push(message),
+    withdraw: () => false,
+  };
   const origins = new Map<string, Origin>();
   const originCheck = {
     check: (ip: string): Origin => origins.get(ip) ?? { ok: true, country: 'DE', city: null, asn: 3320 },
   };
   const clock = options.clock ?? systemClock;
-  const collaborators = { config, log, clock, pool, redis, limiterRedis, codeSender, originCheck };
+  const collaborators = { config, log, clock, pool, redis, limiterRedis, codeSender, telegram, originCheck };
   const services = createServices(collaborators);
   await services.settings.read();
   if (options.background) {
@@ -136,6 +147,7 @@ export async function startWorld(t: Teardown, options: WorldOptions = {}): Promi
     pool,
     redis,
     codes,
+    messages,
     origins,
     call: (method, path, callOptions) => call(url, method, path, callOptions),
   };

@@ -1,6 +1,3 @@
-import { once } from 'node:events';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import t from 'tap';
 import { loggedCodeSender, telegramCodeSender } from '../../../control-plane/bot/login-code-sender.js';
 import {
@@ -11,42 +8,7 @@ import {
 } from '../../../control-plane/bot/telegram-queue.js';
 import { systemClock } from '../../../gateway/runtime/clock.js';
 import type { Log } from '../../../gateway/runtime/logging.js';
-
-type Reply = { status: number; body: object } | 'hang' | 'cut';
-const OK: Reply = { status: 200, body: { ok: true, result: { message_id: 1 } } };
-const refusal = (status: number, description: string, parameters?: object): Reply => ({
-  status,
-  body: { ok: false, error_code: status, description, ...(parameters ? { parameters } : {}) },
-});
-
-interface Sent {
-  path: string;
-  chatId: number;
-  text: string;
-  atMs: number;
-}
-
-/** A server that speaks the Bot API's sendMessage and answers as told, then with OK. */
-async function startBotApi(t: { teardown(fn: () => unknown): unknown }, replies: Reply[]) {
-  const sent: Sent[] = [];
-  const server = createServer(async (request, response) => {
-    let text = '';
-    for await (const chunk of request) text += chunk;
-    const body = JSON.parse(text) as { chat_id: number; text: string };
-    sent.push({ path: request.url ?? '', chatId: body.chat_id, text: body.text, atMs: performance.now() });
-    const reply = replies.shift() ?? OK;
-    if (reply === 'hang') return;
-    if (reply === 'cut') return void request.socket.destroy();
-    response.writeHead(reply.status, { 'content-type': 'application/json', connection: 'close' });
-    response.end(JSON.stringify(reply.body));
-  }).listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.teardown(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, sent };
-}
+import { OK, refusal, startBotApi } from '../../helpers/bot-api.js';
 
 function startQueue(
   t: { teardown(fn: () => unknown): unknown },
@@ -130,6 +92,62 @@ t.test('who blocked the bot is skipped', async (t) => {
     { chatId: 1, delivery: 'unreachable' },
     { chatId: 2, delivery: 'sent' },
   ]);
+});
+
+t.test('a message to be sent once is not sent again when nobody knows', async (t) => {
+  const api = await startBotApi(t, ['cut', refusal(502, 'Bad Gateway'), 'hang']);
+  const { queue, delivered } = startQueue(t, api.url, { callTimeoutMs: 1_000 });
+  for (const id of [1, 2, 3, 4]) queue.push({ ...message(id), once: true });
+  t.same(
+    (await delivered(4)).map((d) => d.delivery),
+    ['unknown', 'unknown', 'unknown', 'sent'],
+  );
+  t.same(
+    api.sent.map((s) => s.chatId),
+    [1, 2, 3, 4],
+  );
+});
+
+t.test('what the message is refused for is not the person’s doing', async (t) => {
+  const api = await startBotApi(t, [
+    refusal(400, 'Bad Request: message text is empty'),
+    refusal(400, 'Bad Request: chat not found'),
+  ]);
+  const { queue, delivered } = startQueue(t, api.url);
+  queue.push(message(1));
+  queue.push(message(2));
+  t.same(
+    (await delivered(2)).map((d) => d.delivery),
+    ['failed', 'unreachable'],
+  );
+});
+
+t.test('a message that waits can be taken back', async (t) => {
+  const api = await startBotApi(t, [refusal(429, 'Too Many Requests', { retry_after: 1 })]);
+  const { queue, delivered, deliveries } = startQueue(t, api.url);
+  const [first, second, third] = [message(1), message(2), message(3)];
+  let mine: Delivery | null = null;
+  for (const m of [
+    first,
+    {
+      ...second,
+      onDelivery: (d: Delivery) => {
+        mine = d;
+      },
+    },
+    third,
+  ])
+    queue.push(m);
+  t.equal(queue.withdraw(first), false, 'its call is in progress');
+  t.equal(queue.withdraw(third), true);
+  t.equal(queue.withdraw(third), false, 'once');
+  t.same(deliveries, [{ chatId: 3, delivery: 'stopped' }]);
+  await delivered(3);
+  t.equal(mine, 'sent');
+  t.same(
+    api.sent.map((s) => s.chatId),
+    [1, 1, 2],
+  );
 });
 
 t.test('a broken line, a silent server and 502 are tried again; in the end it gives up', async (t) => {

@@ -1,0 +1,301 @@
+import { randomUUID } from 'node:crypto';
+import t from 'tap';
+import type { MessageSender } from '../../../control-plane/bot/message-sender.js';
+import {
+  type Delivery,
+  type TelegramMessage,
+  TelegramQueue,
+} from '../../../control-plane/bot/telegram-queue.js';
+import { BroadcastSender } from '../../../control-plane/broadcasts/sender.js';
+import { systemClock } from '../../../gateway/runtime/clock.js';
+import { silentLog } from '../../../gateway/runtime/logging.js';
+import { refusal, startBotApi } from '../../helpers/bot-api.js';
+import {
+  signedIn,
+  startWorld,
+  type TestUser,
+  type TestWorld,
+  withDevice,
+} from '../../helpers/control-plane.js';
+
+/** Takes messages and keeps them until told what became of them. */
+class HeldSender implements MessageSender {
+  readonly held: TelegramMessage[] = [];
+  readonly taken: number[] = [];
+  #wake = () => {};
+  push(message: TelegramMessage): void {
+    this.held.push(message);
+    this.taken.push(message.chatId);
+    this.#wake();
+  }
+  withdraw(message: TelegramMessage): boolean {
+    const index = this.held.indexOf(message);
+    if (index < 0) return false;
+    this.held.splice(index, 1);
+    message.onDelivery?.('stopped');
+    return true;
+  }
+  async has(count: number): Promise<void> {
+    while (this.held.length < count)
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+  }
+  deliver(count: number, delivery: Delivery): void {
+    for (const message of this.held.splice(0, count)) message.onDelivery?.(delivery);
+  }
+}
+
+/** Sends at once; who got what is in `sent`. */
+const instantSender = (sent: number[]): MessageSender => ({
+  withdraw: () => false,
+  push(message) {
+    sent.push(message.chatId);
+    setImmediate(() => message.onDelivery?.('sent'));
+  },
+});
+
+const people = (world: TestWorld, count: number) =>
+  Promise.all(Array.from({ length: count }, () => signedIn(world)));
+const idsOf = (users: readonly TestUser[]) => users.map((u) => u.telegramId).sort((a, b) => a - b);
+const sorted = (ids: readonly number[]) => [...ids].sort((a, b) => a - b);
+
+function admins(world: TestWorld, admin: TestUser) {
+  const call = (method: string, path: string, body?: unknown) =>
+    world.call(method, `/api/admin/${path}`, { token: admin.token, body });
+  return {
+    call,
+    notify: async (target: string) =>
+      (await call('POST', 'notify', { target, message: `for ${target}` })).body as { id: string },
+    read: async (id: string) => (await call('GET', `broadcasts/${id}`)).body,
+  };
+}
+
+t.test('through the Bot API: everyone once, below the rate, whatever Telegram says', async (t) => {
+  const odd = new Map<number, 'blocked' | 'cut' | 'wait'>();
+  const api = await startBotApi(t, ({ chatId }) => {
+    const how = odd.get(chatId);
+    if (how === 'wait') odd.delete(chatId);
+    if (how === 'blocked') return refusal(403, 'Forbidden: bot was blocked by the user');
+    if (how === 'wait') return refusal(429, 'Too Many Requests', { retry_after: 1 });
+    return how === 'cut' ? 'cut' : undefined;
+  });
+  const queue = new TelegramQueue(
+    { botToken: '1:t', apiUrl: api.url, queueMax: 1_000 },
+    { clock: systemClock, log: silentLog },
+  );
+  t.teardown(() => queue.stop());
+  const world = await startWorld(t, { telegram: queue });
+  const admin = await signedIn(world, 'admin');
+  const { notify, read } = admins(world, admin);
+  const users = await people(world, 59);
+  const [blocked, cut, waits, quiet] = users as [TestUser, TestUser, TestUser, TestUser];
+  odd.set(blocked.telegramId, 'blocked').set(cut.telegramId, 'cut').set(waits.telegramId, 'wait');
+  await world.call('POST', '/api/user/update', {
+    token: quiet.token,
+    body: { settings: { notifications: false } },
+  });
+
+  const { id } = await notify('all');
+  t.match(await read(id), { status: 'sending', recipients: 59, counters: { pending: 59, sent: 0 } });
+  t.equal(await world.services.broadcasts.runOnce(), 59);
+  t.match(await read(id), {
+    status: 'done',
+    counters: { pending: 0, sending: 0, sent: 57, blocked: 1, unknown: 1, failed: 0 },
+  });
+  const calls = new Map<number, number>();
+  for (const { chatId, text } of api.sent) {
+    calls.set(chatId, (calls.get(chatId) ?? 0) + 1);
+    t.equal(text, 'for all');
+  }
+  t.equal(calls.get(waits.telegramId), 2, 'who had to wait was asked for twice');
+  calls.delete(waits.telegramId);
+  t.ok([...calls.values()].every((n) => n === 1));
+  t.notOk(calls.has(quiet.telegramId), 'who turned notifications off gets none');
+  const times = api.sent.map((s) => s.atMs);
+  // 25 calls begin in a second; a timer may fire a millisecond early.
+  const soonest = Math.min(...times.slice(25).map((at, i) => at - (times[i] as number)));
+  t.ok(soonest > 950, `25 calls took ${Math.round(soonest)} ms`);
+
+  const inbox = await world.call('GET', '/api/notifications', { token: cut.token });
+  t.match(inbox.body.items, [{ kind: 'broadcast', body: 'for all' }]);
+  const again = await notify('all');
+  t.equal((await read(again.id)).recipients, 58, 'who blocked the bot is passed over');
+  await world.pool.query("UPDATE users SET telegram_blocked_at = now() - interval '31 days' WHERE id = $1", [
+    blocked.userId,
+  ]);
+  odd.clear();
+  const third = await notify(`user:${blocked.userId}`);
+  await admins(world, admin).call('POST', `broadcasts/${again.id}/cancel`);
+  await world.services.broadcasts.runOnce();
+  t.match(await read(third.id), { status: 'done', counters: { sent: 1 } });
+  const { rows } = await world.pool.query('SELECT telegram_blocked_at FROM users WHERE id = $1', [
+    blocked.userId,
+  ]);
+  t.same(rows, [{ telegram_blocked_at: null }], 'back again');
+});
+
+t.test('a crash: it goes on, and nobody is sent it twice', async (t) => {
+  const world = await startWorld(t);
+  const { pool } = world;
+  const admin = await signedIn(world, 'admin');
+  const { notify, read } = admins(world, admin);
+  const users = [admin, ...(await people(world, 69))];
+  const { id } = await notify('all');
+
+  const before = new HeldSender();
+  const crashed = new BroadcastSender({ pool, log: silentLog, telegram: before });
+  const abandoned = crashed.runOnce();
+  await before.has(25);
+  before.deliver(25, 'sent');
+  await before.has(25); // claimed and with Telegram, perhaps; then the process is gone
+  t.match((await read(id)).counters, { sent: 25, sending: 25, pending: 20 });
+
+  const after: number[] = [];
+  const next = new BroadcastSender({ pool, log: silentLog, telegram: instantSender(after) });
+  t.equal(await next.runOnce(), 0, 'not while the other one may live');
+  await pool.query("UPDATE broadcast_sender SET lease_until = now() - interval '1 second'");
+  t.equal(await next.runOnce(), 20);
+  t.match(await read(id), { status: 'done', counters: { sent: 45, unknown: 25, sending: 0, pending: 0 } });
+  t.same(sorted([...before.taken, ...after]), idsOf(users), 'each once, over both');
+
+  before.deliver(25, 'sent'); // it was not dead after all
+  await abandoned;
+  t.match((await read(id)).counters, { sent: 70, unknown: 0 }, 'what became of them is known now');
+});
+
+t.test('a stop in the middle gives back what was not sent', async (t) => {
+  const world = await startWorld(t);
+  const { pool } = world;
+  const { notify, read } = admins(world, await signedIn(world, 'admin'));
+  await people(world, 39);
+  const { id } = await notify('all');
+  const held = new HeldSender();
+  const first = new BroadcastSender({ pool, log: silentLog, telegram: held });
+  const round = first.runOnce();
+  await held.has(25);
+  held.deliver(3, 'sent');
+  await first.stop();
+  await round;
+  t.match(await read(id), { status: 'sending', counters: { sent: 3, sending: 0, pending: 37 } });
+  await pool.query("UPDATE broadcast_sender SET lease_until = '-infinity'");
+  const sent: number[] = [];
+  await new BroadcastSender({ pool, log: silentLog, telegram: instantSender(sent) }).runOnce();
+  t.equal(new Set(sent).size, 37);
+  t.match(await read(id), { status: 'done', counters: { sent: 40 } });
+});
+
+t.test('cancel in the middle', async (t) => {
+  const world = await startWorld(t);
+  const { pool } = world;
+  const { call, notify, read } = admins(world, await signedIn(world, 'admin'));
+  await people(world, 39);
+  const { id } = await notify('all');
+  const held = new HeldSender();
+  const sender = new BroadcastSender({ pool, log: silentLog, telegram: held });
+  const round = sender.runOnce();
+  await held.has(25);
+  t.match((await call('POST', `broadcasts/${id}/cancel`)).body, {
+    status: 'cancelled',
+    counters: { cancelled: 15, sending: 25 },
+  });
+  held.deliver(20, 'sent');
+  held.deliver(5, 'expired');
+  await round;
+  t.match((await read(id)).counters, { sent: 20, cancelled: 20, pending: 0, sending: 0 });
+  t.equal((await call('POST', `broadcasts/${id}/cancel`)).body.code, 'broadcast_over');
+  t.equal((await call('POST', `broadcasts/${id}/start`)).body.code, 'broadcast_not_draft');
+});
+
+t.test('several control planes, several broadcasts, one deletion', async (t) => {
+  const world = await startWorld(t);
+  const { pool } = world;
+  const admin = await signedIn(world, 'admin');
+  const { call, notify, read } = admins(world, admin);
+  const users = await people(world, 49);
+  const [gone, ...others] = users as [TestUser, ...TestUser[]];
+  const ids = [(await notify('all')).id, (await notify('all')).id];
+  t.equal((await call('DELETE', `users/${gone.userId}`)).status, 200);
+  const sent: number[] = [];
+  const telegram = instantSender(sent);
+  await Promise.all(
+    Array.from({ length: 4 }, () => new BroadcastSender({ pool, log: silentLog, telegram }).runOnce()),
+  );
+  t.same(sorted(sent), sorted([...idsOf([admin, ...others]), ...idsOf([admin, ...others])]));
+  for (const id of ids)
+    t.match(await read(id), { status: 'done', counters: { sent: 49, skipped: 1, unknown: 0 } });
+});
+
+t.test('drafts, targets, roles, bounds', async (t) => {
+  const world = await startWorld(t);
+  const admin = await signedIn(world, 'admin');
+  const { call, notify, read } = admins(world, admin);
+  const german = await signedIn(world);
+  const device = await withDevice(world, german);
+  await world.call('POST', '/api/traffic/start', {
+    token: german.token,
+    body: { device_id: device.deviceId, client_version: '1.0.0' },
+  });
+  const uzbek = await signedIn(world);
+  await world.call('POST', '/api/user/update', { token: uzbek.token, body: { language: 'uz' } });
+  const banned = await signedIn(world);
+  await call('POST', `user/${banned.userId}/ban`);
+
+  const recipients = async (target: string) => {
+    const { id } = await notify(target);
+    const { body } = await call('GET', `broadcasts/${id}/recipients?state=pending`);
+    return body.items.map((r: { user_id: string }) => r.user_id).sort();
+  };
+  t.same(await recipients('all'), [admin.userId, german.userId, uzbek.userId].sort());
+  t.same(await recipients('active'), [german.userId]);
+  t.same(await recipients('region:DE'), [german.userId]);
+  t.same(await recipients('region:EU'), [german.userId]);
+  t.same(await recipients('region:US'), []);
+  t.same(await recipients('language:uz'), [uzbek.userId]);
+  t.same(await recipients('admins'), [admin.userId]);
+  t.same(await recipients(`user:${uzbek.userId}`), [uzbek.userId]);
+
+  const body = { target: 'all', message: 'Hello' };
+  const draft = await call('POST', 'broadcasts', body);
+  t.match([draft.status, draft.body], [201, { status: 'draft', recipients: 0, created_by: admin.userId }]);
+  const { id } = draft.body;
+  const starts = await Promise.all(Array.from({ length: 5 }, () => call('POST', `broadcasts/${id}/start`)));
+  t.same(starts.map((a) => a.status).sort(), [200, 409, 409, 409, 409], 'started once');
+  t.equal((await read(id)).recipients, 3);
+  const unsent = (await call('POST', 'broadcasts', body)).body.id;
+  t.match((await call('POST', `broadcasts/${unsent}/cancel`)).body, { status: 'cancelled', recipients: 0 });
+  const page = await call('GET', 'broadcasts?limit=2');
+  t.match(page.body.items, [{ id: unsent }, { id, counters: { pending: 3 } }]);
+  t.equal((await call('GET', `broadcasts?limit=200&cursor=${page.body.next_cursor}`)).body.items.length, 8);
+
+  const key = { 'idempotency-key': randomUUID() };
+  const options = { token: admin.token, body, headers: key };
+  const first = await world.call('POST', '/api/admin/notify', options);
+  t.same(
+    (await world.call('POST', '/api/admin/notify', options)).body,
+    first.body,
+    'replayed, not sent anew',
+  );
+
+  for (const target of ['', 'everyone', 'region:', 'region:USA', "region:'-", 'user:1', 'language:de'])
+    t.equal((await call('POST', 'notify', { target, message: 'x' })).status, 400, target);
+  t.equal((await call('POST', 'notify', { target: 'all', message: '' })).status, 400);
+  t.equal((await call('POST', 'notify', { target: 'all', message: 'x'.repeat(4_097) })).status, 400);
+  t.equal((await call('POST', 'broadcasts', { ...body, status: 'done' })).status, 400);
+  const routes: [string, string, unknown?][] = [
+    ['POST', 'notify', body],
+    ['POST', 'broadcasts', body],
+    ['GET', 'broadcasts'],
+    ['GET', `broadcasts/${id}`],
+    ['GET', `broadcasts/${id}/recipients`],
+    ['POST', `broadcasts/${id}/start`],
+    ['POST', `broadcasts/${id}/cancel`],
+  ];
+  for (const [method, path, sent] of routes) {
+    t.equal((await world.call(method, `/api/admin/${path}`, { body: sent })).status, 401, path);
+    const user = await world.call(method, `/api/admin/${path}`, { body: sent, token: german.token });
+    t.equal(user.status, 403, path);
+    if (path.includes(id))
+      t.equal((await call(method, path.replace(id, randomUUID()), sent)).status, 404, path);
+  }
+});
