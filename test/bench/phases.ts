@@ -55,13 +55,15 @@ export async function bulk(
 
 /**
  * Gateway CPU seconds for each GB with and without metering and journal, over the same streams: both vary more from
- * one set of connections to the next than counting costs. Four windows, on, off, off, on: a drift cancels out.
+ * one set of connections to the next than counting costs. Four windows, on, off, off, on, or with `offFirst` the other
+ * way round: a drift cancels out, and over both orders what is special about the first window, too.
  */
 export async function meteringCost(
   stage: Stage,
   system: RunningSystem,
   direction: 'down' | 'up',
   streams: number,
+  offFirst: boolean,
 ): Promise<Figures> {
   const { client, origin, originAt, options } = stage;
   if (system.switchMetering === undefined) throw new Error('metering can not be switched here');
@@ -78,12 +80,15 @@ export async function meteringCost(
   try {
     await client.call.bulkStart(system.route, originAt, direction, streams);
     await delay(options.bulkWarmMs);
-    await window(used.on);
+    const [outer, inner] = offFirst ? [used.off, used.on] : [used.on, used.off];
+    if (offFirst) system.switchMetering();
+    await window(outer);
     system.switchMetering();
-    await window(used.off);
-    await window(used.off);
+    await window(inner);
+    await window(inner);
     system.switchMetering();
-    await window(used.on);
+    await window(outer);
+    if (offFirst) system.switchMetering();
     await client.call.bulkCount(); // a broken stream fails the windows
     const [on, off] = [used.on, used.off].map(({ cpu, bytes }) => (cpu / bytes) * GB) as [number, number];
     const name = `metering_${direction}_${streams}`;

@@ -151,7 +151,11 @@ export function markdown(results: Results): string {
   }
   addedOverDirect(lines, results);
   if (results.options.only.includes('metering')) {
-    lines.push('', 'Metering and journal switched off and on over the same streams (on, off, off, on).', '');
+    lines.push(
+      '',
+      'Metering and journal switched off and on over the same streams (on, off, off, on, and the other way round in turn).',
+      '',
+    );
     for (const n of streams)
       table(lines, 'system', meteringColumns([n]), results.systems, (system, column) => cell(system, column));
   }

@@ -109,11 +109,12 @@ async function measure(options: Options): Promise<Results> {
           await interleaved(`bulk ${direction} ${streams}`, running, options.repeats, (system) =>
             bulk(stage, system, direction, streams),
           );
+    let runs = 0;
     if (wanted.has('metering'))
       for (const direction of ['down', 'up'] as const)
         for (const streams of options.streams)
           await interleaved(`metering ${direction} ${streams}`, running, options.repeats, (system) =>
-            meteringCost(stage, system, direction, streams),
+            meteringCost(stage, system, direction, streams, runs++ % 2 === 1),
           );
     if (wanted.has('connect'))
       await interleaved('connect', running, options.repeats, (system) => connectRate(stage, system));
