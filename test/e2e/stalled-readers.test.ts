@@ -4,7 +4,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { connect, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { residentBytes } from '../bench/processes.js';
@@ -58,17 +58,13 @@ function pump(socket: Socket): void {
 /** Destinations of streams whose reader stalls. */
 const senders = new Set<Socket>();
 
-/** `D`: sends without end. `S`: sends what the test says; `GET`: the same in HTTP. `R`: never reads again. */
+/** `D`: sends without end. `S`: sends what the test says. `R`: never reads again. */
 function serve(socket: Socket): void {
   socket.once('data', (first: Buffer) => {
     socket.pause();
     const word = String.fromCharCode(first[0] as number);
     if (word === 'D') pump(socket);
     else if (word === 'S') senders.add(socket);
-    else if (word === 'G') {
-      socket.write('HTTP/1.1 200 OK\r\n\r\n');
-      senders.add(socket);
-    }
   });
 }
 
@@ -144,20 +140,6 @@ const kinds: Record<string, { name: string; open(): Promise<Stalled> }> = {
       const buyer = await open();
       buyer.pause();
       buyer.write('S');
-      return { buyer, writer: null };
-    },
-  },
-  http: {
-    name: 'buyers of plain HTTP who do not read',
-    open: async () => {
-      const { username, password } = system.file.buyer;
-      const buyer = connect(system.file.proxy_port, '127.0.0.1');
-      buyer.on('error', () => {}); // the test cuts both ends
-      buyer.pause();
-      buyer.write(
-        `GET http://127.0.0.1:${destination.port}/ HTTP/1.1\r\nHost: 127.0.0.1:${destination.port}\r\n` +
-          `Proxy-Authorization: Basic ${Buffer.from(`${username}:${password}`).toString('base64')}\r\n\r\n`,
-      );
       return { buyer, writer: null };
     },
   },

@@ -69,7 +69,13 @@ t.test('from nothing, again after Ctrl-C, and again after kill -9', async (t) =>
     const buyer = await system.api('/api/buyer/me/balance', system.file.buyer.token);
     return [provider.lifetime, buyer.balance];
   };
-  for (let tries = 0; (await balances())[1] === '100.000000' && tries < 100; tries++)
+  const booked = async () => {
+    const usage = await system.api('/api/buyer/me/usage', system.file.buyer.token);
+    const { bytes_up, bytes_down } = usage.total as unknown as { bytes_up: number; bytes_down: number };
+    const { bytesUp, bytesDown, streams } = await system.status();
+    return streams === 0 && bytesUp > 0 && bytes_up === bytesUp && bytes_down === bytesDown;
+  };
+  for (let tries = 0; !(await booked()) && tries < 200; tries++)
     await new Promise((resolve) => setTimeout(resolve, 50));
   const before = await balances();
   t.not(before[1], '100.000000', 'the page was charged');
