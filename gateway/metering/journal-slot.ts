@@ -93,7 +93,7 @@ export class JournalSlot {
     for (let i = TAIL_START / 4; i <= CRC_AT / 4; i++) map[at + i] = words[i] as number;
   }
 
-  /** As node:zlib's, which takes five times as long for so few bytes: a call leaves JavaScript. */
+  /** The same as node:zlib's crc32, whose call out of JavaScript costs more than so few bytes do. */
   #crc(): number {
     const view = this.#view;
     let crc = ~this.#identityCrc;

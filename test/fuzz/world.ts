@@ -13,6 +13,7 @@ import {
   writeTicket,
 } from '../../gateway/live/store.js';
 import { silentLog } from '../../gateway/runtime/logging.js';
+import { ticketRecord } from '../helpers/ticket-record.js';
 import { startWalletBank, type WalletBank } from '../helpers/wallet-bank.js';
 import { type DeviceCounts, FuzzDevice } from './device.js';
 import { GatewayProcess } from './gateway-process.js';
@@ -150,25 +151,8 @@ export class World {
 
   /** Lets one device open one tunnel with this text. */
   async issueTicket(text: string): Promise<void> {
-    await writeTicket(
-      this.#redis as LiveRedis,
-      createHash('sha256').update(text).digest('hex'),
-      {
-        sessionId: randomUUID(),
-        deviceId: `device-${randomUUID()}`,
-        providerId: randomUUID(),
-        exitIp: '127.0.0.1',
-        country: 'US',
-        city: null,
-        asn: null,
-        networkType: 'wifi',
-        offerBytes: 2 ** 40,
-        capBytesPerDay: null,
-        termsVersion: '1',
-        clientVersion: '1.0.0',
-      },
-      60_000,
-    );
+    const hash = createHash('sha256').update(text).digest('hex');
+    await writeTicket(this.#redis as LiveRedis, hash, ticketRecord(), 60_000);
   }
 
   /** Ends everything, in the order in which it was started backwards. */

@@ -16,6 +16,7 @@ import {
 } from '../../gateway/live/store.js';
 import { silentLog } from '../../gateway/runtime/logging.js';
 import { startRedis } from './services.js';
+import { ticketRecord } from './ticket-record.js';
 import { startWalletBank, type WalletBank } from './wallet-bank.js';
 
 /** A real gateway on a real Redis, with what a control plane would have published. */
@@ -99,21 +100,7 @@ export async function startGatewayRig(env: Record<string, string> = {}): Promise
     password: PASSWORD,
     ticket: async (fields = {}) => {
       const text = `ticket-${randomUUID()}`;
-      const record: TicketRecord = {
-        sessionId: randomUUID(),
-        deviceId: `device-${randomUUID()}`,
-        providerId: randomUUID(),
-        exitIp: '127.0.0.1',
-        country: 'US',
-        city: null,
-        asn: null,
-        networkType: 'wifi',
-        offerBytes: 2 ** 40,
-        capBytesPerDay: null,
-        termsVersion: '1',
-        clientVersion: '1.0.0',
-        ...fields,
-      };
+      const record = ticketRecord(fields);
       await writeTicket(redis, createHash('sha256').update(text).digest('hex'), record, 60_000);
       return { text, record };
     },
