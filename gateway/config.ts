@@ -230,11 +230,16 @@ export const gatewaySettings = {
       '0: written with a call to the system for each piece of 60 KiB, some 2 µs',
     true,
   ),
-  deliveryIntervalMs: integer('TS_DELIVERY_INTERVAL_MS', 'how often meters go to Redis', {
+  deliveryIntervalMs: integer('TS_DELIVERY_INTERVAL_MS', 'how often new and final meters go to Redis', {
     default: 250,
     min: 10,
     max: 5_000,
   }),
+  deliveryGrowthMs: integer(
+    'TS_DELIVERY_GROWTH_MS',
+    'how often meters that only grow go to Redis: what balances and live figures are behind',
+    { default: 1_000, min: 10, max: 5_000 },
+  ),
   allocationIdleMs: integer(
     'TS_ALLOCATION_IDLE_MS',
     'time an allocation without a session name is kept after its last stream',

@@ -104,6 +104,7 @@ export async function startGateway(config: GatewayConfig, log: Log, onDrain = ()
     journalExtentSlots: config.journalExtentSlots,
     journalReserveSlots: config.journalReserveSlots,
     deliveryIntervalMs: config.deliveryIntervalMs,
+    deliveryGrowthMs: config.deliveryGrowthMs,
   });
   const journal = await Journal.open({
     path: join(config.dataDir, 'meters.journal'),

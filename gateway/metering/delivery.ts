@@ -40,6 +40,8 @@ export class MeterDelivery {
   #ticks = 0;
   #failuresInARow = 0;
   #resend: Iterator<Meter> | null = null;
+  /** The part of a meter that is left over of a tick's share. */
+  #resendOwed = 0;
   #poll: Iterator<Meter> | null = null;
   #sweepCursor = '0';
   /** Monotonic ms of the oldest change in a batch under way or failed. */
@@ -199,31 +201,28 @@ export class MeterDelivery {
    */
   async #sendChanges(): Promise<Set<Meter>> {
     const { registry, settings } = this.#o;
-    const sent = new Set<Meter>();
-    let left = Math.min(registry.changeCount, settings.deliveryBatchMeters * settings.deliveryBatchesPerTick);
-    while (left > 0 && registry.changeCount > 0) {
-      this.#sendingSinceMs = registry.oldestChangeMs;
-      const batch = registry.takeChanges(Math.min(left, settings.deliveryBatchMeters));
-      left -= batch.length;
+    const due = registry.takeChanges(settings.deliveryBatchMeters * settings.deliveryBatchesPerTick);
+    for (let from = 0; from < due.length; from += settings.deliveryBatchMeters) {
+      this.#sendingSinceMs = (due[from] as Meter).changedAtMs;
       try {
-        await this.#send(batch);
+        await this.#send(due.slice(from, from + settings.deliveryBatchMeters));
       } catch (error) {
-        registry.giveBack(batch);
+        registry.giveBack(due.slice(from));
         throw error;
       }
       this.#sendingSinceMs = null;
-      for (const meter of batch) sent.add(meter);
     }
-    return sent;
+    return new Set(due);
   }
 
   async #resendShare(sent: ReadonlySet<Meter>): Promise<void> {
     const { registry, settings } = this.#o;
-    const share = Math.ceil(
-      (registry.meterCount * settings.deliveryIntervalMs) / Math.max(1, settings.deliveryResendMs),
-    );
+    const wanted =
+      this.#resendOwed + (registry.meterCount * settings.deliveryIntervalMs) / settings.deliveryResendMs;
     const limit = settings.deliveryBatchMeters * settings.deliveryBatchesPerTick;
-    const next = this.#next(registry.meterCount, Math.min(share, limit), 'resend');
+    const share = Math.min(Math.floor(wanted), limit);
+    this.#resendOwed = Math.min(wanted - share, 1);
+    const next = this.#next(registry.meterCount, share, 'resend');
     const again = next.filter((meter) => !sent.has(meter));
     for (let i = 0; i < again.length; i += settings.deliveryBatchMeters)
       await this.#send(again.slice(i, i + settings.deliveryBatchMeters));

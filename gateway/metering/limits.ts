@@ -31,8 +31,13 @@ export interface MeteringSettings {
    * heartbeat means it lives and the journal is refused, silence means it may be taken over.
    */
   journalLockWatchMs: number;
-  /** ms between two deliveries of changed meters to the live state. */
+  /** ms between two deliveries of changed meters to the live state: new and FINAL ones wait no longer. */
   deliveryIntervalMs: number;
+  /**
+   * A meter that only grows is delivered this often, ms: each delivery costs Redis, settlement and Postgres as much as
+   * any other. Balances and live figures are behind by so much, and `activeAtMs` may be. 0: with each tick.
+   */
+  deliveryGrowthMs: number;
   /** Every meter that is not settled is sent again at least this often, ms, so that a wiped Redis fills again. */
   deliveryResendMs: number;
   /** Meters in one call to the live state: one Lua script run, about half a kilobyte each. */
@@ -60,6 +65,7 @@ export const METERING_DEFAULTS: Readonly<MeteringSettings> = Object.freeze({
   journalSyncLagMsMax: 10_000,
   journalLockWatchMs: 3_500,
   deliveryIntervalMs: 250,
+  deliveryGrowthMs: 1_000,
   deliveryResendMs: 5_000,
   deliveryBatchMeters: 200,
   deliveryBatchesPerTick: 16,
@@ -69,11 +75,13 @@ export const METERING_DEFAULTS: Readonly<MeteringSettings> = Object.freeze({
   finalKeysRemembered: 65_536,
 });
 
+const MAY_BE_ZERO: ReadonlySet<string> = new Set(['journalReserveSlots', 'deliveryGrowthMs']);
+
 /** The settings with defaults for what is left out. Throws RangeError when two of them contradict each other. */
 export function meteringSettings(given: Partial<MeteringSettings> = {}): Readonly<MeteringSettings> {
   const settings = { ...METERING_DEFAULTS, ...given };
   for (const [name, value] of Object.entries(settings))
-    if (!Number.isSafeInteger(value) || value < (name === 'journalReserveSlots' ? 0 : 1))
+    if (!Number.isSafeInteger(value) || value < (MAY_BE_ZERO.has(name) ? 0 : 1))
       throw new RangeError(`${name} must be a positive whole number`);
   if (settings.journalSlotsMax < settings.journalSlots)
     throw new RangeError('journalSlotsMax must not be below journalSlots');

@@ -7,9 +7,12 @@ import type { JournalSlot } from './journal-slot.js';
 import type { Lease, LeaseHolder, WalletRefusal } from './lease.js';
 import type { MeterWaiter, Wallet } from './wallet.js';
 
-/** Told of every meter that changed and is not in the queue of changes yet. */
+/** Told what a meter has to be delivered for. */
 export interface MeterChanges {
-  changed(meter: Meter): void;
+  /** It counts again, and waits for nothing yet. */
+  grown(meter: Meter): void;
+  /** It is FINAL. */
+  finished(meter: Meter): void;
 }
 
 /**
@@ -20,8 +23,8 @@ export class Meter {
   /** `meterKey(...)`: the same in Redis and Postgres. */
   readonly key: string;
   readonly identity: Readonly<SlotIdentity>;
-  /** @internal Whether it waits in the queue of changes. */
-  queued = false;
+  /** @internal What it waits for: its turn among those that grow, or the next tick; null: it is delivered. */
+  queued: 'growing' | 'urgent' | null = null;
   /** @internal Monotonic ms of the first change since it was last delivered. */
   changedAtMs = 0;
   #bytesUp: number;
@@ -89,12 +92,14 @@ export class Meter {
     const bytesDown = this.#bytesDown + down;
     if (!(up >= 0 && down >= 0 && Number.isSafeInteger(bytesUp + bytesDown)))
       throw new RangeError('not a byte count');
-    const nowMs = this.#clock.nowMs();
+    // The clock costs as much as half a count: while it waits to be delivered the time of its first count is enough.
+    const waits = this.queued !== null;
+    const nowMs = waits ? this.#activeAtMs : this.#clock.nowMs();
     if (!this.#journal.write(this.#slot, bytesUp, bytesDown, nowMs, 0)) return false;
     this.#bytesUp = bytesUp;
     this.#bytesDown = bytesDown;
     this.#activeAtMs = nowMs;
-    if (!this.queued) this.#changes.changed(this);
+    if (!waits) this.#changes.grown(this);
     return true;
   }
 
@@ -106,7 +111,7 @@ export class Meter {
       return false;
     this.#final = true;
     this.#allocationEnded = ended;
-    if (!this.queued) this.#changes.changed(this);
+    this.#changes.finished(this);
     return true;
   }
 

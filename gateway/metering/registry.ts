@@ -59,6 +59,7 @@ export class MeterRegistry {
   readonly #journal: Journal;
   readonly #clock: Clock;
   readonly #finalKeysMax: number;
+  readonly #growthMs: number;
   readonly #drawBits: () => string;
   #epoch: string;
   /** By `meterKey`. */
@@ -68,7 +69,11 @@ export class MeterRegistry {
   readonly #bindings = new Map<string, MeterBinding>();
   /** Keys finalised under the present epoch. */
   readonly #finalKeys = new Set<string>();
-  #changes: Meter[] = [];
+  /** Changed meters that are delivered with the next tick: new and FINAL ones, and those to be sent again. */
+  #urgent: Meter[] = [];
+  /** Meters that have only grown, oldest change first; some have become urgent since, and count no more here. */
+  #growing: Meter[] = [];
+  #growingCount = 0;
   #freed = 0;
   #marksAboveCount = 0;
 
@@ -89,6 +94,7 @@ export class MeterRegistry {
     this.#epoch = epoch;
     this.#clock = clock;
     this.#finalKeysMax = settings.finalKeysRemembered;
+    this.#growthMs = settings.deliveryGrowthMs;
     for (const { slot, record } of journal.replayed) {
       const key = meterKey(record);
       const meter = new Meter(key, record, record, slot, this.#owner());
@@ -227,30 +233,46 @@ export class MeterRegistry {
     return Array.from(this.#meters.values(), (meter) => meter.report());
   }
 
-  /** Meters changed since they were last taken, at most `max`, oldest first. */
+  /**
+   * Changed meters that are due, at most `max`: new and FINAL ones first, then those that have been growing for
+   * `deliveryGrowthMs`, oldest first.
+   */
   takeChanges(max: number): Meter[] {
-    const taken = this.#changes.splice(0, max);
-    for (const meter of taken) meter.queued = false;
+    const taken = this.#urgent.splice(0, max);
+    const grownBeforeMs = this.#clock.monotonicMs() - this.#growthMs;
+    let seen = 0;
+    for (; seen < this.#growing.length && taken.length < max; seen++) {
+      const meter = this.#growing[seen] as Meter;
+      if (meter.queued !== 'growing') continue;
+      if (meter.changedAtMs > grownBeforeMs) break;
+      this.#growingCount--;
+      taken.push(meter);
+    }
+    this.#growing.splice(0, seen);
+    for (const meter of taken) meter.queued = null;
     return taken;
   }
+  /** Meters that wait to be delivered, due or not. */
   get changeCount(): number {
-    return this.#changes.length;
+    return this.#urgent.length + this.#growingCount;
   }
   /** Monotonic ms of the oldest change not taken; null when none waits. */
   get oldestChangeMs(): number | null {
-    return this.#changes[0]?.changedAtMs ?? null;
+    const growing = this.#growing.find((meter) => meter.queued === 'growing');
+    const oldest = Math.min(growing?.changedAtMs ?? Infinity, this.#urgent[0]?.changedAtMs ?? Infinity);
+    return oldest === Infinity ? null : oldest;
   }
 
-  /** Queues every meter that is not queued, as changed now. */
+  /** Makes every meter due, as changed now unless it waits already. */
   queueAll(): void {
-    for (const meter of this.#meters.values()) this.#changed(meter);
+    for (const meter of this.#meters.values()) this.#urge(meter);
   }
 
-  /** Puts meters back into the queue of changes, in front: their delivery failed. */
+  /** Puts meters back, due at once and in front: their delivery failed. */
   giveBack(meters: readonly Meter[]): void {
-    const again = meters.filter((meter) => !meter.queued && this.#meters.has(meter.key));
-    for (const meter of again) meter.queued = true;
-    if (again.length > 0) this.#changes = [...again, ...this.#changes];
+    const again = meters.filter((meter) => meter.queued === null && this.#meters.has(meter.key));
+    for (const meter of again) meter.queued = 'urgent';
+    if (again.length > 0) this.#urgent = [...again, ...this.#urgent];
   }
 
   /**
@@ -292,7 +314,7 @@ export class MeterRegistry {
     const counts = { bytesUp: 0, bytesDown: 0, activeAtMs: identity.openedAtMs, flags: 0 };
     const meter = new Meter(key, identity, counts, slot, this.#owner());
     this.#meters.set(key, meter);
-    this.#changed(meter);
+    this.#urge(meter);
     return meter;
   }
 
@@ -310,15 +332,26 @@ export class MeterRegistry {
     return {
       journal: this.#journal,
       clock: this.#clock,
-      changes: { changed: (meter: Meter) => this.#changed(meter) },
+      changes: {
+        grown: (meter: Meter) => this.#grown(meter),
+        finished: (meter: Meter) => this.#urge(meter),
+      },
     };
   }
 
-  #changed(meter: Meter): void {
-    if (meter.queued) return;
-    meter.queued = true;
+  #grown(meter: Meter): void {
+    meter.queued = 'growing';
     meter.changedAtMs = this.#clock.monotonicMs();
-    this.#changes.push(meter);
+    this.#growing.push(meter);
+    this.#growingCount++;
+  }
+
+  #urge(meter: Meter): void {
+    if (meter.queued === 'urgent') return;
+    if (meter.queued === 'growing') this.#growingCount--;
+    else meter.changedAtMs = this.#clock.monotonicMs();
+    meter.queued = 'urgent';
+    this.#urgent.push(meter);
   }
 }
 

@@ -48,5 +48,5 @@ export const WALLET_DEFAULTS: Readonly<WalletSettings> = Object.freeze({
   walletPollMsMax: 250,
   walletFillBytesMin: 64 * 2 ** 20,
   walletFillMs: 4_000,
-  leaseBytesMax: 4 * 2 ** 20,
+  leaseBytesMax: 16 * 2 ** 20,
 });

@@ -25,6 +25,7 @@ const SETTINGS: Readonly<MeteringSettings> = meteringSettings({
   journalReserveSlots: 1,
   journalGrowRetryMs: 500,
   deliveryIntervalMs: 250,
+  deliveryGrowthMs: 400,
   deliveryResendMs: 1_000,
   deliveryBatchMeters: 2,
   deliveryBatchesPerTick: 2,

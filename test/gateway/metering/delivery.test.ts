@@ -343,6 +343,48 @@ t.test('a meter that counts while it is sent is sent once a tick', async (t) => 
   t.equal(metering.registry.changeCount, 1, 'what came meanwhile waits for the next tick');
 });
 
+t.test('what only grows is delivered in its time, what is new or FINAL at once', async (t) => {
+  const metering = await startMetering(t, join(folder(t), 'journal'), {
+    limits: { deliveryGrowthMs: 1_000 },
+  });
+  const { registry, clock } = metering;
+  const sink = new ScriptedSink();
+  const delivery = deliveryOf(t, metering, sink, { deliveryResendMs: 1_000_000_000 });
+  const [growing, ending] = [mustOpen(registry), mustOpen(registry)];
+  const tick = async (afterMs: number) => {
+    clock.advance(afterMs);
+    const from = sink.batches.length;
+    await delivery.tick();
+    return sink.batches.slice(from).flat();
+  };
+  t.equal((await tick(0)).length, 2, 'new ones at once');
+  const startedMs = clock.nowMs();
+  growing.countUp(1);
+  ending.countUp(1);
+  t.strictSame(await tick(250), []);
+  growing.countUp(2);
+  t.equal(growing.meter.report().activeAtMs, startedMs, 'the time is that of the first count that waits');
+  registry.close(ending, { allocationEnded: true });
+  t.strictSame(await tick(250), [ending.meter.identity.sessionId], 'FINAL ones do not wait');
+  t.equal(registry.changeCount, 1);
+  t.equal(registry.oldestChangeMs, clock.monotonicMs() - 500, 'what is FINAL waits no more');
+  t.strictSame(await tick(499), []);
+  t.strictSame(await tick(1), [growing.meter.identity.sessionId]);
+  t.equal(registry.changeCount, 0);
+  growing.countUp(4);
+  t.equal(growing.meter.report().activeAtMs, clock.nowMs());
+  t.strictSame(await tick(999), [], 'from the first count after a delivery');
+  t.strictSame(await tick(1), [growing.meter.identity.sessionId]);
+
+  growing.countUp(8);
+  sink.report = async () => {
+    throw new Error('away');
+  };
+  clock.advance(1_000);
+  t.equal(await delivery.tick(), false);
+  t.equal(registry.takeChanges(9).length, 1, 'what could not be delivered is due at once');
+});
+
 t.test('a live state that hangs counts as away', async (t) => {
   const metering = await startMetering(t, join(folder(t), 'journal'), { clock: systemClock });
   const { registry } = metering;
@@ -365,8 +407,9 @@ t.test('a live state that hangs counts as away', async (t) => {
   // After an outage everything goes again at once, not only by the walk: Redis may have come back empty.
   for (let i = 0; i < 30; i++) mustOpen(registry);
   await delivery.tick();
+  binding.countUp(1);
   sink.mode = 'fails';
-  await delivery.tick();
+  t.equal(await delivery.tick(), false);
   sink.mode = 'works';
   await delivery.tick();
   sink.batches.length = 0;

@@ -14,7 +14,7 @@ import { silentLog } from '../../../gateway/runtime/logging.js';
 
 export const GATEWAY = 'gateway-under-test';
 
-/** Two extents of eight slots, and no timer that fires during a test. */
+/** Two extents of eight slots, no timer that fires during a test, and what grows is delivered with the next tick. */
 export const SMALL: Partial<MeteringSettings> = {
   journalSlots: 16,
   journalExtentSlots: 8,
@@ -22,6 +22,7 @@ export const SMALL: Partial<MeteringSettings> = {
   journalReserveSlots: 0,
   journalSyncIntervalMs: 3_000_000,
   journalLockWatchMs: 3_000_001,
+  deliveryGrowthMs: 0,
 };
 
 export interface Metering {
