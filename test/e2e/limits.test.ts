@@ -1,4 +1,5 @@
 /** Limits of buyers and sub-users as the API sets them, on two gateways: in force within a second, open streams too. */
+import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
