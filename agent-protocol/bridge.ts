@@ -363,6 +363,7 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
   #end(how: 'finished' | 'reset' | 'refused'): void {
     this.#over = true;
     this.#tail = null;
+    this.#queue?.clear();
     this.#queue = null;
     // What is being written may still be read from it.
     this.#writingBlock = null;

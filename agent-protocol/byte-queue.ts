@@ -42,7 +42,7 @@ export class ByteQueue {
       let block = this.#blocks.at(-1);
       if (block === undefined || this.#end === block.length) {
         const bytes = Math.max(block === undefined ? BLOCK_BYTES_MIN : block.length * 2, end - from);
-        block = bytes >= BLOCK_BYTES_MAX ? takeBlock() : Buffer.allocUnsafeSlow(bytes);
+        block = bytes > BLOCK_BYTES_MAX / 2 ? takeBlock() : Buffer.allocUnsafeSlow(bytes);
         this.#blocks.push(block);
         this.#end = 0;
       }
@@ -82,5 +82,15 @@ export class ByteQueue {
     const block = this.#spent;
     this.#spent = null;
     return block;
+  }
+
+  /** Drops what is held. Blocks of which nothing was taken can be used again. */
+  clear(): void {
+    for (const [i, block] of this.#blocks.entries()) if (i > 0 || this.#start === 0) giveBlock(block);
+    this.#blocks.length = 0;
+    this.#start = 0;
+    this.#end = 0;
+    this.#spent = null;
+    this.bytes = 0;
   }
 }

@@ -118,7 +118,7 @@ export const WAKE_STREAMS_MAX = 4;
  * Blocks of 64 KiB in the process that are kept for further use by streams whose reader is the slower side; more are left
  * to the garbage collector.
  */
-export const SPARE_BLOCKS_MAX = 64;
+export const SPARE_BLOCKS_MAX = 512;
 /**
  * Writes in a row that the operating system took at once before a stream's bytes are written right out of the tunnel's
  * read buffer: more than its socket buffers hold for a reader that never reads. Until then they are copied, so that

@@ -185,8 +185,20 @@ export class RawSocket {
    * system took all of it at once; else the sink's onDrain tells when it has, or onClose that it never will.
    */
   write(bytes: Uint8Array): boolean {
+    this.socket.write(bytes);
+    return this.#allTaken();
+  }
+
+  /** The same for several pieces, with one call to the operating system. */
+  writeAll(pieces: Iterable<Uint8Array>): boolean {
+    this.socket.cork();
+    for (const bytes of pieces) this.socket.write(bytes);
+    this.socket.uncork();
+    return this.#allTaken();
+  }
+
+  #allTaken(): boolean {
     const socket = this.socket;
-    socket.write(bytes);
     // A write that failed at once leaves nothing behind either, but the system has not taken it.
     if (socket.writableLength === 0) return socket.writable;
     // Below its high-water mark node:stream promises no 'drain'; an empty write behind the others tells instead.

@@ -7,6 +7,9 @@ import type { RawSink, RawSocket } from './raw-socket.js';
  */
 export class SocketDuplex extends Duplex implements RawSink {
   readonly raw: RawSocket;
+  /** Told of each chunk given to be written, once nothing here refers to its memory any more. */
+  onSent: ((chunk: Buffer) => void) | null = null;
+  #writing: Buffer[] = [];
   #written: ((error?: Error | null) => void) | null = null;
   #released = false;
   readonly #onTimeout = () => this.emit('timeout');
@@ -41,7 +44,10 @@ export class SocketDuplex extends Duplex implements RawSink {
 
   onDrain(): void {
     const written = this.#written;
+    const chunks = this.#writing;
     this.#written = null;
+    this.#writing = [];
+    for (const chunk of chunks) this.onSent?.(chunk);
     written?.();
   }
 
@@ -50,6 +56,8 @@ export class SocketDuplex extends Duplex implements RawSink {
   }
 
   onClose(error: Error | null): void {
+    // They will never be written.
+    for (const chunk of this.#writing.splice(0)) this.onSent?.(chunk);
     this.destroy(error ?? undefined);
   }
 
@@ -58,15 +66,22 @@ export class SocketDuplex extends Duplex implements RawSink {
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, written: (error?: Error | null) => void): void {
-    if (this.raw.write(chunk)) written();
-    else this.#written = written;
+    if (this.raw.write(chunk)) {
+      this.onSent?.(chunk);
+      written();
+    } else {
+      this.#writing = [chunk];
+      this.#written = written;
+    }
   }
 
   override _writev(
-    chunks: Array<{ chunk: Buffer; encoding: BufferEncoding }>,
+    writes: Array<{ chunk: Buffer; encoding: BufferEncoding }>,
     written: (error?: Error | null) => void,
   ): void {
-    this._write(Buffer.concat(chunks.map(({ chunk }) => chunk)), 'utf8', written);
+    this.#writing = writes.map(({ chunk }) => chunk);
+    this.#written = written;
+    if (this.raw.writeAll(this.#writing)) this.onDrain();
   }
 
   override _final(done: (error?: Error | null) => void): void {

@@ -1,9 +1,10 @@
-import type { Duplex, Writable } from 'node:stream';
+import type { Duplex } from 'node:stream';
 import type { RawSocket } from '../../agent-protocol/raw-socket.js';
 import type { BuyerAccess } from '../buyers/directory.js';
 import type { RouteParams } from '../buyers/username.js';
 import type { ProxyFailure } from '../errors.js';
 import type { Association, AssociationClient } from '../relay/association.js';
+import type { BuyerConnection } from '../relay/stream-duplex.js';
 
 /**
  * What the listeners need of the stages behind them. They speak protocols to clients and know nothing of devices;
@@ -81,7 +82,7 @@ export interface Connected {
    * The same stream as a Duplex, for plain HTTP forwarding; counted by the same meter. `buyer` is the connection that
    * gets what is read there: no more is counted while it still holds something.
    */
-  duplex(buyer: Writable): Duplex;
+  duplex(buyer: BuyerConnection): Duplex;
   /** The client went away before the connection was used. */
   abandon(): void;
 }

@@ -1,6 +1,7 @@
 import { Agent, type ClientRequestArgs } from 'node:http';
-import type { Duplex, Writable } from 'node:stream';
+import type { Duplex } from 'node:stream';
 import type { ProxyFailure } from '../errors.js';
+import type { BuyerConnection } from '../relay/stream-duplex.js';
 import type { Connected, Exit } from './connect-pipeline.js';
 
 /** What a request of an OriginAgent carries beside node:http's own options. */
@@ -25,11 +26,11 @@ export class StreamRefused extends Error {
  */
 export class OriginAgent extends Agent {
   readonly #exits = new WeakMap<Duplex, Exit>();
-  readonly #client: Writable;
+  readonly #client: BuyerConnection;
   #destroyed = false;
 
   /** `idleStreamsMax`: idle streams kept to all origins together; above it the oldest is closed. */
-  constructor(idleStreamsMax: number, client: Writable) {
+  constructor(idleStreamsMax: number, client: BuyerConnection) {
     super({ keepAlive: true, maxFreeSockets: idleStreamsMax });
     this.#client = client;
     this.on('free', () => {

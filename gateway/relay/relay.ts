@@ -1,4 +1,4 @@
-import type { Duplex, Writable } from 'node:stream';
+import type { Duplex } from 'node:stream';
 import { bridgeSocket } from '../../agent-protocol/bridge.js';
 import { ResetCode } from '../../agent-protocol/frame.js';
 import type { RawSocket } from '../../agent-protocol/raw-socket.js';
@@ -11,7 +11,7 @@ import { Association, type AssociationClient, type AssociationDeps } from './ass
 import { AssociationUsage, type OpenFlow } from './association-usage.js';
 import type { AccountBandwidth } from './bandwidth.js';
 import { type Allowance, type RelayTotals, Splice, type SpliceOwner, type StreamAccess } from './splice.js';
-import { StreamDuplex } from './stream-duplex.js';
+import { type BuyerConnection, StreamDuplex } from './stream-duplex.js';
 
 /** A dialled stream on its way into the relay, with what the destination already sent. */
 export interface DialledStream {
@@ -50,7 +50,7 @@ export interface RelayedStream {
   /** Joins the buyer's socket, which it takes over; `head` was read behind the request. */
   splice(socket: RawSocket, head: Buffer): void;
   /** The stream for code that wants a Duplex; what is read there goes to the buyer on `buyer`. */
-  duplex(buyer: Writable): Duplex;
+  duplex(buyer: BuyerConnection): Duplex;
   /** Carries datagrams for the client; streams of network `udp`. */
   start(client: AssociationClient): Association;
   /** Not needed after all. */

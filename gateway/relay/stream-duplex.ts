@@ -1,5 +1,5 @@
 import { Duplex, type Writable } from 'node:stream';
-import { ByteQueue } from '../../agent-protocol/byte-queue.js';
+import { ByteQueue, giveBlock } from '../../agent-protocol/byte-queue.js';
 import { ResetCode } from '../../agent-protocol/frame.js';
 import { COUNT_BYTES_KEPT, COUNT_BYTES_MAX } from '../../agent-protocol/limits.js';
 import type { MuxStream, StreamHandler } from '../../agent-protocol/stream.js';
@@ -9,6 +9,11 @@ import type { Splice } from './splice.js';
 const nothing = Buffer.alloc(0);
 const PIECE_BYTES_MAX = COUNT_BYTES_MAX - COUNT_BYTES_KEPT;
 
+/** The connection of a buyer, with word of each chunk given to it that is no longer referred to. */
+export interface BuyerConnection extends Writable {
+  onSent: ((chunk: Buffer) => void) | null;
+}
+
 /**
  * A device's stream as a Duplex, for forwarding plain HTTP with node:http. Bytes are copied and counted by the same
  * splice as everywhere else: in pieces, each when the one before is with the operating system, and never more than
@@ -17,7 +22,7 @@ const PIECE_BYTES_MAX = COUNT_BYTES_MAX - COUNT_BYTES_KEPT;
 export class StreamDuplex extends Duplex implements StreamHandler {
   readonly #stream: MuxStream;
   readonly #splice: Splice;
-  readonly #buyer: Writable;
+  readonly #buyer: BuyerConnection;
 
   /** What is being written: the part of a chunk that may not go on yet. */
   #rest: Buffer | null = null;
@@ -34,14 +39,21 @@ export class StreamDuplex extends Duplex implements StreamHandler {
   #wanted = false;
   /** What was pushed last and may be on its way through HTTP code to the buyer's socket. */
   #underWayBytes = 0;
+  /** The memory it lies in, and how much of it the buyer's connection has not reported as sent. */
+  #pieceMemory: ArrayBufferLike | null = null;
+  #pieceUnsentBytes = 0;
+  /** Memory of which some bytes were pushed and not reported: something else may hold them, a parser or a message. */
+  #heldMemory: ArrayBufferLike | null = null;
+  /** The block that the last piece was the end of. */
+  #spentBlock: Buffer | null = null;
   #looking = false;
-  /** Bytes pushed and not yet given back as credit. */
+  /** Bytes pushed for which credit is owed once they have left. */
   #owedBytes = 0;
   #finReceived = false;
   #inEnded = false;
 
   /** `buyer` is the connection on which the buyer gets what is read here. */
-  constructor(stream: MuxStream, splice: Splice, buyer: Writable) {
+  constructor(stream: MuxStream, splice: Splice, buyer: BuyerConnection) {
     // With a mark of 1, and node:http takes over ours for its messages, nobody asks for more while he holds bytes.
     super({ allowHalfOpen: true, readableHighWaterMark: 1 });
     this.#stream = stream;
@@ -118,9 +130,7 @@ export class StreamDuplex extends Duplex implements StreamHandler {
 
   override _read(): void {
     this.#wanted = true;
-    const bytes = this.#owedBytes;
-    this.#owedBytes = 0;
-    if (bytes > 0) this.#stream.consumed(bytes);
+    if (this.#owedBytes > 0) this.#lookLater();
     this.#offer();
   }
 
@@ -143,7 +153,28 @@ export class StreamDuplex extends Duplex implements StreamHandler {
     this.#owedBytes += bytes;
     this.#wanted = false;
     this.#underWayBytes = bytes;
-    this.push(queue.shift(bytes));
+    const piece = queue.shift(bytes);
+    this.#spentBlock = queue.takeSpent();
+    this.#pieceMemory = piece.buffer;
+    this.#pieceUnsentBytes = bytes;
+    this.#buyer.onSent = this.#onChunkSent;
+    this.push(piece);
+  }
+
+  readonly #onChunkSent = (chunk: Buffer): void => {
+    if (chunk.buffer !== this.#pieceMemory) return;
+    this.#pieceUnsentBytes -= chunk.length;
+    if (this.#pieceUnsentBytes > 0) return;
+    const block = this.#spentBlock;
+    this.#spentBlock = null;
+    if (block !== null && block.buffer !== this.#heldMemory) giveBlock(block);
+  };
+
+  /** The last piece has gone as far as can be told. What was not reported as sent of it may still be held. */
+  #letGoOfPiece(): void {
+    if (this.#pieceUnsentBytes > 0) this.#heldMemory = this.#pieceMemory;
+    this.#pieceUnsentBytes = 0;
+    this.#pieceMemory = this.#spentBlock = null;
   }
 
   /**
@@ -154,17 +185,24 @@ export class StreamDuplex extends Duplex implements StreamHandler {
     if (this.#looking || !this.#buyer.writable) return;
     this.#looking = true;
     if (this.#buyer.writableLength === 0) setImmediate(this.#look);
-    else this.#buyer.write(nothing, this.#onSent);
+    else this.#buyer.write(nothing, this.#onFlushed);
   }
 
-  readonly #onSent = (): void => {
+  readonly #onFlushed = (): void => {
     setImmediate(this.#look);
   };
 
   readonly #look = (): void => {
     this.#looking = false;
     if (this.destroyed) return;
-    if (this.#buyer.writableLength === 0) this.#underWayBytes = 0;
+    if (this.#buyer.writableLength === 0) {
+      this.#underWayBytes = 0;
+      this.#letGoOfPiece();
+      // Given back only now: what waits for the buyer counts as held, so that a stalled stream holds a window in all.
+      const bytes = this.#owedBytes;
+      this.#owedBytes = 0;
+      if (bytes > 0) this.#stream.consumed(bytes);
+    }
     this.#offer();
   };
 
@@ -184,6 +222,8 @@ export class StreamDuplex extends Duplex implements StreamHandler {
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
     this.#stream.reset(ResetCode.CANCELLED);
+    this.#queue.clear();
+    if (this.#buyer.onSent === this.#onChunkSent) this.#buyer.onSent = null;
     this.#splice.onEnd(this.#inEnded && this.#finSent ? 'finished' : 'reset');
     const written = this.#written;
     this.#written = null;

@@ -4,7 +4,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import type { Socket } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { availableParallelism, loadavg } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
@@ -60,13 +60,17 @@ function pump(socket: Socket): void {
 /** Destinations of streams whose reader stalls. */
 const senders = new Set<Socket>();
 
-/** `D`: sends without end. `S`: sends what the test says. `R`: never reads again. */
+/** `D`: sends without end. `S`: sends what the test says; `GET`: the same in HTTP. `R`: never reads again. */
 function serve(socket: Socket): void {
   socket.once('data', (first: Buffer) => {
     socket.pause();
     const word = String.fromCharCode(first[0] as number);
     if (word === 'D') pump(socket);
     else if (word === 'S') senders.add(socket);
+    else if (word === 'G') {
+      socket.write('HTTP/1.1 200 OK\r\n\r\n');
+      senders.add(socket);
+    }
   });
 }
 
@@ -114,7 +118,7 @@ t.teardown(async () => {
   await destination?.stop();
 });
 
-async function open(): Promise<Socket> {
+async function open(tls = false): Promise<Socket> {
   const { username, password } = system.file.buyer;
   const { socket, reply } = await socksConnect({
     proxyPort: system.file.proxy_port,
@@ -122,6 +126,7 @@ async function open(): Promise<Socket> {
     password,
     host: '127.0.0.1',
     port: destination.port,
+    tls,
   });
   if (reply !== 0) throw new Error(`reply ${reply}`);
   return socket;
@@ -140,6 +145,29 @@ const kinds: Record<string, { name: string; open(): Promise<Stalled> }> = {
     name: 'buyers who do not read',
     open: async () => {
       const buyer = await open();
+      buyer.pause();
+      buyer.write('S');
+      return { buyer, writer: null };
+    },
+  },
+  http: {
+    name: 'buyers of plain HTTP who do not read',
+    open: async () => {
+      const { username, password } = system.file.buyer;
+      const buyer = connect(system.file.proxy_port, '127.0.0.1');
+      buyer.on('error', () => {}); // the test cuts both ends
+      buyer.pause();
+      buyer.write(
+        `GET http://127.0.0.1:${destination.port}/ HTTP/1.1\r\nHost: 127.0.0.1:${destination.port}\r\n` +
+          `Proxy-Authorization: Basic ${Buffer.from(`${username}:${password}`).toString('base64')}\r\n\r\n`,
+      );
+      return { buyer, writer: null };
+    },
+  },
+  tls: {
+    name: 'buyers inside TLS who do not read',
+    open: async () => {
+      const buyer = await open(true);
       buyer.pause();
       buyer.write('S');
       return { buyer, writer: null };

@@ -52,11 +52,13 @@ class FakeBuyer extends Writable {
   readonly got: Buffer[] = [];
   gotBytes = 0;
   held = false;
+  onSent: ((chunk: Buffer) => void) | null = null;
   #release: (() => void) | null = null;
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
     const take = (): void => {
-      this.got.push(chunk);
+      this.got.push(Buffer.from(chunk));
       this.gotBytes += chunk.length;
+      this.onSent?.(chunk);
       done();
     };
     if (this.held) this.#release = take;
@@ -186,6 +188,46 @@ t.test('in: counted − handed over is one piece at most, and the bytes come who
   t.equal(binding.down, bytes.length);
   t.ok(waits > 5, `${waits} times WAIT`);
   t.ok(worst <= COUNT_BYTES_MAX, `${worst} bytes`);
+});
+
+t.test('in: what the buyer has taken is used again, what somebody may keep is not', async (t) => {
+  for (const kept of [false, true]) {
+    const { buyer, stream, duplex, arrive } = scene();
+    const pieces: Buffer[] = [];
+    const copies: Buffer[] = [];
+    duplex.on('data', (piece: Buffer) => {
+      pieces.push(piece);
+      copies.push(Buffer.from(piece));
+      buyer.write(kept ? Buffer.from(piece) : piece);
+    });
+    for (let i = 1; i <= 20; i++) {
+      arrive(Buffer.alloc(PIECE_BYTES, i));
+      while (stream.consumedBytes < i * PIECE_BYTES) await soon();
+    }
+    const memories = new Set(pieces.map((piece) => piece.buffer)).size;
+    if (kept) {
+      t.equal(memories, 20);
+      t.ok(
+        pieces.every((piece, i) => piece.equals(copies[i] as Buffer)),
+        'it stays as it is',
+      );
+    } else t.equal(memories, 1);
+    t.ok(Buffer.concat(buyer.got).equals(Buffer.concat(copies)));
+  }
+});
+
+t.test('a stalled reader is owed no credit for what the connection still holds', async (t) => {
+  const { buyer, stream, duplex, arrive } = scene();
+  buyer.held = true;
+  duplex.pipe(buyer);
+  arrive(Buffer.alloc(PIECE_BYTES));
+  arrive(Buffer.alloc(PIECE_BYTES));
+  for (let turns = 0; turns < 5; turns++) await soon();
+  t.equal(stream.consumedBytes, 0);
+  buyer.held = false;
+  buyer.letGo();
+  while (stream.consumedBytes < 2 * PIECE_BYTES) await soon();
+  t.equal(buyer.gotBytes, 2 * PIECE_BYTES);
 });
 
 t.test(

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
 
 /** What a SOCKS5 proxy said: `auth` is the RFC 1929 status, `reply` the RFC 1928 reply; null: not reached. */
 export interface SocksAnswer {
@@ -19,10 +20,13 @@ export async function socksConnect(options: {
   /** A name; or the 4 or 16 bytes of an address. */
   host: string | readonly number[];
   port: number;
+  /** Inside TLS, whoever the proxy is. */
+  tls?: boolean;
 }): Promise<SocksAnswer> {
-  const socket = connect({ port: options.proxyPort, host: '127.0.0.1', allowHalfOpen: true, noDelay: true });
+  const at = { port: options.proxyPort, host: '127.0.0.1', allowHalfOpen: true, noDelay: true };
+  const socket = options.tls ? connectTls({ ...at, rejectUnauthorized: false }) : connect(at);
   socket.on('error', () => {});
-  await once(socket, 'connect');
+  await once(socket, options.tls ? 'secureConnect' : 'connect');
   socket.write(Buffer.from([5, 1, 2]));
   const method = await take(socket, 2);
   if (method === null || method[1] !== 2) return { socket, auth: null, reply: null };
