@@ -24,7 +24,7 @@ export interface SessionLimits {
 export const defaultLimits: SessionLimits = {
   streamWindowBytes: 128 * 1024,
   streamWindowBytesMax: 4 * 1024 * 1024,
-  tunnelWindowBytesMax: 24 * 1024 * 1024,
+  tunnelWindowBytesMax: 16 * 1024 * 1024,
   streamsMax: 1_000,
   frameBytesMax: 256 * 1024,
 };
