@@ -339,7 +339,11 @@ export const controlPlaneSettings = {
     'key that may put, get and delete there; unset: as the AWS SDK finds it (a role of the machine)',
     null,
   ),
-  backupS3SecretAccessKey: text('TS_BACKUP_S3_SECRET_ACCESS_KEY', 'its secret', null),
+  backupS3SecretAccessKey: text(
+    'TS_BACKUP_S3_SECRET_ACCESS_KEY',
+    'secret of TS_BACKUP_S3_ACCESS_KEY_ID',
+    null,
+  ),
   backupKeptDays: integer(
     'TS_BACKUP_KEPT_DAYS',
     'dumps older than this are removed, never the newest, days',

@@ -44,6 +44,7 @@ import { AdminChannel } from './telegram/admin-channel.js';
 import { TopUpKeeper } from './topups/keeper.js';
 import { starRefundHandler } from './topups/star-refunds.js';
 import { StarTopUps } from './topups/star-topups.js';
+import { starWatchJob } from './topups/star-watch.js';
 import { cancelUnpaidStarTopUps, STAR_REFUND_OUTBOX } from './topups/stars.js';
 import { StopKeeper } from './traffic/stop-keeper.js';
 import { UsageRetention } from './usage/partitions.js';
@@ -209,6 +210,7 @@ export function createServices(collaborators: Collaborators): Services {
     notificationsJob(outbox),
     dailyReportJob(pool),
     backups.job(),
+    ...(stars === null ? [] : [starWatchJob({ pool, log, stars, live })]),
   );
   const broadcasts = new BroadcastSender({ pool, log, telegram });
   return {

@@ -1,8 +1,8 @@
 import { type Api, GrammyError } from 'grammy';
-import type { LabeledPrice } from 'grammy/types';
+import type { LabeledPrice, StarTransaction } from 'grammy/types';
 import { formatMicros } from '../ledger/money.js';
 import { STARS_CURRENCY, type StarInvoice } from '../topups/stars.js';
-import type { StarsApi, StarsCall } from '../topups/stars-api.js';
+import type { StarsApi, StarsCall, StarTransfer } from '../topups/stars-api.js';
 
 /** What an invoice says: title (32 characters at most), description, payload, currency, the one price. */
 export function invoiceWords(
@@ -34,6 +34,24 @@ export function createStarsApi(api: Api): StarsApi {
         ? { outcome: 'done', result: true }
         : refunded;
     },
+    async transfers(skip, limit) {
+      const read = await call(() => api.getStarTransactions({ offset: skip, limit }));
+      return read.outcome === 'done'
+        ? { outcome: 'done', result: read.result.transactions.map(transferOf) }
+        : read;
+    },
+  };
+}
+
+function transferOf({ id, amount, source, receiver }: StarTransaction): StarTransfer {
+  const partner = source ?? receiver;
+  const person = partner?.type === 'user' ? partner : null; // others are Telegram's own, and of no payment here
+  return {
+    chargeId: id,
+    incoming: source !== undefined,
+    telegramId: person?.user.id ?? 0,
+    stars: amount,
+    payload: person?.invoice_payload ?? null,
   };
 }
 

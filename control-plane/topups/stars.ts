@@ -97,6 +97,15 @@ async function lockOrder(client: Queryable, payload: string): Promise<StarTopUp 
   return rows[0] ?? null;
 }
 
+/** Whether an invoice's payload is a top-up in Stars. */
+export async function isStarOrder(db: Queryable, payload: string): Promise<boolean> {
+  if (!UUID.test(payload)) return false;
+  const { rowCount } = await db.query("SELECT 1 FROM topups WHERE id = $1 AND method = 'telegram_stars'", [
+    payload,
+  ]);
+  return rowCount === 1;
+}
+
 /** Why an order must not be paid. `being_paid`: somebody is at it, links may be opened by many. */
 export type CheckoutRefusal =
   | 'unknown_order'

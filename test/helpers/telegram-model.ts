@@ -48,6 +48,8 @@ export class TelegramModel {
   /** Instead of the address that setWebhook named: tests listen elsewhere than on https. */
   webhookTarget: string | null = null;
   webhook: { url: string; secret: string } | null = null;
+  /** The bot's Stars, oldest first. */
+  readonly #transactions: object[] = [];
   readonly #links = new Map<string, Invoice>();
   readonly #checkouts = new Map<string, (answer: { ok: boolean; error: string | null }) => void>();
   /** Updates that getUpdates has not been told to forget. */
@@ -97,6 +99,10 @@ export class TelegramModel {
         this.#checkouts.delete(String(body.pre_checkout_query_id));
         answer({ ok: body.ok === true, error: (body.error_message as string | undefined) ?? null });
         return good(true);
+      }
+      case 'getStarTransactions': {
+        const { offset = 0, limit = 100 } = body as { offset?: number; limit?: number };
+        return good({ transactions: this.#transactions.slice(offset, offset + limit) });
       }
       case 'refundStarPayment':
         return this.#refund(Number(body.user_id), String(body.telegram_payment_charge_id));
@@ -160,6 +166,7 @@ export class TelegramModel {
   charge(from: Person, { stars, payload }: Invoice): Charge {
     const charge: Charge = { id: `charge-${randomUUID()}`, userId: from.id, stars, payload, refunded: false };
     this.charges.push(charge);
+    this.#transfer(charge, 'source');
     return charge;
   }
 
@@ -169,7 +176,7 @@ export class TelegramModel {
 
   /** Somebody gives Stars back past this bot (another program with its token, say), or Telegram reports what it did. */
   reportRefund(from: Person, charge: Charge): Promise<Update> {
-    charge.refunded = true;
+    this.#giveBack(charge);
     return this.#message(from, { refunded_payment: this.#paid(charge) });
   }
 
@@ -227,6 +234,26 @@ export class TelegramModel {
     return this.deliver(this.messageUpdate(from, fields));
   }
 
+  #giveBack(charge: Charge): void {
+    if (!charge.refunded) this.#transfer(charge, 'receiver');
+    charge.refunded = true;
+  }
+
+  #transfer({ id, userId, stars, payload }: Charge, side: 'source' | 'receiver'): void {
+    const partner = { type: 'user', transaction_type: 'invoice_payment', user: person({ id: userId }) };
+    this.#transactions.push({
+      id,
+      amount: stars,
+      date: now(),
+      [side]: { ...partner, invoice_payload: payload },
+    });
+  }
+
+  /** Stars of something else than our invoices. */
+  otherTransfer(): void {
+    this.#transactions.push({ id: randomUUID(), amount: 3, date: now(), source: { type: 'telegram_ads' } });
+  }
+
   #paid(charge: Charge) {
     return {
       currency: 'XTR',
@@ -258,7 +285,7 @@ export class TelegramModel {
     const charge = this.charges.find((c) => c.id === chargeId);
     if (charge === undefined || charge.userId !== userId) return bad(400, 'Bad Request: CHARGE_NOT_FOUND');
     if (charge.refunded) return bad(400, 'Bad Request: CHARGE_ALREADY_REFUNDED');
-    charge.refunded = true;
+    this.#giveBack(charge);
     return good(true);
   }
 

@@ -75,6 +75,13 @@ CREATE UNIQUE INDEX star_payments_credited ON star_payments (topup_id) WHERE cre
 CREATE TRIGGER immutable BEFORE DELETE ON star_payments FOR EACH ROW EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER immutable_all BEFORE TRUNCATE ON star_payments FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
+-- How many transfers of Telegram's list of the bot's Stars have been looked at (job `stars`).
+CREATE TABLE star_watch (
+  one   boolean PRIMARY KEY DEFAULT true CHECK (one),
+  seen  int NOT NULL DEFAULT 0
+);
+INSERT INTO star_watch DEFAULT VALUES;
+
 -- Backups ----------------------------------------------------------------------------------------------------------
 
 ALTER TABLE backups

@@ -1,6 +1,10 @@
 import { randomUUID } from 'node:crypto';
+import { Api } from 'grammy';
 import t from 'tap';
+import { createStarsApi } from '../../../control-plane/bot/stars-client.js';
 import { invariants } from '../../../control-plane/settlement/invariants.js';
+import { StarTopUps } from '../../../control-plane/topups/star-topups.js';
+import { starWatchJob } from '../../../control-plane/topups/star-watch.js';
 import { cancelUnpaidStarTopUps } from '../../../control-plane/topups/stars.js';
 import { refusal } from '../../helpers/bot-api.js';
 import { startBotWorld } from '../../helpers/bot-world.js';
@@ -63,7 +67,13 @@ t.test('top-ups in Telegram Stars', async (t) => {
     t.match(rows, [{ after: { amount: '25.012000', method: 'telegram_stars' } }]);
     t.equal(await world.prepaid(id), '0.000000', 'an invoice is no money');
     const listed = await world.payment(topUp.id);
-    t.match(listed, { kind: 'topup', buyer_id: id, status: 'pending', amount: '25.012000' });
+    t.match(listed, {
+      kind: 'topup',
+      method: 'telegram_stars',
+      buyer_id: id,
+      status: 'pending',
+      amount: '25.012000',
+    });
   });
 
   await t.test('paid: credited once, however often Telegram says so', async (t) => {
@@ -176,6 +186,7 @@ t.test('top-ups in Telegram Stars', async (t) => {
     t.match(await deliver(), { delivered: 1 });
     t.equal(charge.refunded, true);
     t.match(await topUps(token), [{ status: 'completed', refunded_at: String }]);
+    t.match(await world.payment(topUp.id), { refunded_at: String });
     await telegram.reportRefund(person, charge);
     await telegram.reportRefund(person, charge);
     await settle();
@@ -280,6 +291,31 @@ t.test('top-ups in Telegram Stars', async (t) => {
     await settle();
     t.equal(await world.prepaid(id), '0.000000');
     t.match(await payment(charge.id), { state: 'refunded', credited_micros: 25_012_000n });
+  });
+
+  await t.test('what no update told of is booked by the job, once', async (t) => {
+    const stars = createStarsApi(new Api('1:t', { apiRoot: api.url }));
+    const job = starWatchJob({ pool, log: world.collaborators.log, stars, live: world.services.live });
+    await job.run({ signal }); // what earlier subtests left
+    t.match(await job.run({ signal }), { seen: 0, credited: 0, refunded: 0 });
+    const { topUp, id, person } = await opened();
+    telegram.otherTransfer();
+    const foreign = telegram.charge(person, { stars: 5, payload: 'sold by another program' });
+    const charge = telegram.charge(person, { stars: topUp.stars, payload: topUp.id });
+    t.match(await job.run({ signal }), { seen: 3, credited: 1, refunded: 0 });
+    t.equal(await world.prepaid(id), '25.012000');
+    t.equal(await payment(foreign.id), undefined, 'what is not ours is left alone');
+    await telegram.reportPayment(person, charge); // after all
+    await settle();
+    t.equal(await world.prepaid(id), '25.012000');
+    api.failing = (method) => (method === 'getStarTransactions' ? refusal(502, 'Bad Gateway') : null);
+    await t.rejects(job.run({ signal }), /Stars can not be read/);
+    api.failing = () => null;
+    t.equal((await stars.refund(person.id, charge.id)).outcome, 'done'); // past us, and its update is lost
+    t.match(await job.run({ signal }), { seen: 1, credited: 0, refunded: 1 });
+    t.equal(await world.prepaid(id), '0.000000');
+    t.match(await job.run({ signal }), { seen: 0 });
+    t.match(await deliver(), { failed: 0 });
   });
 
   await t.test('not paid in time: cancelled; paid all the same: credited', async (t) => {
@@ -388,7 +424,6 @@ t.test('top-ups in Telegram Stars', async (t) => {
 
 t.test('no bot: no Stars', async (t) => {
   const world = await startBotWorld(t);
-  const { StarTopUps } = await import('../../../control-plane/topups/star-topups.js');
   const none = new StarTopUps({
     pool: world.pool,
     log: world.collaborators.log,
