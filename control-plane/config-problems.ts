@@ -4,7 +4,10 @@ import { PAYOUT_NETWORKS } from './payouts/addresses.js';
 
 const VERSION = /^\d{1,5}\.\d{1,5}\.\d{1,5}$/;
 
-/** What is wrong with settings that could be read one by one: form, and relations between them; one line a problem. */
+/**
+ * What is wrong with settings that could be read one by one: form, and relations between them; one line a
+ * problem.
+ */
 export function configProblems(c: ControlPlaneConfig): string[] {
   const problems: string[] = [];
   if (Buffer.byteLength(c.jwtSecret) < 32) problems.push('TS_JWT_SECRET must be at least 32 bytes');

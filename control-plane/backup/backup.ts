@@ -41,9 +41,9 @@ const PROGRESS_MS = 1_000;
 const CHECKSUM = '.sha256';
 
 /**
- * Dumps of the whole database by pg_dump, in its custom format (`pg_restore` reads it, in parts and in parallel), into a
- * storage. A file has its name only when it is whole, and its checksum beside it only when it was read back from the
- * storage and is what pg_dump wrote.
+ * Dumps of the whole database by pg_dump, in its custom format (`pg_restore` reads it, in parts and in
+ * parallel), into a storage. A file has its name only when it is whole, and its checksum beside it only when
+ * it was read back from the storage and is what pg_dump wrote.
  */
 export class Backups {
   readonly #deps: BackupDeps;
@@ -52,7 +52,10 @@ export class Backups {
     this.#deps = deps;
   }
 
-  /** Throws `backup_not_configured`, `backup_tool_missing` or `backup_tool_outdated` when none can be made here. */
+  /**
+   * Throws `backup_not_configured`, `backup_tool_missing` or `backup_tool_outdated` when none can be made
+   * here.
+   */
   async assertPossible(): Promise<void> {
     if (this.#deps.storage === null)
       throw new Problem('backup_not_configured', 'Set TS_BACKUP_DIR to a folder, or TS_BACKUP_S3_BUCKET.');
@@ -193,7 +196,10 @@ export class Backups {
     return major;
   }
 
-  /** Files past their time, but never the last good one. Those of another storage stay: they can not be reached. */
+  /**
+   * Files past their time, but never the last good one. Those of another storage stay: they can not be
+   * reached.
+   */
   async #removeOld(storage: BackupStorage): Promise<number> {
     const { pool, log, keptDays } = this.#deps;
     const { rows } = await pool.query<{ file: string }>(

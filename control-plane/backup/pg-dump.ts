@@ -17,7 +17,10 @@ export interface PgDumpSettings {
   databaseUrl: string;
 }
 
-/** Its major version, `pg_dump (PostgreSQL) 15.18` → 15; null when it says something else. Throws when it does not start. */
+/**
+ * Its major version, `pg_dump (PostgreSQL) 15.18` → 15; null when it says something else. Throws when it does
+ * not start.
+ */
 export async function pgDumpVersion(settings: PgDumpSettings): Promise<number | null> {
   const child = start(settings, ['--version'], {});
   let said = '';
@@ -39,8 +42,8 @@ export function outdated(program: string, version: number | null, serverMajor: n
 }
 
 /**
- * A dump of the whole database in pg_dump's custom format, which pg_restore reads. The stream ends only after pg_dump
- * ended well: when it fails, however late, the stream fails. Destroying the stream ends pg_dump.
+ * A dump of the whole database in pg_dump's custom format, which pg_restore reads. The stream ends only after
+ * pg_dump ended well: when it fails, however late, the stream fails. Destroying the stream ends pg_dump.
  */
 export function dumpDatabase(settings: PgDumpSettings, serverMajor: number): Readable {
   const url = new URL(settings.databaseUrl);

@@ -21,9 +21,9 @@ const CONNECT_TIMEOUT_MS = 10_000;
 const REQUEST_TIMEOUT_MS = 60_000;
 
 /**
- * Backups in a bucket of Amazon S3 or a service that speaks the same. A file is sent in parts, which are a file with a
- * name only when all have come. What a kill leaves of parts is not listed as a file; the bucket's lifecycle rule
- * `AbortIncompleteMultipartUpload` takes it away.
+ * Backups in a bucket of Amazon S3 or a service that speaks the same. A file is sent in parts, which are a
+ * file with a name only when all have come. What a kill leaves of parts is not listed as a file; the bucket's
+ * lifecycle rule `AbortIncompleteMultipartUpload` takes it away.
  */
 export class S3Storage implements BackupStorage {
   readonly kind = 's3';

@@ -4,8 +4,8 @@ import type { Readable } from 'node:stream';
 export interface BackupStorage {
   readonly kind: 'folder' | 's3';
   /**
-   * Writes a file; it has its name only when it is whole. Rejects, and leaves nothing, when the source fails or the
-   * signal says stop.
+   * Writes a file; it has its name only when it is whole. Rejects, and leaves nothing, when the source fails
+   * or the signal says stop.
    */
   put(file: string, source: Readable, signal: AbortSignal): Promise<void>;
   read(file: string): Promise<Readable>;

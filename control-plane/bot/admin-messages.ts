@@ -28,10 +28,12 @@ export function dailyReportText(report: DailyReport): string {
     `Daily report ${report.day} (UTC)`,
     '',
     `Traffic: ${gigabytes(total)} (up ${gigabytes(report.bytes_up)}, down ${gigabytes(report.bytes_down)})`,
-    `Charged ${usd(report.charged)}, earned ${usd(report.earned)}, referrals ${usd(report.referrals)}, revenue ${usd(report.revenue)}`,
+    `Charged ${usd(report.charged)}, earned ${usd(report.earned)}, ` +
+      `referrals ${usd(report.referrals)}, revenue ${usd(report.revenue)}`,
     `Top-ups: ${usd(report.top_ups)}`,
     `Payouts: ${report.payouts_completed}, ${usd(report.paid_out)}`,
-    `Active: ${report.active_providers} providers, ${report.active_buyers} buyers; ${report.sessions_completed} sessions completed`,
+    `Active: ${report.active_providers} providers, ${report.active_buyers} buyers; ` +
+      `${report.sessions_completed} sessions completed`,
     `New: ${report.new_users} users, ${report.new_buyers} buyers`,
     ...(named.length === 0 ? [] : ['', 'By buyer:']),
     ...named.map(

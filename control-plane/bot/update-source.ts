@@ -28,9 +28,9 @@ const PAUSE_MS = { first: 500, longest: 30_000 };
 const TAKE_OVER_MS = 3_000;
 
 /**
- * Brings updates in. By webhook: tells Telegram where to send them, and the API takes them. By polling: one control
- * plane of all asks for them (a lock in Postgres that goes with its connection) and confirms to Telegram only what is
- * committed here.
+ * Brings updates in. By webhook: tells Telegram where to send them, and the API takes them. By polling: one
+ * control plane of all asks for them (a lock in Postgres that goes with its connection) and confirms to
+ * Telegram only what is committed here.
  */
 export class UpdateSource {
   readonly #deps: UpdateSourceDeps;

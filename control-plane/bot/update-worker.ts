@@ -27,9 +27,9 @@ const INTERVAL_MS = 500;
 const AFTER_MAX = 16;
 
 /**
- * Handles updates that were taken in, each once: its effects and the note that it is done are one transaction. Of one
- * chat the earlier update comes first, also when several processes work or Telegram delivered them the other way
- * round; one that fails is tried again, later ones of its chat wait meanwhile.
+ * Handles updates that were taken in, each once: its effects and the note that it is done are one
+ * transaction. Of one chat the earlier update comes first, also when several processes work or Telegram
+ * delivered them the other way round; one that fails is tried again, later ones of its chat wait meanwhile.
  */
 export class UpdateWorker {
   readonly #deps: UpdateWorkerDeps;

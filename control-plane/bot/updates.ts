@@ -8,7 +8,10 @@ export const ALLOWED_UPDATES = ['message', 'callback_query', 'pre_checkout_query
 /** Telegram delivers an update again for up to a day; a repeated one is known for longer. */
 const UPDATES_KEPT_DAYS = 7;
 
-/** The chat whose updates are handled in order; null for what must not wait for it (Telegram gives a checkout 10 s). */
+/**
+ * The chat whose updates are handled in order; null for what must not wait for it (Telegram gives a checkout
+ * 10 s).
+ */
 function chatOf(update: Update): number | null {
   return (
     update.message?.chat.id ??
@@ -18,7 +21,10 @@ function chatOf(update: Update): number | null {
   );
 }
 
-/** Writes updates down that are not known yet; resolves to how many. Once this is committed Telegram may be answered. */
+/**
+ * Writes updates down that are not known yet; resolves to how many. Once this is committed Telegram may be
+ * answered.
+ */
 export async function takeInUpdates(db: Queryable, updates: readonly Update[]): Promise<number> {
   if (updates.length === 0) return 0;
   const { rowCount } = await db.query(

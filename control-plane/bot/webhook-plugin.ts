@@ -17,7 +17,10 @@ export interface TelegramWebhookDeps {
 
 /** Where Telegram sends updates, below the API's public address. */
 export const TELEGRAM_WEBHOOK_PATH = '/api/webhook/telegram';
-/** Calls a minute from one address; above it 429, and Telegram comes again. All updates come from a few addresses. */
+/**
+ * Calls a minute from one address; above it 429, and Telegram comes again. All updates come from a few
+ * addresses.
+ */
 const CALLS_PER_MINUTE = 6_000;
 
 /** Updates of the bot from Telegram. */

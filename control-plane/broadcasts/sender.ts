@@ -17,9 +17,9 @@ export interface BroadcastSenderDeps {
 /** Pause between two looks for something to send. */
 const INTERVAL_MS = 1_000;
 /**
- * Recipients claimed at a time, in two lanes that take turns: while the last calls of one lane's batch are under way and
- * written down, the other lane's messages go out, so that the rate holds. Together about a second's worth, so that a login
- * code waits no longer behind them.
+ * Recipients claimed at a time, in two lanes that take turns: while the last calls of one lane's batch are
+ * under way and written down, the other lane's messages go out, so that the rate holds. Together about a
+ * second's worth, so that a login code waits no longer behind them.
  */
 const LANES = [13, 12];
 /** A sender that does not renew its lease for this long is taken for dead. */
@@ -45,10 +45,10 @@ interface Claim {
 }
 
 /**
- * Sends broadcasts, at most once to each recipient, whatever crashes. A recipient is claimed in Postgres before the
- * call to Telegram; what came of it is written down after. Between the two nobody can know, so a claim that its sender
- * left behind becomes `unknown` and is not sent again: a message lost in a crash is the price of none sent twice. Of
- * several control planes one sends at a time (a lease in Postgres).
+ * Sends broadcasts, at most once to each recipient, whatever crashes. A recipient is claimed in Postgres
+ * before the call to Telegram; what came of it is written down after. Between the two nobody can know, so a
+ * claim that its sender left behind becomes `unknown` and is not sent again: a message lost in a crash is the
+ * price of none sent twice. Of several control planes one sends at a time (a lease in Postgres).
  */
 export class BroadcastSender {
   readonly #deps: BroadcastSenderDeps;
@@ -122,8 +122,8 @@ export class BroadcastSender {
   }
 
   /**
-   * The next batch of the oldest broadcast; null: nothing to send. Ends broadcasts that have nobody left; while the other
-   * lane sends, somebody may be left yet.
+   * The next batch of the oldest broadcast; null: nothing to send. Ends broadcasts that have nobody left;
+   * while the other lane sends, somebody may be left yet.
    */
   #claim(size: number): Promise<{ broadcastId: string; batch: Claim[] } | null> {
     return withTransaction(this.#deps.pool, async (client) => {

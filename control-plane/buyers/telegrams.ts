@@ -67,8 +67,8 @@ export type BuyerLinkResult =
   | { ok: false; code: 'link_expired' | 'telegram_taken' | 'too_many_telegrams' | 'forbidden' };
 
 /**
- * Links the Telegram account that opened a link, in the caller's transaction; the bot knows which. The token is spent by
- * a success. An account of another buyer stays theirs.
+ * Links the Telegram account that opened a link, in the caller's transaction; the bot knows which. The token
+ * is spent by a success. An account of another buyer stays theirs.
  */
 export async function confirmBuyerLink(
   client: Queryable,

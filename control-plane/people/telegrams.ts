@@ -79,9 +79,9 @@ export type LinkResult =
   | { ok: false; code: 'link_expired' | 'telegram_taken' | 'too_many_telegrams' | 'forbidden' };
 
 /**
- * Links the Telegram account that opened a link, in the caller's transaction; the bot knows which. The token is spent by
- * a success. An account of another user stays theirs, and users are not merged. Admins have one account: a second one
- * must not be a way to it.
+ * Links the Telegram account that opened a link, in the caller's transaction; the bot knows which. The token
+ * is spent by a success. An account of another user stays theirs, and users are not merged. Admins have one
+ * account: a second one must not be a way to it.
  */
 export async function confirmLink(
   client: Queryable,
@@ -128,8 +128,9 @@ export type UnlinkResult =
   | { ok: false; code: 'not_found' | 'last_telegram' | 'is_admin' };
 
 /**
- * Unlinks one account by its index, or all but the one linked last, in the caller's transaction. The last one stays:
- * without it nobody could sign in. Who signed in with an account stays signed in: revoke logins for that.
+ * Unlinks one account by its index, or all but the one linked last, in the caller's transaction. The last one
+ * stays: without it nobody could sign in. Who signed in with an account stays signed in: revoke logins for
+ * that.
  */
 export async function unlinkTelegrams(
   client: Queryable,

@@ -24,8 +24,8 @@ export class AdminChannel {
   }
 
   /**
-   * Sends the message and waits until it was: resolves when one of the chats has it (`unknown` counts: it may have),
-   * rejects when none has, to be tried again later.
+   * Sends the message and waits until it was: resolves when one of the chats has it (`unknown` counts: it may
+   * have), rejects when none has, to be tried again later.
    */
   async deliver(text: string, kind: string): Promise<void> {
     const { telegram } = this.deps;

@@ -17,7 +17,10 @@ export interface TelegramQueueSettings {
   retryBaseMs?: number;
   /** Messages a second over all chats; Telegram allows about 30. Default 25. */
   messagesPerSecondMax?: number;
-  /** Calls at once, each to another chat; above it messages wait. Default 10: 25 a second while a call takes 400 ms. */
+  /**
+   * Calls at once, each to another chat; above it messages wait. Default 10: 25 a second while a call takes
+   * 400 ms.
+   */
   callsMax?: number;
 }
 
@@ -29,8 +32,8 @@ export interface TelegramMessage {
   /** Not sent any more after so many ms of waiting. */
   dropAfterMs: number;
   /**
-   * Never send it twice: a call whose outcome is not known (broken line, time-out, 5xx) is not made again and ends as
-   * `unknown`. Told to wait (429) it was not sent, and waits.
+   * Never send it twice: a call whose outcome is not known (broken line, time-out, 5xx) is not made again and
+   * ends as `unknown`. Told to wait (429) it was not sent, and waits.
    */
   once?: boolean;
   /** Called once, with what became of it. */
@@ -49,7 +52,9 @@ export type Delivery =
   | 'queue_full'
   | 'stopped';
 
-/** Descriptions of a 400 that mean the chat, not the message (the Bot API has no codes of its own for them). */
+/**
+ * Descriptions of a 400 that mean the chat, not the message (the Bot API has no codes of its own for them).
+ */
 const NOBODY_THERE = /chat not found|user not found|user is deactivated|peer_id_invalid/i;
 
 interface Waiting {
@@ -61,9 +66,9 @@ interface Waiting {
 }
 
 /**
- * Sends messages through the bot: those to one chat one after another, in order, over all chats several at once below
- * Telegram's overall rate; told to wait (`retry_after`), nothing is sent so long; a broken line is tried again. Nobody
- * waits for it: `push` returns at once.
+ * Sends messages through the bot: those to one chat one after another, in order, over all chats several at
+ * once below Telegram's overall rate; told to wait (`retry_after`), nothing is sent so long; a broken line is
+ * tried again. Nobody waits for it: `push` returns at once.
  */
 export class TelegramQueue {
   readonly #api: Api;
@@ -122,8 +127,8 @@ export class TelegramQueue {
   }
 
   /**
-   * Takes a message back that waits, also for a `retry_after`; it ends as `stopped`. False: it is being sent now, or
-   * is not here any more.
+   * Takes a message back that waits, also for a `retry_after`; it ends as `stopped`. False: it is being sent
+   * now, or is not here any more.
    */
   withdraw(message: TelegramMessage): boolean {
     const index = this.#waiting.findIndex((waiting) => waiting.message === message);

@@ -39,9 +39,9 @@ export type RefundAsked =
   | { ok: false; code: 'not_found' | 'not_refundable' };
 
 /**
- * An admin gives a top-up in Stars back, in the caller's transaction: the credit leaves the balance now, the Stars are
- * given back from the outbox. The database refuses it (`held_by_traffic`) when the buyer has spent it or traffic holds
- * it.
+ * An admin gives a top-up in Stars back, in the caller's transaction: the credit leaves the balance now, the
+ * Stars are given back from the outbox. The database refuses it (`held_by_traffic`) when the buyer has spent
+ * it or traffic holds it.
  */
 export async function askStarRefund(
   client: Queryable,
@@ -64,7 +64,9 @@ export async function askStarRefund(
   return { ok: true, chargeId, buyerId, amountMicros };
 }
 
-/** Moves a credit back: from the balance as much as `fromBuyerMicros`, the rest from the platform's revenue. */
+/**
+ * Moves a credit back: from the balance as much as `fromBuyerMicros`, the rest from the platform's revenue.
+ */
 async function takeBack(
   client: Queryable,
   payment: PaymentRow,
@@ -90,15 +92,17 @@ async function takeBack(
   if (!posted?.ok || !posted.fresh) throw new Error(`the ledger has the refund ${sourceId} already`);
 }
 
-/** What a report of a refund came to. `unknown`: Telegram told of the refund before it told of the payment. */
+/**
+ * What a report of a refund came to. `unknown`: Telegram told of the refund before it told of the payment.
+ */
 export type RefundReported =
   | { outcome: 'booked'; buyerId: string }
   | { outcome: 'confirmed' | 'repeated' | 'unknown' };
 
 /**
- * Telegram says that a payment was given back (`refunded_payment`), in the caller's transaction. One that we asked for
- * is confirmed. One that was made elsewhere is booked now: what the buyer has spent of it, or what traffic holds, the
- * platform pays.
+ * Telegram says that a payment was given back (`refunded_payment`), in the caller's transaction. One that we
+ * asked for is confirmed. One that was made elsewhere is booked now: what the buyer has spent of it, or what
+ * traffic holds, the platform pays.
  */
 export async function reportStarRefund(client: Queryable, chargeId: string): Promise<RefundReported> {
   const payment = await lockPayment(client, 'charge_id', chargeId);
@@ -120,7 +124,10 @@ export async function reportStarRefund(client: Queryable, chargeId: string): Pro
   return buyerId === null ? { outcome: 'confirmed' } : { outcome: 'booked', buyerId };
 }
 
-/** What may leave the balance now: it stays locked until the transaction ends, so that no grant comes in between. */
+/**
+ * What may leave the balance now: it stays locked until the transaction ends, so that no grant comes in
+ * between.
+ */
 async function freeMicros(client: Queryable, buyerId: string): Promise<bigint> {
   const { rows } = await client.query<{ balance_micros: bigint }>(
     "SELECT balance_micros FROM ledger_accounts WHERE kind = 'buyer_prepaid' AND owner_id = $1 FOR NO KEY UPDATE",
@@ -142,8 +149,8 @@ async function markRefunded(client: Queryable, payment: PaymentRow, refunds: 0 |
 }
 
 /**
- * Has Telegram give Stars back (outbox kind `star_refund`). Repeating the call is harmless: of a payment that was given
- * back Telegram says so. Where Telegram refuses for good, the buyer has the credit again.
+ * Has Telegram give Stars back (outbox kind `star_refund`). Repeating the call is harmless: of a payment that
+ * was given back Telegram says so. Where Telegram refuses for good, the buyer has the credit again.
  */
 export function starRefundHandler(deps: {
   pool: pg.Pool;

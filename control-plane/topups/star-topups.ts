@@ -26,8 +26,8 @@ export class StarTopUps {
 
   /**
    * A top-up of the amount, rounded up to whole Stars. `refused`: Telegram will not (the top-up has failed);
-   * `unavailable`: it did not answer, or there is no bot; `stars_unavailable`: none are taken. `record` writes the audit
-   * line in the transaction that makes the top-up.
+   * `unavailable`: it did not answer, or there is no bot; `stars_unavailable`: none are taken. `record`
+   * writes the audit line in the transaction that makes the top-up.
    */
   async open(
     buyerId: string,

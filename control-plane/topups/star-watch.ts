@@ -18,9 +18,10 @@ export interface StarWatchDeps {
 const TRANSFERS_MAX = 100;
 
 /**
- * The job `stars`: books payments and refunds that no update told of. Telegram drops an update that nobody takes for a day,
- * but its list of the bot's Stars stays: it is read on from where it was, and what was booked before stays as it is. Only
- * orders of ours are looked at, since a bot may have sold other things before.
+ * The job `stars`: books payments and refunds that no update told of. Telegram drops an update that nobody
+ * takes for a day, but its list of the bot's Stars stays: it is read on from where it was, and what was
+ * booked before stays as it is. Only orders of ours are looked at, since a bot may have sold other things
+ * before.
  */
 export function starWatchJob({ pool, log, stars, live }: StarWatchDeps): Job {
   return {

@@ -17,7 +17,10 @@ const STARS_MAX = 1_000_000;
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
-/** Whole Stars that are worth at least the amount. Null: Stars are not taken (price 0), or it would be too many. */
+/**
+ * Whole Stars that are worth at least the amount. Null: Stars are not taken (price 0), or it would be too
+ * many.
+ */
 export function starsFor(amountMicros: bigint, starPriceMicros: bigint): number | null {
   if (starPriceMicros <= 0n) return null;
   const stars = (amountMicros + starPriceMicros - 1n) / starPriceMicros;
@@ -33,8 +36,8 @@ export interface StarInvoice {
 }
 
 /**
- * A top-up to be paid in Stars, in the caller's transaction; the invoice is to be sent afterwards. Its price does not
- * change any more.
+ * A top-up to be paid in Stars, in the caller's transaction; the invoice is to be sent afterwards. Its price
+ * does not change any more.
  */
 export async function openStarTopUp(
   client: Queryable,
@@ -116,8 +119,8 @@ export type CheckoutRefusal =
   | 'buyer_not_active';
 
 /**
- * Whether Telegram may take the payment, in the caller's transaction. One that may is expected: the same order is not
- * approved again for a while, or two people would pay it.
+ * Whether Telegram may take the payment, in the caller's transaction. One that may is expected: the same
+ * order is not approved again for a while, or two people would pay it.
  */
 export async function checkOut(
   client: Queryable,
@@ -137,15 +140,19 @@ export async function checkOut(
   return { ok: true };
 }
 
-/** What became of a payment. `refused`: it fits no order that is open, nothing was credited, the Stars go back. */
+/**
+ * What became of a payment. `refused`: it fits no order that is open, nothing was credited, the Stars go
+ * back.
+ */
 export type StarCredit =
   | { outcome: 'credited'; buyerId: string; amountMicros: bigint }
   | { outcome: 'repeated' }
   | { outcome: 'refused'; reason: 'unknown_order' | 'wrong_amount' | 'paid_before' };
 
 /**
- * Books a payment that Telegram has taken, in the caller's transaction: once for each `chargeId`, whoever calls how
- * often. A top-up that was cancelled meanwhile is credited all the same, one that is paid already is not.
+ * Books a payment that Telegram has taken, in the caller's transaction: once for each `chargeId`, whoever
+ * calls how often. A top-up that was cancelled meanwhile is credited all the same, one that is paid already
+ * is not.
  */
 export async function creditStars(client: Queryable, payment: StarPayment): Promise<StarCredit> {
   const { chargeId, telegramId, totalAmount: stars } = payment;

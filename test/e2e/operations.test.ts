@@ -1,4 +1,7 @@
-/** What an operator does with a running system through the API: looks at its jobs, runs them, drains its gateway. */
+/**
+ * What an operator does with a running system through the API: looks at its jobs, runs them, drains its
+ * gateway.
+ */
 import t from 'tap';
 import { ProxyAgent, request } from 'undici';
 import { removeData, type Standalone, startStandalone } from '../helpers/standalone.js';

@@ -20,7 +20,10 @@ export interface BotWorld extends PaymentsWorld {
   person(language?: string): Person;
 }
 
-/** A control plane whose bot runs by webhook, on a Telegram of the test's own. Updates are handled by `settle`. */
+/**
+ * A control plane whose bot runs by webhook, on a Telegram of the test's own. Updates are handled by
+ * `settle`.
+ */
 export async function startBotWorld(t: Teardown, env: Record<string, string> = {}): Promise<BotWorld> {
   const api = await startBotApi(t);
   const world = await startPaymentsWorld(t, {

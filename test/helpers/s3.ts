@@ -28,8 +28,8 @@ export interface S3Server {
 }
 
 /**
- * A server that speaks S3, with one empty bucket: s3rver, behind a check of signatures of version 4, which it does not
- * make itself.
+ * A server that speaks S3, with one empty bucket: s3rver, behind a check of signatures of version 4, which it
+ * does not make itself.
  */
 export async function startS3(t: { teardown(fn: () => unknown): unknown }): Promise<S3Server> {
   const directory = await mkdtemp(join(tmpdir(), 'ts-s3-'));
@@ -84,8 +84,8 @@ const AUTHORIZATION =
   /^AWS4-HMAC-SHA256 Credential=([^/]+)\/(\d{8}\/[^/]+\/s3\/aws4_request), ?SignedHeaders=([a-z0-9;-]+), ?Signature=([0-9a-f]{64})$/;
 
 /**
- * What Amazon would say of a request's signature ("Signature Version 4 for the Authorization header" in the S3 API
- * reference), as the code of an error; null: it is right.
+ * What Amazon would say of a request's signature ("Signature Version 4 for the Authorization header" in the
+ * S3 API reference), as the code of an error; null: it is right.
  */
 function whatIsWrong(request: IncomingMessage, body: Buffer): string | null {
   const { method, url = '/', headers } = request;

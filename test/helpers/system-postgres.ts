@@ -24,8 +24,8 @@ export interface SystemPostgres {
 }
 
 /**
- * The PostgreSQL that the system's packages brought, newest version, server and client programs, started for this test
- * on a free port. Null, with a word about it, where there is none (`hasProgram`).
+ * The PostgreSQL that the system's packages brought, newest version, server and client programs, started for
+ * this test on a free port. Null, with a word about it, where there is none (`hasProgram`).
  */
 export async function startSystemPostgres(t: Test): Promise<SystemPostgres | null> {
   const version = existsSync(VERSIONS)

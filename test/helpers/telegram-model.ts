@@ -38,8 +38,8 @@ export interface Charge {
 const CHECKOUT_MS = 10_000;
 
 /**
- * Telegram as a bot sees it, as core.telegram.org/bots/api and /bots/payments-stars describe it: updates by webhook or
- * by polling, invoices in Stars, checkouts, payments and refunds, with their refusals.
+ * Telegram as a bot sees it, as core.telegram.org/bots/api and /bots/payments-stars describe it: updates by
+ * webhook or by polling, invoices in Stars, checkouts, payments and refunds, with their refusals.
  */
 export class TelegramModel {
   /** Every call beside sendMessage, in order. */
@@ -121,8 +121,8 @@ export class TelegramModel {
   }
 
   /**
-   * A person pays an invoice (its link, or `message:<payload>` of one that was sent): Telegram asks the bot, takes the
-   * Stars when it agrees, and says so. `tamper` changes what the bot is told.
+   * A person pays an invoice (its link, or `message:<payload>` of one that was sent): Telegram asks the bot,
+   * takes the Stars when it agrees, and says so. `tamper` changes what the bot is told.
    */
   async pay(
     from: Person,
@@ -162,7 +162,9 @@ export class TelegramModel {
     return { ok: true, charge, update: await this.reportPayment(from, charge, currency) };
   }
 
-  /** Takes Stars without asking the bot: what a checkout that was answered by a bot since replaced comes to. */
+  /**
+   * Takes Stars without asking the bot: what a checkout that was answered by a bot since replaced comes to.
+   */
   charge(from: Person, { stars, payload }: Invoice): Charge {
     const charge: Charge = { id: `charge-${randomUUID()}`, userId: from.id, stars, payload, refunded: false };
     this.charges.push(charge);
@@ -174,7 +176,10 @@ export class TelegramModel {
     return this.#message(from, { successful_payment: { ...this.#paid(charge), currency } });
   }
 
-  /** Somebody gives Stars back past this bot (another program with its token, say), or Telegram reports what it did. */
+  /**
+   * Somebody gives Stars back past this bot (another program with its token, say), or Telegram reports what
+   * it did.
+   */
   reportRefund(from: Person, charge: Charge): Promise<Update> {
     this.#giveBack(charge);
     return this.#message(from, { refunded_payment: this.#paid(charge) });

@@ -21,7 +21,10 @@ export interface StarsPartDeps {
 /** What a person may type as an amount: dollars with whole cents. */
 const AMOUNT = /^\$?(\d{1,8}(?:[.,]\d{1,2})?)$/;
 
-/** Top-ups of buyers in Telegram Stars: `/topup 25`, and what Telegram says of checkouts, payments and refunds. */
+/**
+ * Top-ups of buyers in Telegram Stars: `/topup 25`, and what Telegram says of checkouts, payments and
+ * refunds.
+ */
 export function starsPart(deps: StarsPartDeps): BotPart {
   const { live, rules, invoiceLifetimeS } = deps;
   const part = new Composer<BotContext>();

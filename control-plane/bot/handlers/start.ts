@@ -7,8 +7,8 @@ import type { BotContext, BotPart } from '../context.js';
 import { TEXTS } from '../texts.js';
 
 /**
- * `/start`: makes the user on first sight. Its payload says what led here: `link_…` another Telegram account of a user,
- * `buyer_…` a buyer's, anything else is a referral code (one that nobody has is passed over).
+ * `/start`: makes the user on first sight. Its payload says what led here: `link_…` another Telegram account
+ * of a user, `buyer_…` a buyer's, anything else is a referral code (one that nobody has is passed over).
  */
 export function startPart(): BotPart {
   const part = new Composer<BotContext>();
