@@ -9,11 +9,12 @@ import { authPlugin } from './auth/plugin.js';
 import { createTelegramSignIn } from './auth/telegram-sign-in.js';
 import { backupPlugin } from './backup/plugin.js';
 import { balancePlugin } from './balance/plugin.js';
-import { AdminChannel } from './bot/admin-channel.js';
+import { telegramWebhookPlugin } from './bot/webhook-plugin.js';
 import { botCallsPlugin } from './bot-calls/plugin.js';
 import { broadcastsPlugin } from './broadcasts/plugin.js';
 import { buyersPlugin } from './buyers/plugin.js';
 import { buyerSelfPlugin } from './buyers/self-plugin.js';
+import { buyerTelegramsPlugin } from './buyers/telegrams-plugin.js';
 import { verifyBuyerToken } from './buyers/tokens.js';
 import type { Collaborators } from './collaborators.js';
 import { creditsPlugin } from './credits/plugin.js';
@@ -51,6 +52,7 @@ import { systemAdminPlugin } from './system/admin-plugin.js';
 import { systemPlugin } from './system/plugin.js';
 import { RecentLog } from './system/recent-log.js';
 import { topUpsPlugin } from './topups/plugin.js';
+import { starRefundPlugin } from './topups/star-refund-plugin.js';
 import { trafficPlugin } from './traffic/plugin.js';
 import { usagePlugin } from './usage/plugin.js';
 import { walletsPlugin } from './wallets/plugin.js';
@@ -177,11 +179,19 @@ export async function buildApp(collaborators: Collaborators, services: Services)
   await app.register(topUpsPlugin, {
     pool,
     keeper: topUps,
+    stars: services.starTopUps,
     bounds: async () => {
       const { topupMicrosMin, topupMicrosMax } = await settings.read();
       return { amountMicrosMin: topupMicrosMin, amountMicrosMax: topupMicrosMax };
     },
   });
+  await app.register(starRefundPlugin, { pool, jobs, live });
+  await app.register(telegramWebhookPlugin, {
+    pool,
+    secret: config.botUpdates === 'webhook' && services.bot !== null ? config.botWebhookSecret : null,
+    onUpdate: () => services.bot?.worker.wake(),
+  });
+  await app.register(buyerTelegramsPlugin, { pool, botUsername: config.botUsername });
   await app.register(creditsPlugin, {
     pool,
     live,
@@ -209,14 +219,13 @@ export async function buildApp(collaborators: Collaborators, services: Services)
   await app.register(promoPlugin, { pool });
   await app.register(supportPlugin, { pool, telegram });
   await app.register(broadcastsPlugin, { pool });
-  const admins = new AdminChannel({ pool, telegram, chatId: config.adminChatId });
   await app.register(botCallsPlugin, {
     pool,
     redis,
     clock,
     codeSender,
     telegram,
-    admins,
+    admins: services.admins,
     settings: config,
     rules: settings,
   });

@@ -1,17 +1,18 @@
 /** What everything in the control plane works with, made from its settings. */
+import { Api } from 'grammy';
 import type { Redis } from 'ioredis';
 import type pg from 'pg';
 import { connectLive, type LiveRedis } from '../gateway/live/connection.js';
 import type { Clock } from '../gateway/runtime/clock.js';
 import type { Log } from '../gateway/runtime/logging.js';
 import { OriginCheck } from '../gateway/runtime/origin/origin-check.js';
-import { type LoginCodeSender, loggedCodeSender, telegramCodeSender } from './bot/login-code-sender.js';
-import { loggedMessageSender, type MessageSender } from './bot/message-sender.js';
-import { TelegramQueue } from './bot/telegram-queue.js';
 import type { ControlPlaneConfig } from './config.js';
 import { createPool } from './db/pool.js';
 import { connectLimiter, redisReady } from './db/redis.js';
 import type { RecentLog } from './system/recent-log.js';
+import { type LoginCodeSender, loggedCodeSender, telegramCodeSender } from './telegram/login-code-sender.js';
+import { loggedMessageSender, type MessageSender } from './telegram/message-sender.js';
+import { TelegramQueue } from './telegram/telegram-queue.js';
 import type { OriginCheck as StartOriginCheck } from './traffic/start.js';
 
 /** What everything works with; a test hands in its own. */
@@ -26,6 +27,8 @@ export interface Collaborators {
   codeSender: LoginCodeSender;
   /** Messages to people; one queue with the login codes. */
   telegram: MessageSender;
+  /** Calls to Telegram beside messages; null: there is no bot. */
+  botApi: Api | null;
   originCheck: StartOriginCheck;
   /** What `log` has written lately; left out: nothing is kept. */
   recentLog?: RecentLog | undefined;
@@ -33,6 +36,9 @@ export interface Collaborators {
 
 /** Redis may be away at start; the API then starts without it. */
 const REDIS_WAIT_MS = 3_000;
+
+/** Longer than a poll for updates is held open (`bot/update-source.ts`). */
+const BOT_CALL_TIMEOUT_S = 40;
 
 /** The real ones; each leaves its end in `stops`. Throws what Postgres or a file of rules throws. */
 export async function createCollaborators(
@@ -80,15 +86,19 @@ function createSenders(
   log: Log,
   clock: Clock,
   stops: (() => unknown)[],
-): Pick<Collaborators, 'codeSender' | 'telegram'> {
+): Pick<Collaborators, 'codeSender' | 'telegram' | 'botApi'> {
   if (config.botToken === null) {
     if (config.production) throw new Error('production needs TS_BOT_TOKEN');
-    return { codeSender: loggedCodeSender(log), telegram: loggedMessageSender(log) };
+    return { codeSender: loggedCodeSender(log), telegram: loggedMessageSender(log), botApi: null };
   }
   const queue = new TelegramQueue(
     { botToken: config.botToken, apiUrl: config.botApiUrl, queueMax: config.botQueueMax },
     { clock, log },
   );
   stops.push(() => queue.stop());
-  return { codeSender: telegramCodeSender(queue), telegram: queue };
+  const botApi = new Api(config.botToken, {
+    apiRoot: config.botApiUrl.replace(/\/$/, ''),
+    timeoutSeconds: BOT_CALL_TIMEOUT_S,
+  });
+  return { codeSender: telegramCodeSender(queue), telegram: queue, botApi };
 }

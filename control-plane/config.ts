@@ -1,4 +1,3 @@
-import { isCidr } from '../gateway/runtime/addresses.js';
 import {
   flag,
   integer,
@@ -8,6 +7,7 @@ import {
   text,
   type Values,
 } from '../gateway/runtime/environment.js';
+import { configProblems } from './config-problems.js';
 import { PAYOUT_NETWORKS } from './payouts/addresses.js';
 
 /** Every setting of the control plane. `traffic-share control-plane --help` prints this table. */
@@ -87,6 +87,17 @@ export const controlPlaneSettings = {
     'TS_BOT_QUEUE_MAX',
     'messages waiting for Telegram; above it new ones are dropped and logged',
     { default: 10_000, min: 1 },
+  ),
+  botUpdates: oneOf(
+    'TS_BOT_UPDATES',
+    'how the bot hears of messages: polling, webhook (needs TS_PUBLIC_API_URL) or off (it only sends)',
+    ['polling', 'webhook', 'off'],
+    'polling',
+  ),
+  botWebhookSecret: text(
+    'TS_BOT_WEBHOOK_SECRET',
+    'what Telegram proves itself with at the webhook, 16 to 256 of A-Z a-z 0-9 _ -',
+    null,
   ),
   adminChatId: text(
     'TS_ADMIN_CHAT_ID',
@@ -271,6 +282,11 @@ export const controlPlaneSettings = {
     default: 10_000_000_000,
     max: 10_000_000_000_000,
   }),
+  starPriceMicros: integer(
+    'TS_STAR_PRICE_MICROS',
+    'what a Telegram Star is worth in a top-up, micro-dollars; 0: none are taken (422)',
+    { default: 13_000, max: 1_000_000 },
+  ),
   trialBytes: integer('TS_TRIAL_BYTES', 'bytes a buyer may try once, at their price; 0: no trial (422)', {
     default: 100_000_000,
     max: 1_000_000_000_000,
@@ -301,7 +317,33 @@ export const controlPlaneSettings = {
   ),
 
   // Operating
-  backupDir: text('TS_BACKUP_DIR', 'folder that dumps of the database go to; unset: no backups', null),
+  backupDir: text(
+    'TS_BACKUP_DIR',
+    'folder that dumps of the database go to; unset, and no bucket either: no backups',
+    null,
+  ),
+  backupS3Bucket: text('TS_BACKUP_S3_BUCKET', 'bucket that dumps go to, instead of a folder', null),
+  backupS3Prefix: text(
+    'TS_BACKUP_S3_PREFIX',
+    'goes before the names of dumps in the bucket',
+    'traffic-share/',
+  ),
+  backupS3Region: text('TS_BACKUP_S3_REGION', 'region of the bucket', 'us-east-1'),
+  backupS3Endpoint: text(
+    'TS_BACKUP_S3_ENDPOINT',
+    'root of an S3-compatible service, https://…, asked with the bucket in the path; unset: Amazon S3',
+    null,
+  ),
+  backupS3AccessKeyId: text(
+    'TS_BACKUP_S3_ACCESS_KEY_ID',
+    'key that may put, get and delete there; unset: as the AWS SDK finds it (a role of the machine)',
+    null,
+  ),
+  backupS3SecretAccessKey: text(
+    'TS_BACKUP_S3_SECRET_ACCESS_KEY',
+    'secret of TS_BACKUP_S3_ACCESS_KEY_ID',
+    null,
+  ),
   backupKeptDays: integer(
     'TS_BACKUP_KEPT_DAYS',
     'dumps older than this are removed, never the newest, days',
@@ -326,66 +368,12 @@ export const controlPlaneSettings = {
 
 export type ControlPlaneConfig = Values<typeof controlPlaneSettings>;
 
-const VERSION = /^\d{1,5}\.\d{1,5}\.\d{1,5}$/;
-
-/** Relations between settings; one line a problem. */
-function problemsOf(c: ControlPlaneConfig): string[] {
-  const problems: string[] = [];
-  if (Buffer.byteLength(c.jwtSecret) < 32) problems.push('TS_JWT_SECRET must be at least 32 bytes');
-  for (const [name, secret] of [
-    ['TS_BOT_SECRET', c.botSecret],
-    ['TS_INTERNAL_SECRET', c.internalSecret],
-    ['TS_BOOTSTRAP_SECRET', c.bootstrapSecret],
-  ] as const)
-    if (secret !== null && Buffer.byteLength(secret) < 16) problems.push(`${name} must be at least 16 bytes`);
-  for (const [name, networks] of [
-    ['TS_TRUSTED_PROXIES', c.trustedProxies],
-    ['TS_ADMIN_IPS', c.adminIps],
-  ] as const)
-    if (!networks.every(isCidr)) problems.push(`${name} must be IP addresses or CIDRs`);
-  if (!c.corsOrigins.every((origin) => URL.canParse(origin) && new URL(origin).origin === origin))
-    problems.push('TS_CORS_ORIGINS must be origins such as https://app.example.com, without a path');
-  if (!c.allowedCountries.every((country) => /^[A-Z]{2}$/.test(country)))
-    problems.push('TS_ALLOWED_COUNTRIES must be two-letter codes in capitals');
-  for (const [name, version] of [
-    ['TS_MIN_CLIENT_VERSION', c.minClientVersion],
-    ['TS_APP_LATEST', c.appLatest],
-  ] as const)
-    if (!VERSION.test(version)) problems.push(`${name} must be x.y.z`);
-  if (!c.withdrawNetworks.every((name) => (PAYOUT_NETWORKS as readonly string[]).includes(name)))
-    problems.push(`TS_WITHDRAW_NETWORKS must be of ${PAYOUT_NETWORKS.join(', ')}`);
-  const cryptomus = [c.cryptomusMerchantId, c.cryptomusPaymentKey, c.cryptomusPayoutKey];
-  if (new Set(cryptomus.map((value) => value === null)).size > 1)
-    problems.push(
-      'TS_CRYPTOMUS_MERCHANT_ID, TS_CRYPTOMUS_PAYMENT_KEY and TS_CRYPTOMUS_PAYOUT_KEY go together',
-    );
-  for (const [name, url] of [
-    ['TS_CRYPTOMUS_URL', c.cryptomusUrl],
-    ['TS_PUBLIC_API_URL', c.publicApiUrl],
-  ] as const)
-    if (url !== null && !(c.production ? /^https:\/\/[^/]/ : /^https?:\/\/[^/]/).test(url))
-      problems.push(`${name} must be https://…${c.production ? '' : ' or http://…'}`);
-  if (c.topupMicrosMin > c.topupMicrosMax)
-    problems.push('TS_TOPUP_MICROS_MIN must not be above TS_TOPUP_MICROS_MAX');
-  if (c.adminChatId !== null && !/^-?[1-9][0-9]{0,15}$/.test(c.adminChatId))
-    problems.push('TS_ADMIN_CHAT_ID must be a number, such as -1001234567890');
-  if (!/^wss?:\/\//.test(c.tunnelUrl)) problems.push('TS_TUNNEL_URL must be ws:// or wss://');
-  if (c.refreshTokenTtlS < c.accessTokenTtlS)
-    problems.push('TS_REFRESH_TOKEN_TTL_S must not be shorter than TS_ACCESS_TOKEN_TTL_S');
-  if (c.production) {
-    if (c.botToken === null)
-      problems.push('TS_BOT_TOKEN is required in production: login codes go through it');
-    if (c.devLoopbackCountry !== null) problems.push('TS_DEV_LOOPBACK_COUNTRY is refused in production');
-  }
-  return problems;
-}
-
 /** Reads the control plane's settings; throws EnvironmentError with every problem. */
 export function readControlPlaneConfig(
   env: Readonly<Record<string, string | undefined>> = process.env,
 ): ControlPlaneConfig {
   const production = env.NODE_ENV === 'production' ? '1' : env.TS_PRODUCTION;
-  const config = readEnvironment(controlPlaneSettings, { ...env, TS_PRODUCTION: production }, problemsOf);
+  const config = readEnvironment(controlPlaneSettings, { ...env, TS_PRODUCTION: production }, configProblems);
   return Object.freeze({
     ...config,
     holdTimeS: config.holdTimeS >= 0 ? config.holdTimeS : config.production ? 86_400 : 0,

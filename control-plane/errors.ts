@@ -90,6 +90,8 @@ export const problems = {
   topup_out_of_bounds: { status: 422, title: 'The amount is below the smallest or above the largest top-up' },
   payment_refused: { status: 422, title: 'The payment provider refuses this payment' },
   payments_unavailable: { status: 503, title: 'The payment provider is away; try again shortly' },
+  stars_unavailable: { status: 422, title: 'Top-ups in Telegram Stars are not open' },
+  not_refundable: { status: 409, title: 'This payment is being given back, or has been' },
   several_buyers: { status: 422, title: 'Several buyers used this session; name one' },
   above_charged: { status: 422, title: 'This is more than was charged and not refunded yet' },
   trial_used: { status: 409, title: 'The trial has been used' },
@@ -98,8 +100,9 @@ export const problems = {
   gateway_run_alive: { status: 409, title: 'This run of the gateway is alive and will report by itself' },
 
   // Operating
-  backup_not_configured: { status: 409, title: 'No folder for backups is configured' },
+  backup_not_configured: { status: 409, title: 'No storage for backups is configured' },
   backup_tool_missing: { status: 503, title: 'pg_dump is not installed here, or does not start' },
+  backup_tool_outdated: { status: 503, title: 'pg_dump is older than the database server' },
   gateway_draining: { status: 409, title: 'The gateway is draining already' },
   jobs_unavailable: { status: 503, title: 'The job queue has not been set up yet' },
 

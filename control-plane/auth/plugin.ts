@@ -3,13 +3,13 @@ import type pg from 'pg';
 import { Type } from 'typebox';
 import type { Clock } from '../../gateway/runtime/clock.js';
 import { auditContext, recordAudit } from '../audit/audit.js';
-import type { LoginCodeSender } from '../bot/login-code-sender.js';
 import { withTransaction } from '../db/pool.js';
 import { Problem } from '../errors.js';
 import { clientAddress } from '../http/client-address.js';
 import { limitBy } from '../http/rate-limit.js';
 import { actorOf } from '../http/roles.js';
 import { Ok, optionalBody, problemResponses, Uuid } from '../http/schemas.js';
+import type { LoginCodeSender } from '../telegram/login-code-sender.js';
 import { findOrCreateUser, findReferrer, findUserByTelegramId } from '../users/users.js';
 import { issueCode, tryCode } from './login-codes.js';
 import {

@@ -31,12 +31,17 @@ const State = Type.Enum(['queued', 'running', 'done', 'failed', 'removed'], {
 const BackupSchema = Type.Object({
   id: Uuid,
   state: State,
+  storage: Type.Enum(['folder', 's3']),
   requested_by: Type.Union([Uuid, Type.Null()], { description: 'null: the schedule' }),
-  file: Nullable(Type.String({ description: 'name within the folder; several requests may share one' })),
+  file: Nullable(Type.String({ description: 'name within the storage; several requests may share one' })),
   size_bytes: Nullable(Bytes),
+  bytes_so_far: Nullable(Type.Union([Type.Integer(), Type.String()], { description: 'while it runs' })),
+  sha256: Nullable(Type.String({ description: 'of the file as it was read back from the storage' })),
   error_code: Nullable(
     Type.String({
-      description: '`backup_tool_missing`, `backup_folder_unusable`, `backup_failed`, `interrupted`',
+      description:
+        '`backup_tool_missing`, `backup_tool_outdated`, `backup_storage_unusable`, `backup_not_verified`, ' +
+        '`backup_failed`, `interrupted`',
     }),
   ),
   detail: Nullable(Type.String()),
@@ -48,9 +53,12 @@ const BackupSchema = Type.Object({
 const backupJson = (row: BackupRow) => ({
   id: row.id,
   state: row.state,
+  storage: row.storage,
   requested_by: row.requested_by,
   file: row.file,
   size_bytes: row.size_bytes === null ? null : jsonBytes(row.size_bytes),
+  bytes_so_far: row.bytes_so_far === null ? null : jsonBytes(row.bytes_so_far),
+  sha256: row.sha256,
   error_code: row.error_code,
   detail: row.detail,
   created_at: row.created_at.toISOString(),
@@ -71,8 +79,8 @@ export const backupPlugin: FastifyPluginAsyncTypebox<BackupPluginDeps> = async (
         tags: ['Admin'],
         summary: 'Back the database up now',
         description:
-          "Beside the daily backup. In the background: `GET` shows its state. A dump in pg_dump's custom format in " +
-          '`TS_BACKUP_DIR`, for `pg_restore`.',
+          "Beside the daily backup. In the background: `GET` shows its state. A dump in pg_dump's custom format, for " +
+          '`pg_restore`, in the folder or bucket that is configured; what was stored is read back and compared.',
         response: {
           202: Type.Object({ id: Uuid, state: Type.Literal('queued') }),
           ...problemResponses(401, 403, 409),

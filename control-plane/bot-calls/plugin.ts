@@ -7,14 +7,14 @@ import { auditContext, recordAudit } from '../audit/audit.js';
 import { issueCode } from '../auth/login-codes.js';
 import { readProviderBalance } from '../balance/balance.js';
 import { BalanceSchema, balanceJson } from '../balance/schemas.js';
-import type { AdminChannel } from '../bot/admin-channel.js';
-import type { LoginCodeSender } from '../bot/login-code-sender.js';
-import { type MessageSender, tryPush } from '../bot/message-sender.js';
 import { DeviceSchema, readDevices } from '../devices/device-list.js';
 import { Problem } from '../errors.js';
 import { Bytes, jsonBytes, Money, Ok, problemResponses, TelegramId } from '../http/schemas.js';
 import { formatMicros } from '../ledger/money.js';
 import type { SettingsStore } from '../settings/settings.js';
+import type { AdminChannel } from '../telegram/admin-channel.js';
+import type { LoginCodeSender } from '../telegram/login-code-sender.js';
+import { type MessageSender, tryPush } from '../telegram/message-sender.js';
 import { findUserByTelegramId, type UserRow } from '../users/users.js';
 import { BALANCE_TEXTS, TRAFFIC_TEXTS } from './texts.js';
 

@@ -120,6 +120,9 @@ export function reportCsv({ figures, buyers }: DailyReport): string {
   );
 }
 
+/** Kind of the outbox messages that bring a day's report to the admins. */
+export const DAILY_REPORT_OUTBOX = 'daily_report';
+
 /**
  * The job `daily_report`: yesterday's report into the outbox (kind `daily_report`, payload as `GET
  * /api/admin/reports/daily` answers), once a day however often it runs.
@@ -133,7 +136,7 @@ export function dailyReportJob(pool: pg.Pool): Job {
       const { rows } = await pool.query<{ day: string }>('SELECT utc_day() - 1 AS day');
       const { day } = rows[0] as { day: string };
       const payload = reportJson(await readDailyReport(pool, day));
-      const put = await putIntoOutbox(pool, [{ kind: 'daily_report', key: day, payload }]);
+      const put = await putIntoOutbox(pool, [{ kind: DAILY_REPORT_OUTBOX, key: day, payload }]);
       return { day, sent: put === 1 };
     },
   };

@@ -19,6 +19,8 @@ export interface Payment {
   /** What was really paid; of a completed top-up. */
   creditedMicros: bigint | null;
   currency: string;
+  /** How it is paid. */
+  method: 'cryptomus' | 'telegram_stars';
   network: string | null;
   target: string | null;
   status: PaymentStatus;
@@ -26,6 +28,8 @@ export interface Payment {
   failureReason: string | null;
   createdAt: Date;
   endedAt: Date | null;
+  /** Of a top-up in Telegram Stars that was given back. */
+  refundedAt: Date | null;
   approvals: { adminId: string; approvedAt: Date }[];
   /** How sending a payout stands; null before it is released, and of top-ups. */
   sendState: SendState | null;
@@ -44,6 +48,7 @@ interface PaymentRow {
   amount_micros: bigint;
   credited_micros: bigint | null;
   currency: string;
+  method: Payment['method'];
   network: string | null;
   target: string | null;
   status: PaymentStatus;
@@ -52,6 +57,7 @@ interface PaymentRow {
   created_at: Date;
   created_text: string;
   ended_at: Date | null;
+  refunded_at: Date | null;
   approvals: { admin_id: string; approved_at: string }[];
   send_state: SendState | null;
   calls: number;
@@ -68,6 +74,7 @@ const paymentOf = (row: PaymentRow): Payment => ({
   amountMicros: row.amount_micros,
   creditedMicros: row.credited_micros,
   currency: row.currency,
+  method: row.method,
   network: row.network,
   target: row.target,
   status: row.status,
@@ -75,6 +82,7 @@ const paymentOf = (row: PaymentRow): Payment => ({
   failureReason: row.failure_reason,
   createdAt: row.created_at,
   endedAt: row.ended_at,
+  refundedAt: row.refunded_at,
   approvals: row.approvals.map((a) => ({ adminId: a.admin_id, approvedAt: new Date(a.approved_at) })),
   sendState: row.send_state,
   calls: row.calls,
@@ -85,10 +93,11 @@ const paymentOf = (row: PaymentRow): Payment => ({
 
 const SOURCES: Record<PaymentKind, string> = {
   payout: `SELECT 'payout' AS kind, id, user_id, NULL::uuid AS buyer_id, amount_micros, NULL::bigint AS credited_micros,
-                  currency, network, target, status, tx_reference, failure_reason, created_at, ended_at,
-                  NULL AS invoice_uuid, NULL AS invoice_status FROM payouts`,
+                  currency, 'cryptomus' AS method, network, target, status, tx_reference, failure_reason, created_at, ended_at,
+                  NULL::timestamptz AS refunded_at, NULL AS invoice_uuid, NULL AS invoice_status FROM payouts`,
   topup: `SELECT 'topup' AS kind, id, NULL::uuid AS user_id, buyer_id, amount_micros, credited_micros, 'USD' AS currency,
-                 NULL AS network, NULL AS target, status, tx_reference, failure_reason, created_at, ended_at,
+                 method, NULL AS network, NULL AS target, status, tx_reference, failure_reason, created_at, ended_at,
+                 refunded_at,
                  provider_uuid AS invoice_uuid, provider_status AS invoice_status FROM topups`,
 };
 

@@ -3,6 +3,7 @@ import type { Queryable } from '../db/pool.js';
 import { cursorPart, cutPage, decodeCursor } from '../http/pagination.js';
 import { type LedgerTransaction, post } from '../ledger/ledger.js';
 import { isAddressOf, PAYOUT_NETWORKS, type PayoutNetwork } from './addresses.js';
+import { announcePayout } from './receipts.js';
 
 export type PayoutStatus = 'pending' | 'processing' | 'completed' | 'failed' | 'cancelled';
 
@@ -175,7 +176,7 @@ function draft(request: PayoutRequest, network: PayoutNetwork): Payout {
 /**
  * Moves a payout on. `unknown`: no such payout; `illegal_move`: its state (`from`) does not lead there. Ending it as
  * failed or cancelled gives the money back in the same transaction; `reason` is kept with a failure, `txReference`
- * with a completion.
+ * with a completion. The admins get a receipt of one that was paid or has failed.
  */
 export async function movePayout(
   client: Queryable,
@@ -207,6 +208,7 @@ export async function movePayout(
     const [posted] = await post(client, [booking('payout_refund', payout)]);
     if (!posted?.ok || !posted.fresh) throw new Error(`the ledger gave payout ${payoutId} back before`);
   }
+  if (to === 'completed' || to === 'failed') await announcePayout(client, payout, to);
   return { ok: true, before: row.status, payout };
 }
 

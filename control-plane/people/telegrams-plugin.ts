@@ -17,6 +17,7 @@ import {
   LINK_TTL_S,
   readTelegrams,
   readTelegramsOf,
+  START_PREFIX,
   TELEGRAMS_MAX,
   unlinkTelegrams,
 } from './telegrams.js';
@@ -29,8 +30,6 @@ export interface TelegramsDeps {
 
 const Accounts = Type.Object({ items: Type.Array(TelegramAccountSchema) });
 const Index = Type.Integer({ minimum: 0, maximum: 1_000_000 });
-/** What starts the bot with a link token (Telegram takes 64 of these characters). */
-const START_PREFIX = 'link_';
 
 /** Several Telegram accounts on one user. */
 export const telegramsPlugin: FastifyPluginAsyncTypebox<TelegramsDeps> = async (app, deps) => {
@@ -178,16 +177,19 @@ export const telegramsPlugin: FastifyPluginAsyncTypebox<TelegramsDeps> = async (
     async (request) => {
       const { telegram_id: telegramId, username = null } = request.body;
       const token = request.body.token.replace(new RegExp(`^${START_PREFIX}`), '');
-      const linked = await confirmLink(pool, token, { telegramId, username });
-      if (!linked.ok) throw new Problem(linked.code);
-      if (linked.fresh)
-        await recordAudit(pool, {
-          ...auditContext(request),
-          action: 'telegram_linked',
-          objectType: 'user',
-          objectId: linked.userId,
-          after: { telegram_id: telegramId },
-        });
+      const linked = await withTransaction(pool, async (client) => {
+        const result = await confirmLink(client, token, { telegramId, username });
+        if (!result.ok) throw new Problem(result.code);
+        if (result.fresh)
+          await recordAudit(client, {
+            ...auditContext(request),
+            action: 'telegram_linked',
+            objectType: 'user',
+            objectId: result.userId,
+            after: { telegram_id: telegramId },
+          });
+        return result;
+      });
       return { ok: true as const, user_id: linked.userId, index: linked.index };
     },
   );

@@ -1,8 +1,9 @@
-import type pg from 'pg';
 import { randomSecret, sha256 } from '../auth/secrets.js';
-import { type Queryable, withTransaction } from '../db/pool.js';
+import type { Queryable } from '../db/pool.js';
 import { findUser } from '../users/users.js';
 
+/** What starts the bot with a link token (Telegram takes 64 of these characters). */
+export const START_PREFIX = 'link_';
 /** How long a link waits to be opened in Telegram. */
 export const LINK_TTL_S = 900;
 /** Telegram accounts of one user. */
@@ -78,49 +79,48 @@ export type LinkResult =
   | { ok: false; code: 'link_expired' | 'telegram_taken' | 'too_many_telegrams' | 'forbidden' };
 
 /**
- * Links the Telegram account that opened a link; the bot knows which. The token is spent by a success. An account of
- * another user stays theirs, and users are not merged. Admins have one account: a second one must not be a way to it.
+ * Links the Telegram account that opened a link, in the caller's transaction; the bot knows which. The token
+ * is spent by a success. An account of another user stays theirs, and users are not merged. Admins have one
+ * account: a second one must not be a way to it.
  */
-export function confirmLink(
-  pool: pg.Pool,
+export async function confirmLink(
+  client: Queryable,
   token: string,
   account: { telegramId: number; username: string | null },
 ): Promise<LinkResult> {
-  return withTransaction(pool, async (client): Promise<LinkResult> => {
-    const { rows } = await client.query<{ user_id: string }>(
-      `SELECT user_id FROM telegram_link_tokens
-        WHERE token_hash = $1 AND used_at IS NULL AND expires_at > now() FOR UPDATE`,
-      [sha256(token)],
-    );
-    const userId = rows[0]?.user_id;
-    if (userId === undefined) return { ok: false, code: 'link_expired' };
-    await client.query('SELECT 1 FROM users WHERE id = $1 FOR UPDATE', [userId]);
-    const user = await findUser(client, userId);
-    if (user === null || user.status !== 'active' || user.is_admin) return { ok: false, code: 'forbidden' };
-    // As the insert of a user does: nobody is made for this account meanwhile.
-    await client.query('SELECT telegram_lock($1)', [account.telegramId]);
-    const { rows: known } = await client.query<{ user_id: string; position: number }>(
-      'SELECT user_id, position FROM telegram_accounts WHERE telegram_id = $1',
-      [account.telegramId],
-    );
-    const spend = () =>
-      client.query('UPDATE telegram_link_tokens SET used_at = now() WHERE token_hash = $1', [sha256(token)]);
-    if (known[0] !== undefined) {
-      if (known[0].user_id !== userId) return { ok: false, code: 'telegram_taken' };
-      await spend();
-      return { ok: true, userId, index: known[0].position, fresh: false };
-    }
-    const accounts = await readTelegrams(client, userId);
-    if (accounts.length >= TELEGRAMS_MAX) return { ok: false, code: 'too_many_telegrams' };
-    const index = 1 + Math.max(-1, ...accounts.map((a) => a.index));
-    await client.query(
-      'INSERT INTO telegram_accounts (telegram_id, user_id, position, username) VALUES ($1, $2, $3, $4)',
-      [account.telegramId, userId, index, account.username],
-    );
+  const { rows } = await client.query<{ user_id: string }>(
+    `SELECT user_id FROM telegram_link_tokens
+      WHERE token_hash = $1 AND used_at IS NULL AND expires_at > now() FOR UPDATE`,
+    [sha256(token)],
+  );
+  const userId = rows[0]?.user_id;
+  if (userId === undefined) return { ok: false, code: 'link_expired' };
+  await client.query('SELECT 1 FROM users WHERE id = $1 FOR UPDATE', [userId]);
+  const user = await findUser(client, userId);
+  if (user === null || user.status !== 'active' || user.is_admin) return { ok: false, code: 'forbidden' };
+  // As the insert of a user does: nobody is made for this account meanwhile.
+  await client.query('SELECT telegram_lock($1)', [account.telegramId]);
+  const { rows: known } = await client.query<{ user_id: string; position: number }>(
+    'SELECT user_id, position FROM telegram_accounts WHERE telegram_id = $1',
+    [account.telegramId],
+  );
+  const spend = () =>
+    client.query('UPDATE telegram_link_tokens SET used_at = now() WHERE token_hash = $1', [sha256(token)]);
+  if (known[0] !== undefined) {
+    if (known[0].user_id !== userId) return { ok: false, code: 'telegram_taken' };
     await spend();
-    await keepMain(client, userId);
-    return { ok: true, userId, index, fresh: true };
-  });
+    return { ok: true, userId, index: known[0].position, fresh: false };
+  }
+  const accounts = await readTelegrams(client, userId);
+  if (accounts.length >= TELEGRAMS_MAX) return { ok: false, code: 'too_many_telegrams' };
+  const index = 1 + Math.max(-1, ...accounts.map((a) => a.index));
+  await client.query(
+    'INSERT INTO telegram_accounts (telegram_id, user_id, position, username) VALUES ($1, $2, $3, $4)',
+    [account.telegramId, userId, index, account.username],
+  );
+  await spend();
+  await keepMain(client, userId);
+  return { ok: true, userId, index, fresh: true };
 }
 
 export type UnlinkResult =
@@ -128,8 +128,9 @@ export type UnlinkResult =
   | { ok: false; code: 'not_found' | 'last_telegram' | 'is_admin' };
 
 /**
- * Unlinks one account by its index, or all but the one linked last, in the caller's transaction. The last one stays:
- * without it nobody could sign in. Who signed in with an account stays signed in: revoke logins for that.
+ * Unlinks one account by its index, or all but the one linked last, in the caller's transaction. The last one
+ * stays: without it nobody could sign in. Who signed in with an account stays signed in: revoke logins for
+ * that.
  */
 export async function unlinkTelegrams(
   client: Queryable,

@@ -34,6 +34,7 @@ const fields = {
   payout_two_admin_min: Amount,
   topup_min: Amount,
   topup_max: Amount,
+  star_price: Type.String({ pattern: '^[01](\\.[0-9]{1,6})?$', description: 'US dollars; 0: no Stars' }),
   trial_bytes: Type.Integer({ minimum: 0, maximum: 1_000_000_000_000 }),
   sub_users_max: Type.Integer({ minimum: 0, maximum: 100_000 }),
   reconciliation_percent: Type.Integer({ minimum: 0, maximum: 100 }),
@@ -49,6 +50,7 @@ const SettingsSchema = Type.Object({
   payout_two_admin_min: Money,
   topup_min: Money,
   topup_max: Money,
+  star_price: Money,
 });
 
 /** Business settings: `/api/admin/settings`. */

@@ -33,6 +33,8 @@ export interface BusinessSettings {
   topupMicrosMin: bigint;
   /** Largest top-up, micro-dollars. */
   topupMicrosMax: bigint;
+  /** What a Telegram Star is worth in a top-up, micro-dollars; 0: none are taken. */
+  starPriceMicros: bigint;
   /** Bytes a buyer may try once; 0: no trial. */
   trialBytes: number;
   /** Sub-users one buyer may have, closed ones not counted; above it 409. */
@@ -77,6 +79,7 @@ const codecs: {
   payoutTwoAdminMicrosMin: { key: 'payout_two_admin_min', toJson: formatMicros, fromJson: microsOf },
   topupMicrosMin: { key: 'topup_min', toJson: formatMicros, fromJson: microsOf },
   topupMicrosMax: { key: 'topup_max', toJson: formatMicros, fromJson: microsOf },
+  starPriceMicros: { key: 'star_price', toJson: formatMicros, fromJson: microsOf },
   trialBytes: { key: 'trial_bytes', toJson: (v) => v, fromJson: integerOf },
   subUsersMax: { key: 'sub_users_max', toJson: (v) => v, fromJson: integerOf },
   reconciliationPercent: { key: 'reconciliation_percent', toJson: (v) => v, fromJson: integerOf },

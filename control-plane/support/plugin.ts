@@ -2,13 +2,13 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type pg from 'pg';
 import { type Static, Type } from 'typebox';
 import { auditContext, recordAudit } from '../audit/audit.js';
-import type { MessageSender } from '../bot/message-sender.js';
 import { withTransaction } from '../db/pool.js';
 import { Problem } from '../errors.js';
 import { limitBy } from '../http/rate-limit.js';
 import { actorOf } from '../http/roles.js';
 import { pageOf, pageQuery, problemResponses, Timestamp, Uuid } from '../http/schemas.js';
 import { notify } from '../inbox/inbox.js';
+import type { MessageSender } from '../telegram/message-sender.js';
 import { findUser, type Language } from '../users/users.js';
 import {
   continueThread,

@@ -113,7 +113,7 @@ export class TopUpKeeper {
   async hint(id: string): Promise<TopUpStatus | null> {
     const { rows } = await this.#deps.pool.query<{ status: TopUpStatus }>(
       `UPDATE topups SET hints = hints + 1, next_at = CASE WHEN status <> 'completed' THEN now() END
-        WHERE id = $1 RETURNING status`,
+        WHERE id = $1 AND method = 'cryptomus' RETURNING status`,
       [id],
     );
     const status = rows[0]?.status ?? null;

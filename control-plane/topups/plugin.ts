@@ -7,11 +7,13 @@ import { actorOf } from '../http/roles.js';
 import { Money, Nullable, pageOf, pageQuery, problemResponses, Timestamp, Uuid } from '../http/schemas.js';
 import { formatMicros, parseMicros } from '../ledger/money.js';
 import type { TopUpKeeper } from './keeper.js';
+import type { StarTopUps } from './star-topups.js';
 import { listTopUps, type TopUp } from './topups.js';
 
 export interface TopUpsDeps {
   pool: pg.Pool;
   keeper: Pick<TopUpKeeper, 'open'>;
+  stars: Pick<StarTopUps, 'open'>;
   /** Smallest and largest top-up in force now, micro-dollars. */
   bounds: () => Promise<{ amountMicrosMin: bigint; amountMicrosMax: bigint }>;
 }
@@ -19,7 +21,9 @@ export interface TopUpsDeps {
 const TopUpSchema = Type.Object({
   id: Uuid,
   status: Type.Enum(['pending', 'processing', 'completed', 'failed', 'cancelled']),
+  method: Type.Enum(['cryptomus', 'telegram_stars']),
   amount: Money,
+  stars: Nullable(Type.Integer({ description: 'Telegram Stars that the invoice asks' })),
   credited: Nullable(Type.String({ description: 'what was really paid, once credited' })),
   currency: Type.Literal('USD'),
   url: Nullable(Type.String({ description: 'where to pay' })),
@@ -28,12 +32,17 @@ const TopUpSchema = Type.Object({
   created_at: Timestamp,
   expires_at: Nullable(Timestamp),
   ended_at: Nullable(Timestamp),
+  refunded_at: Nullable(
+    Type.String({ format: 'date-time', description: 'Stars given back, the credit taken back' }),
+  ),
 });
 
 const topUpJson = (t: TopUp) => ({
   id: t.id,
   status: t.status,
+  method: t.method,
   amount: formatMicros(t.amountMicros),
+  stars: t.stars,
   credited: t.creditedMicros === null ? null : formatMicros(t.creditedMicros),
   currency: 'USD' as const,
   url: t.url,
@@ -42,10 +51,12 @@ const topUpJson = (t: TopUp) => ({
   created_at: t.createdAt.toISOString(),
   expires_at: t.expiresAt?.toISOString() ?? null,
   ended_at: t.endedAt?.toISOString() ?? null,
+  refunded_at: t.refundedAt?.toISOString() ?? null,
 });
 
 /** Buyers pay in: invoices and what became of them. */
-export const topUpsPlugin: FastifyPluginAsyncTypebox<TopUpsDeps> = async (app, { pool, keeper, bounds }) => {
+export const topUpsPlugin: FastifyPluginAsyncTypebox<TopUpsDeps> = async (app, deps) => {
+  const { pool, keeper, stars, bounds } = deps;
   app.post(
     '/api/buyer/topups',
     {
@@ -55,15 +66,22 @@ export const topUpsPlugin: FastifyPluginAsyncTypebox<TopUpsDeps> = async (app, {
         summary: 'Top up my balance',
         description:
           'Makes an invoice; pay at `url`. The balance grows by what is really paid, less or more than `amount`, ' +
-          'once the chain has confirmed it. Bounds are settings `topup_min` and `topup_max`.',
+          'once the chain has confirmed it. Bounds are settings `topup_min` and `topup_max`. With `telegram_stars` anybody ' +
+          'with Telegram can pay at `url`; the amount is rounded up to whole Stars of the price in setting `star_price`.',
         body: Type.Object(
           {
             amount: Type.String({
               pattern: '^(0|[1-9][0-9]{0,7})(\\.[0-9]{1,2})?$',
               description: 'US dollars, whole cents',
             }),
+            method: Type.Optional(
+              Type.Enum(['cryptomus', 'telegram_stars'], { description: 'default: cryptomus' }),
+            ),
           },
-          { additionalProperties: false, examples: [{ amount: '25.00' }] },
+          {
+            additionalProperties: false,
+            examples: [{ amount: '25.00' }, { amount: '25.00', method: 'telegram_stars' }],
+          },
         ),
         response: { 201: TopUpSchema, ...problemResponses(401, 403, 409, 422) },
       },
@@ -77,15 +95,20 @@ export const topUpsPlugin: FastifyPluginAsyncTypebox<TopUpsDeps> = async (app, {
           minimum: formatMicros(amountMicrosMin),
           maximum: formatMicros(amountMicrosMax),
         });
-      const opened = await keeper.open(buyerId, amountMicros, (client, topUp) =>
-        recordAudit(client, {
-          ...auditContext(request),
-          action: 'topup_opened',
-          objectType: 'topup',
-          objectId: topUp.id,
-          after: { amount: formatMicros(amountMicros) },
-        }),
+      const { method = 'cryptomus' } = request.body;
+      const opened = await (method === 'cryptomus' ? keeper : stars).open(
+        buyerId,
+        amountMicros,
+        (client, topUp) =>
+          recordAudit(client, {
+            ...auditContext(request),
+            action: 'topup_opened',
+            objectType: 'topup',
+            objectId: topUp.id,
+            after: { amount: formatMicros(topUp.amountMicros), method },
+          }),
       );
+      if (!opened.ok && opened.code === 'stars_unavailable') throw new Problem('stars_unavailable');
       if (!opened.ok)
         throw new Problem(opened.code === 'refused' ? 'payment_refused' : 'payments_unavailable');
       return reply.code(201).send(topUpJson(opened.topUp));

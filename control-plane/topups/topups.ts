@@ -22,6 +22,9 @@ export interface TopUp {
   /** What was really paid; null until it is credited. */
   creditedMicros: bigint | null;
   status: TopUpStatus;
+  method: 'cryptomus' | 'telegram_stars';
+  /** What an invoice in Telegram Stars asks; null of others. */
+  stars: number | null;
   /** Where the buyer pays; null while there is no invoice. */
   url: string | null;
   txReference: string | null;
@@ -29,6 +32,8 @@ export interface TopUp {
   createdAt: Date;
   expiresAt: Date | null;
   endedAt: Date | null;
+  /** What was credited has been taken back, and the Stars given back. */
+  refundedAt: Date | null;
 }
 
 interface TopUpRow {
@@ -37,16 +42,19 @@ interface TopUpRow {
   amount_micros: bigint;
   credited_micros: bigint | null;
   status: TopUpStatus;
+  method: TopUp['method'];
+  stars: number | null;
   url: string | null;
   tx_reference: string | null;
   failure_reason: string | null;
   created_at: Date;
   expires_at: Date | null;
   ended_at: Date | null;
+  refunded_at: Date | null;
 }
 
-const COLUMNS = `id, buyer_id, amount_micros, credited_micros, status, url, tx_reference, failure_reason, created_at,
-  expires_at, ended_at`;
+const COLUMNS = `id, buyer_id, amount_micros, credited_micros, status, method, stars, url, tx_reference,
+  failure_reason, created_at, expires_at, ended_at, refunded_at`;
 
 const topUpOf = (row: TopUpRow): TopUp => ({
   id: row.id,
@@ -54,12 +62,15 @@ const topUpOf = (row: TopUpRow): TopUp => ({
   amountMicros: row.amount_micros,
   creditedMicros: row.credited_micros,
   status: row.status,
+  method: row.method,
+  stars: row.stars,
   url: row.url,
   txReference: row.tx_reference,
   failureReason: row.failure_reason,
   createdAt: row.created_at,
   expiresAt: row.expires_at,
   endedAt: row.ended_at,
+  refundedAt: row.refunded_at,
 });
 
 /** A top-up whose invoice is not made yet; it is looked up after `lookInS` in case nobody says what became of it. */

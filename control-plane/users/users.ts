@@ -5,6 +5,11 @@ import type { Queryable } from '../db/pool.js';
 export const LANGUAGES = ['en', 'ru', 'uz'] as const;
 export type Language = (typeof LANGUAGES)[number];
 
+/** The product's language nearest to an IETF tag such as `ru-RU`; English when there is none. */
+export function languageOf(tag: string | null | undefined): Language {
+  return LANGUAGES.find((language) => tag?.toLowerCase().startsWith(language)) ?? 'en';
+}
+
 export interface UserRow {
   id: string;
   /** The main one, which messages go to. */
@@ -74,7 +79,7 @@ export async function findOrCreateUser(
 ): Promise<{ user: UserRow; created: boolean }> {
   const existing = await findUserByTelegramId(client, user.telegramId);
   if (existing !== null) return { user: existing, created: false };
-  const language = LANGUAGES.find((l) => user.language?.toLowerCase().startsWith(l)) ?? 'en';
+  const language = languageOf(user.language);
   for (let tries = 0; tries < 3; tries++) {
     const { rows } = await client.query<UserRow>(
       `INSERT INTO users (id, telegram_id, username, phone, language, is_verified, referral_code, referred_by)

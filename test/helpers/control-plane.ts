@@ -1,11 +1,9 @@
 import { createHmac, randomInt } from 'node:crypto';
 import type { AddressInfo } from 'node:net';
+import { Api } from 'grammy';
 import { buildApp } from '../../control-plane/api.js';
 import { issueAccessToken } from '../../control-plane/auth/access-token.js';
 import { insertLogin } from '../../control-plane/auth/logins.js';
-import type { LoginCodeSender } from '../../control-plane/bot/login-code-sender.js';
-import type { MessageSender } from '../../control-plane/bot/message-sender.js';
-import type { TelegramMessage } from '../../control-plane/bot/telegram-queue.js';
 import type { Collaborators } from '../../control-plane/collaborators.js';
 import { type ControlPlaneConfig, readControlPlaneConfig } from '../../control-plane/config.js';
 import { migrate } from '../../control-plane/db/migrate.js';
@@ -13,6 +11,9 @@ import { createPool } from '../../control-plane/db/pool.js';
 import { connectLimiter, redisReady } from '../../control-plane/db/redis.js';
 import type { ApiServer } from '../../control-plane/http/server.js';
 import { createServices, type Services } from '../../control-plane/services.js';
+import type { LoginCodeSender } from '../../control-plane/telegram/login-code-sender.js';
+import type { MessageSender } from '../../control-plane/telegram/message-sender.js';
+import type { TelegramMessage } from '../../control-plane/telegram/telegram-queue.js';
 import type { Origin } from '../../control-plane/traffic/start.js';
 import { findOrCreateUser } from '../../control-plane/users/users.js';
 import { connectLive } from '../../gateway/live/connection.js';
@@ -84,6 +85,8 @@ export interface WorldOptions {
   log?: Log;
   /** Instead of keeping messages in `messages`. */
   telegram?: MessageSender;
+  /** A Bot API for the bot's calls beside messages; left out: there is no bot. */
+  botApiUrl?: string;
   /** Settlement and live state run in the background. */
   background?: boolean;
   /** Services of another world: two control planes on one record. */
@@ -121,7 +124,11 @@ export async function startWorld(t: Teardown, options: WorldOptions = {}): Promi
     check: (ip: string): Origin => origins.get(ip) ?? { ok: true, country: 'DE', city: null, asn: 3320 },
   };
   const clock = options.clock ?? systemClock;
-  const collaborators = { config, log, clock, pool, redis, limiterRedis, codeSender, telegram, originCheck };
+  const botApi = options.botApiUrl
+    ? new Api(BOT_TOKEN, { apiRoot: options.botApiUrl, timeoutSeconds: 5 })
+    : null;
+  const edge = { codeSender, telegram, botApi, originCheck };
+  const collaborators = { config, log, clock, pool, redis, limiterRedis, ...edge };
   const services = createServices(collaborators);
   await services.settings.read();
   if (options.background) {

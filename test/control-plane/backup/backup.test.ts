@@ -1,18 +1,26 @@
+import { createHash } from 'node:crypto';
 import { chmod, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import t from 'tap';
-import { type BackupOptions, Backups } from '../../../control-plane/backup/backup.js';
+import { Backups } from '../../../control-plane/backup/backup.js';
+import { FolderStorage } from '../../../control-plane/backup/folder-storage.js';
+import type { BackupStorage } from '../../../control-plane/backup/storage.js';
 import { migrateJobQueue } from '../../../control-plane/db/job-queue.js';
 import { silentLog } from '../../../gateway/runtime/logging.js';
 import { signedIn, startWorld } from '../../helpers/control-plane.js';
+import { runProgram } from '../../helpers/programs.js';
 
-/** In the place of pg_dump: writes what it was told into the file, as pg_dump would a dump. */
+/**
+ * In the place of pg_dump: writes what it was told, as pg_dump would a dump. FAIL: it fails after some of it, as when the
+ * database goes away in the middle.
+ */
 const STAND_IN = `#!/bin/sh
-[ "$1" = --version ] && exit 0
-for argument; do case "$argument" in --file=*) file="\${argument#--file=}";; esac; done
-[ -n "$FAIL" ] && { echo "pg_dump: error: $FAIL" >&2; exit 1; }
-printf '%s\\n' "$@" "password $PGPASSWORD" > "$file"
+[ "$1" = --version ] && { echo "\${VERSION:-pg_dump (PostgreSQL) 99.1}"; exit 0; }
+printf '%s\\n' "$@" "password $PGPASSWORD"
+[ -n "$FAIL" ] && { head -c 1000000 /dev/zero; echo "pg_dump: error: $FAIL with $PGPASSWORD" >&2; exit 1; }
+exit 0
 `;
 
 t.test('backups', async (t) => {
@@ -31,16 +39,22 @@ t.test('backups', async (t) => {
   const call = (method: string, token: string | undefined = admin.token, query = '') =>
     world.call(method, path + query, token === '' ? {} : { token });
   const { signal } = new AbortController();
-  const make = (options: Partial<BackupOptions>) =>
+  interface Options {
+    storage?: BackupStorage | null;
+    program?: string;
+    environment?: Record<string, string>;
+  }
+  const make = ({
+    storage = new FolderStorage(dumps),
+    program: pgDump = program,
+    environment = {},
+  }: Options = {}) =>
     new Backups({
       pool,
       log: silentLog,
-      databaseUrl,
-      folder: dumps,
-      pgDump: program,
-      environment: { PATH: '/usr/bin:/bin' },
+      storage,
+      pgDump: { program: pgDump, environment: { PATH: '/usr/bin:/bin', ...environment }, databaseUrl },
       keptDays: 14,
-      ...options,
     });
 
   await t.test('who may', async (t) => {
@@ -63,50 +77,110 @@ t.test('backups', async (t) => {
     t.same(rows, [{ task_identifier: 'backup' }]);
     await world.services.backups.job().run({ signal });
     const [made] = (await call('GET')).body.items;
-    t.match(made, { state: 'done', error_code: null, ended_at: String });
+    t.match(made, {
+      state: 'done',
+      storage: 'folder',
+      error_code: null,
+      bytes_so_far: null,
+      ended_at: String,
+    });
     const file = join(dumps, made.file);
-    t.equal(made.size_bytes, (await stat(file)).size);
+    const content = await readFile(file);
+    t.equal(made.size_bytes, content.length);
+    t.equal(made.sha256, createHash('sha256').update(content).digest('hex'));
     t.equal((await stat(file)).mode & 0o777, 0o600);
-    const said = await readFile(file, 'utf8');
+    const said = content.toString();
     const { password } = new URL(databaseUrl);
     t.match(said, `password ${password}`, 'by environment');
     t.notOk(said.split('password ')[0]?.includes(password), 'never as an argument');
-    t.same(await readdir(dumps), [made.file], 'nothing half done is left');
+    t.same((await readdir(dumps)).sort(), [made.file, `${made.file}.sha256`], 'nothing half done is left');
+    t.match(await runProgram('sha256sum', ['-c', `${made.file}.sha256`], { cwd: dumps }), { code: 0 });
     const { rows: audit } = await pool.query(
       `SELECT object_id FROM audit_log WHERE action = 'backup_requested'`,
     );
     t.same(audit, [{ object_id: asked.body.id }]);
   });
 
-  await t.test('what goes wrong is said', async (t) => {
-    const failing = async (options: Partial<BackupOptions>) => {
+  await t.test('what goes wrong is said, and leaves nothing', async (t) => {
+    const before = await readdir(dumps);
+    const failing = async (options: Options) => {
       await t.rejects(make(options).job().run({ signal }));
       return (await call('GET', admin.token, '?limit=1')).body.items[0];
     };
-    t.match(await failing({ environment: { PATH: '/bin', FAIL: 'server version mismatch' } }), {
-      state: 'failed',
-      error_code: 'backup_failed',
-      detail: /server version mismatch/,
-      file: null,
-    });
-    t.match(await failing({ pgDump: join(folder, 'absent') }), {
+    const late = await failing({ environment: { FAIL: 'connection lost' } });
+    t.match(late, { state: 'failed', error_code: 'backup_failed', detail: /connection lost/, file: null });
+    t.notOk(late.detail.includes(new URL(databaseUrl).password), 'without the password');
+    t.match(await failing({ program: join(folder, 'absent') }), {
       state: 'failed',
       error_code: 'backup_tool_missing',
     });
-    t.match(await failing({ folder: program }), { state: 'failed', error_code: 'backup_folder_unusable' });
-    t.equal((await readdir(dumps)).length, 1);
-    await t.rejects(make({ pgDump: join(folder, 'absent') }).assertPossible(), {
+    t.match(await failing({ storage: new FolderStorage(program) }), {
+      state: 'failed',
+      error_code: 'backup_storage_unusable',
+    });
+    const old = { environment: { VERSION: 'pg_dump (PostgreSQL) 12.22' } };
+    t.match(await failing(old), {
+      error_code: 'backup_tool_outdated',
+      detail:
+        /of version 12, the server of version 18: install the PostgreSQL client 18 or a newer one, .* TS_PG_DUMP/,
+    });
+    t.match(
+      await failing({
+        environment: { VERSION: 'mine', FAIL: 'aborting because of server version mismatch' },
+      }),
+      {
+        error_code: 'backup_tool_outdated',
+      },
+    );
+    const spoilt = new (class extends FolderStorage {
+      override async read(file: string) {
+        const content = await readFile(join(dumps, file));
+        content[3] = (content[3] as number) ^ 1;
+        return Readable.from([content]);
+      }
+    })(dumps);
+    t.match(await failing({ storage: spoilt }), { error_code: 'backup_not_verified' });
+    const gone = new (class extends FolderStorage {
+      override async read(file: string) {
+        return super.read(`${file}-gone`);
+      }
+    })(dumps);
+    t.match(await failing({ storage: gone }), { error_code: 'backup_not_verified' });
+    t.same(await readdir(dumps), before);
+    await t.rejects(make({ program: join(folder, 'absent') }).assertPossible(), {
       code: 'backup_tool_missing',
     });
-    await t.rejects(make({ folder: null }).assertPossible(), { code: 'backup_not_configured' });
-    t.same(await make({ folder: null }).job().run({ signal }), { skipped: 'backup_not_configured' });
+    await t.rejects(make(old).assertPossible(), { code: 'backup_tool_outdated' });
+    await t.rejects(make({ storage: null }).assertPossible(), { code: 'backup_not_configured' });
+    t.same(await make({ storage: null }).job().run({ signal }), { skipped: 'backup_not_configured' });
+  });
+
+  await t.test('stopped in the middle', async (t) => {
+    const before = await readdir(dumps);
+    const slow = join(folder, 'slow');
+    await writeFile(slow, '#!/bin/sh\n[ "$1" = --version ] && exit 0\necho begun\nexec sleep 600\n');
+    await chmod(slow, 0o755);
+    const stop = new AbortController();
+    const running = make({ program: slow }).job().run({ signal: stop.signal });
+    const parts = async () => (await readdir(dumps)).filter((file) => file.endsWith('.part'));
+    while ((await parts()).length === 0) await new Promise((resolve) => setTimeout(resolve, 10));
+    t.match((await call('GET', admin.token, '?limit=1')).body.items, [{ state: 'running', bytes_so_far: 0 }]);
+    stop.abort();
+    await t.rejects(running);
+    t.same(await readdir(dumps), before);
   });
 
   await t.test('one that a control plane left unfinished', async (t) => {
     await pool.query(
       `INSERT INTO backups (id, state, started_at) VALUES (gen_random_uuid(), 'running', now())`,
     );
-    await make({}).job().run({ signal });
+    await writeFile(join(dumps, 'traffic-share-19700101T000000-dead.dump.part'), 'half');
+    await make().job().run({ signal });
+    t.same(
+      (await readdir(dumps)).filter((file) => file.endsWith('.part')),
+      [],
+      'its half file goes',
+    );
     const items: { state: string; error_code: string | null }[] = (await call('GET', admin.token, '?limit=2'))
       .body.items;
     t.ok(items.some((item) => item.error_code === 'interrupted'));
@@ -116,16 +190,16 @@ t.test('backups', async (t) => {
   await t.test('old ones go, the last one never', async (t) => {
     await pool.query(`UPDATE backups SET ended_at = ended_at - interval '30 days' WHERE state = 'done'`);
     const before = await readdir(dumps);
-    t.match(await make({}).job().run({ signal }), { removed: before.length });
+    t.match(await make().job().run({ signal }), { removed: before.length / 2 });
     const { items } = (await call('GET')).body;
-    t.same(await readdir(dumps), [items[0].file]);
-    t.equal(items.filter((item: { state: string }) => item.state === 'removed').length, before.length);
+    t.same((await readdir(dumps)).sort(), [items[0].file, `${items[0].file}.sha256`]);
+    t.equal(items.filter((item: { state: string }) => item.state === 'removed').length, before.length / 2);
     await pool.query(`UPDATE backups SET ended_at = ended_at - interval '30 days' WHERE state = 'done'`);
     await t.rejects(
-      make({ pgDump: join(folder, 'absent') })
+      make({ program: join(folder, 'absent') })
         .job()
         .run({ signal }),
     );
-    t.equal((await readdir(dumps)).length, 1);
+    t.equal((await readdir(dumps)).length, 2);
   });
 });

@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import t from 'tap';
-import type { MessageSender } from '../../../control-plane/bot/message-sender.js';
+import { BroadcastSender } from '../../../control-plane/broadcasts/sender.js';
+import type { MessageSender } from '../../../control-plane/telegram/message-sender.js';
 import {
   type Delivery,
   type TelegramMessage,
   TelegramQueue,
-} from '../../../control-plane/bot/telegram-queue.js';
-import { BroadcastSender } from '../../../control-plane/broadcasts/sender.js';
+} from '../../../control-plane/telegram/telegram-queue.js';
 import { systemClock } from '../../../gateway/runtime/clock.js';
 import { silentLog } from '../../../gateway/runtime/logging.js';
 import { refusal, startBotApi } from '../../helpers/bot-api.js';
@@ -133,6 +133,25 @@ t.test('through the Bot API: everyone once, below the rate, whatever Telegram sa
     blocked.userId,
   ]);
   t.same(rows, [{ telegram_blocked_at: null }], 'back again');
+});
+
+t.test('25 a second also when each call takes 200 ms, over batches', async (t) => {
+  const api = await startBotApi(t, () => undefined, { delayMs: 200 });
+  const queue = new TelegramQueue(
+    { botToken: '1:t', apiUrl: api.url, queueMax: 1_000 },
+    { clock: systemClock, log: silentLog },
+  );
+  t.teardown(() => queue.stop());
+  const world = await startWorld(t, { telegram: queue });
+  const { notify, read } = admins(world, await signedIn(world, 'admin'));
+  await people(world, 99);
+  const { id } = await notify('all');
+  t.equal(await world.services.broadcasts.runOnce(), 100);
+  t.match(await read(id), { status: 'done', counters: { sent: 100 } });
+  t.equal(new Set(api.sent.map((s) => s.chatId)).size, 100);
+  const times = api.sent.map((s) => s.atMs);
+  const tookMs = (times.at(-1) as number) - (times[0] as number);
+  t.ok(tookMs >= 3_900 && tookMs < 5_000, `100 messages in ${Math.round(tookMs)} ms`);
 });
 
 t.test('a crash: it goes on, and nobody is sent it twice', async (t) => {

@@ -7,6 +7,8 @@ import { signedIn, startWorld } from '../../helpers/control-plane.js';
 const PEOPLE = 100;
 /** Messages after which the process is killed. */
 const KILL_AFTER = 40;
+/** Time each call to Telegram takes. */
+const CALL_MS = 200;
 
 t.test(
   'killed in the middle of a broadcast: the next process goes on, nobody is sent it twice',
@@ -14,11 +16,15 @@ t.test(
     const world = await startWorld(t);
     let onSent: (count: number) => void = () => {};
     const sent: Sent[] = [];
-    const api = await startBotApi(t, (one) => {
-      sent.push(one);
-      onSent(sent.length);
-      return undefined;
-    });
+    const api = await startBotApi(
+      t,
+      (one) => {
+        sent.push(one);
+        onSent(sent.length);
+        return undefined;
+      },
+      { delayMs: CALL_MS },
+    );
     const env = { TS_BOT_TOKEN: '1:t', TS_BOT_API_URL: api.url };
     const admin = await signedIn(world, 'admin');
     await Promise.all(Array.from({ length: PEOPLE - 1 }, () => signedIn(world)));
@@ -47,6 +53,9 @@ t.test(
     });
     const [second] = await startApiProcesses(t, 1, world, env);
     await all;
+    const times = sent.slice(0, KILL_AFTER).map((one) => one.atMs);
+    const tookMs = (times.at(-1) as number) - (times[0] as number);
+    t.ok(tookMs < (KILL_AFTER / 25) * 1_000 * 1.25, `${KILL_AFTER} messages in ${Math.round(tookMs)} ms`);
     await second?.stop(); // writes down what came of the last ones
     const { counters } = await read();
     t.match(counters, { pending: 0, sending: 0, blocked: 0, failed: 0 });

@@ -54,6 +54,11 @@ POST /api/admin/payments/{id}/approve
 POST /api/admin/payments/{id}/reject
 POST /api/buyer/topups
 GET /api/buyer/topups
+POST /api/admin/payments/{id}/refund
+GET /api/buyer/telegrams
+POST /api/buyer/telegrams/link
+DELETE /api/buyer/telegrams/{telegram_id}
+POST /api/webhook/telegram
 POST /api/buyer/trial
 POST /api/admin/sessions/{id}/refund
 POST /api/buyer/sub_users

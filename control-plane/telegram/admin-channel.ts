@@ -1,8 +1,11 @@
 import type { Queryable } from '../db/pool.js';
 import { type MessageSender, tryPush } from './message-sender.js';
+import type { Delivery } from './telegram-queue.js';
 
 /** Time a notice may wait for Telegram. */
 const DROP_AFTER_MS = 3_600_000;
+/** Time a message may wait whose sender waits for it, too: an outbox message has 60 s. */
+const DELIVER_WITHIN_MS = 30_000;
 /** Longest text Telegram takes. */
 const TEXT_MAX = 4_096;
 
@@ -18,6 +21,27 @@ export class AdminChannel {
       if (tryPush(telegram, { chatId, text: text.slice(0, TEXT_MAX), kind, dropAfterMs: DROP_AFTER_MS }))
         queued++;
     return queued;
+  }
+
+  /**
+   * Sends the message and waits until it was: resolves when one of the chats has it (`unknown` counts: it may
+   * have), rejects when none has, to be tried again later.
+   */
+  async deliver(text: string, kind: string): Promise<void> {
+    const { telegram } = this.deps;
+    const deliveries = await Promise.all(
+      (await this.#chats()).map(
+        (chatId) =>
+          new Promise<Delivery>((onDelivery) => {
+            const message = { chatId, text: text.slice(0, TEXT_MAX), kind, dropAfterMs: DELIVER_WITHIN_MS };
+            telegram.push({ ...message, once: true, onDelivery });
+          }),
+      ),
+    );
+    if (deliveries.some((delivery) => delivery === 'sent' || delivery === 'unknown')) return;
+    throw new Error(
+      deliveries.length === 0 ? 'there is no admin to tell' : `no admin was reached: ${deliveries}`,
+    );
   }
 
   async #chats(): Promise<number[]> {

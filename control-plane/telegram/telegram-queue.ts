@@ -1,6 +1,7 @@
 import { Api, GrammyError, HttpError } from 'grammy';
 import type { Clock } from '../../gateway/runtime/clock.js';
 import type { Log } from '../../gateway/runtime/logging.js';
+import { pause } from './pause.js';
 
 export interface TelegramQueueSettings {
   botToken: string;
@@ -16,6 +17,11 @@ export interface TelegramQueueSettings {
   retryBaseMs?: number;
   /** Messages a second over all chats; Telegram allows about 30. Default 25. */
   messagesPerSecondMax?: number;
+  /**
+   * Calls at once, each to another chat; above it messages wait. Default 10: 25 a second while a call takes
+   * 400 ms.
+   */
+  callsMax?: number;
 }
 
 export interface TelegramMessage {
@@ -26,8 +32,8 @@ export interface TelegramMessage {
   /** Not sent any more after so many ms of waiting. */
   dropAfterMs: number;
   /**
-   * Never send it twice: a call whose outcome is not known (broken line, time-out, 5xx) is not made again and ends as
-   * `unknown`. Told to wait (429) it was not sent, and waits.
+   * Never send it twice: a call whose outcome is not known (broken line, time-out, 5xx) is not made again and
+   * ends as `unknown`. Told to wait (429) it was not sent, and waits.
    */
   once?: boolean;
   /** Called once, with what became of it. */
@@ -46,18 +52,23 @@ export type Delivery =
   | 'queue_full'
   | 'stopped';
 
-/** Descriptions of a 400 that mean the chat, not the message (the Bot API has no codes of its own for them). */
+/**
+ * Descriptions of a 400 that mean the chat, not the message (the Bot API has no codes of its own for them).
+ */
 const NOBODY_THERE = /chat not found|user not found|user is deactivated|peer_id_invalid/i;
 
 interface Waiting {
   message: TelegramMessage;
   dropAtMs: number;
   tries: number;
+  /** A further try comes no earlier. */
+  notBeforeMs: number;
 }
 
 /**
- * Sends messages through the bot one after another, in order, below Telegram's overall rate; waits as long as
- * `retry_after` says; tries a broken line again. Nobody waits for it: `push` returns at once.
+ * Sends messages through the bot: those to one chat one after another, in order, over all chats several at
+ * once below Telegram's overall rate; told to wait (`retry_after`), nothing is sent so long; a broken line is
+ * tried again. Nobody waits for it: `push` returns at once.
  */
 export class TelegramQueue {
   readonly #api: Api;
@@ -65,11 +76,19 @@ export class TelegramQueue {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #onDelivery: (message: TelegramMessage, delivery: Delivery) => void;
+  /** Oldest first; those of calls in progress are not among them. */
   readonly #waiting: Waiting[] = [];
+  readonly #calls = new Set<Promise<void>>();
+  /** Chats of calls in progress. */
+  readonly #busy = new Set<number>();
   readonly #stop = new AbortController();
-  #running: Promise<void> | null = null;
-  /** The message of the call in progress. */
-  #calling: Waiting | null = null;
+  /** Whether `#run` looks at what waits. */
+  #looking = false;
+  #running: Promise<void> = Promise.resolve();
+  /** Ends the pause for the next message that may go: something changed. */
+  #wake = new AbortController();
+  /** The next call begins no earlier: the rate, and what Telegram said. */
+  #nextAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(
     settings: TelegramQueueSettings,
@@ -80,6 +99,7 @@ export class TelegramQueue {
       triesMax: 5,
       retryBaseMs: 500,
       messagesPerSecondMax: 25,
+      callsMax: 10,
       ...settings,
     };
     this.#clock = deps.clock;
@@ -93,56 +113,106 @@ export class TelegramQueue {
 
   /** Messages not sent yet. */
   get length(): number {
-    return this.#waiting.length;
+    return this.#waiting.length + this.#calls.size;
   }
 
   push(message: TelegramMessage): void {
     if (this.#stop.signal.aborted) this.#ended(message, 'stopped');
-    else if (this.#waiting.length >= this.#settings.queueMax) this.#ended(message, 'queue_full');
+    else if (this.length >= this.#settings.queueMax) this.#ended(message, 'queue_full');
     else {
-      this.#waiting.push({ message, dropAtMs: this.#clock.monotonicMs() + message.dropAfterMs, tries: 0 });
-      this.#running ??= this.#run();
+      const nowMs = this.#clock.monotonicMs();
+      this.#waiting.push({ message, dropAtMs: nowMs + message.dropAfterMs, tries: 0, notBeforeMs: nowMs });
+      this.#look();
     }
   }
 
   /**
-   * Takes a message back that waits, also for a `retry_after`; it ends as `stopped`. False: it is being sent now, or
-   * is not here any more.
+   * Takes a message back that waits, also for a `retry_after`; it ends as `stopped`. False: it is being sent
+   * now, or is not here any more.
    */
   withdraw(message: TelegramMessage): boolean {
     const index = this.#waiting.findIndex((waiting) => waiting.message === message);
-    if (index < 0 || this.#waiting[index] === this.#calling) return false;
+    if (index < 0) return false;
     this.#waiting.splice(index, 1);
     this.#ended(message, 'stopped');
     return true;
   }
 
-  /** Ends the call in progress; what waits is dropped. */
+  /** Ends the calls in progress; what waits is dropped. */
   async stop(): Promise<void> {
     this.#stop.abort();
+    this.#wake.abort();
     await this.#running;
+    await Promise.all(this.#calls);
     for (const { message } of this.#waiting.splice(0)) this.#ended(message, 'stopped');
+  }
+
+  /** Something changed: what waits is looked at now. */
+  #look(): void {
+    this.#wake.abort();
+    if (this.#looking) return;
+    this.#looking = true;
+    this.#running = this.#run();
   }
 
   async #run(): Promise<void> {
     const { signal } = this.#stop;
     const intervalMs = 1000 / this.#settings.messagesPerSecondMax;
-    for (let next = this.#waiting[0]; next !== undefined && !signal.aborted; next = this.#waiting[0]) {
-      const beganMs = this.#clock.monotonicMs();
-      this.#calling = next;
-      const outcome = beganMs >= next.dropAtMs ? ('expired' as const) : await this.#attempt(next, signal);
-      this.#calling = null;
-      if (typeof outcome === 'object') {
-        await pause(outcome.retryInMs, signal);
-        continue;
-      }
-      this.#waiting.shift();
-      this.#ended(next.message, outcome);
-      // Every call counts at Telegram, whatever came of it. What it took is part of the pause.
-      if (outcome !== 'expired')
-        await pause(Math.max(0, beganMs + intervalMs - this.#clock.monotonicMs()), signal);
+    while (this.#waiting.length > 0 && !signal.aborted) {
+      this.#wake = new AbortController();
+      const nowMs = this.#clock.monotonicMs();
+      const index = this.#expire(nowMs) ? -1 : this.#next(nowMs);
+      const item = this.#waiting[index];
+      if (item !== undefined && nowMs >= this.#nextAtMs) {
+        this.#waiting.splice(index, 1);
+        this.#nextAtMs = nowMs + intervalMs; // every call counts at Telegram, whatever comes of it
+        this.#begin(item);
+      } else if (this.#waiting.length > 0) await pause(this.#idleMs(item, nowMs), this.#wake.signal);
     }
-    this.#running = null;
+    this.#looking = false; // with the last look: what is pushed later begins anew
+  }
+
+  /** Ends messages at the head that have waited too long; whether there was one. */
+  #expire(nowMs: number): boolean {
+    const first = this.#waiting[0];
+    if (first === undefined || nowMs < first.dropAtMs) return false;
+    this.#waiting.shift();
+    this.#ended(first.message, 'expired');
+    return true;
+  }
+
+  /** The oldest message that may go now; -1: none. A chat's later message does not pass an earlier one. */
+  #next(nowMs: number): number {
+    if (this.#calls.size >= this.#settings.callsMax) return -1;
+    const passedOver = new Set(this.#busy);
+    return this.#waiting.findIndex(({ message: { chatId }, notBeforeMs }) => {
+      if (!passedOver.has(chatId) && notBeforeMs <= nowMs) return true;
+      passedOver.add(chatId);
+      return false;
+    });
+  }
+
+  /** How long nothing can go, unless something changes. */
+  #idleMs(item: Waiting | undefined, nowMs: number): number {
+    const first = this.#waiting[0]?.dropAtMs ?? nowMs;
+    const retry = Math.min(...this.#waiting.map((w) => (w.notBeforeMs > nowMs ? w.notBeforeMs : first)));
+    const untilMs = item === undefined ? Math.min(first, retry) : Math.min(first, this.#nextAtMs);
+    return Math.max(0, untilMs - nowMs);
+  }
+
+  #begin(item: Waiting): void {
+    const { chatId } = item.message;
+    this.#busy.add(chatId);
+    const call: Promise<void> = this.#attempt(item, this.#stop.signal).then((outcome) => {
+      this.#busy.delete(chatId);
+      this.#calls.delete(call);
+      if (typeof outcome === 'object') {
+        item.notBeforeMs = this.#clock.monotonicMs() + outcome.retryInMs;
+        this.#waiting.unshift(item);
+      } else this.#ended(item.message, outcome);
+      this.#look();
+    });
+    this.#calls.add(call);
   }
 
   async #attempt(item: Waiting, signal: AbortSignal): Promise<Delivery | { retryInMs: number }> {
@@ -160,6 +230,7 @@ export class TelegramQueue {
         if (retryAfterS !== undefined) {
           this.#log.warn({ method: error.method, retry_after_s: retryAfterS }, 'telegram_rate_limited');
           item.tries--; // Telegram told us to wait; that is not a failure of the message
+          this.#nextAtMs = Math.max(this.#nextAtMs, this.#clock.monotonicMs() + retryAfterS * 1000);
           return { retryInMs: retryAfterS * 1000 };
         }
         if (error.error_code === 403) return 'unreachable';
@@ -186,18 +257,4 @@ export class TelegramQueue {
     this.#onDelivery(message, delivery);
     message.onDelivery?.(delivery);
   }
-}
-
-/** Waits, or until the signal. */
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    const end = () => {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', end);
-      resolve();
-    };
-    const timer = setTimeout(end, ms);
-    signal.addEventListener('abort', end);
-  });
 }

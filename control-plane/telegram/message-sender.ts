@@ -22,8 +22,8 @@ export function tryPush(sender: MessageSender, message: TelegramMessage): boolea
 }
 
 /**
- * For development without a bot: messages are in the log, and count as sent. `collaborators.ts` never uses it in
- * production.
+ * For development without a bot: messages are in the log, and count as sent. `collaborators.ts` never uses it
+ * in production.
  */
 export function loggedMessageSender(log: Log): MessageSender {
   return {

@@ -1,11 +1,11 @@
 import t from 'tap';
-import { loggedCodeSender, telegramCodeSender } from '../../../control-plane/bot/login-code-sender.js';
+import { loggedCodeSender, telegramCodeSender } from '../../../control-plane/telegram/login-code-sender.js';
 import {
   type Delivery,
   type TelegramMessage,
   TelegramQueue,
   type TelegramQueueSettings,
-} from '../../../control-plane/bot/telegram-queue.js';
+} from '../../../control-plane/telegram/telegram-queue.js';
 import { systemClock } from '../../../gateway/runtime/clock.js';
 import type { Log } from '../../../gateway/runtime/logging.js';
 import { OK, refusal, startBotApi } from '../../helpers/bot-api.js';
@@ -23,7 +23,15 @@ function startQueue(
   const log: Log = { debug: note, info: note, warn: note, error: note, child: () => log };
   let wake = () => {};
   const queue = new TelegramQueue(
-    { botToken: '1:t', apiUrl, queueMax: 100, retryBaseMs: 5, messagesPerSecondMax: 1_000, ...settings },
+    {
+      botToken: '1:t',
+      apiUrl,
+      queueMax: 100,
+      retryBaseMs: 5,
+      messagesPerSecondMax: 1_000,
+      callsMax: 1,
+      ...settings,
+    },
     {
       clock: systemClock,
       log,
@@ -165,14 +173,11 @@ t.test('limits: a full queue drops, an old message is not sent', async (t) => {
   const api = await startBotApi(t, ['cut']);
   const { queue, delivered } = startQueue(t, api.url, { queueMax: 2, retryBaseMs: 100 });
   queue.push(message(1));
-  queue.push(message(2, 20));
+  queue.push(message(1, 20)); // does not pass the first one, which is tried again after 100 ms
   queue.push(message(3));
   const all = await delivered(3);
-  t.same(all, [
-    { chatId: 3, delivery: 'queue_full' },
-    { chatId: 1, delivery: 'sent' },
-    { chatId: 2, delivery: 'expired' },
-  ]);
+  t.same(all.map((d) => d.delivery).sort(), ['expired', 'queue_full', 'sent']);
+  t.same(all[0], { chatId: 3, delivery: 'queue_full' });
 });
 
 t.test('stop ends the call in progress', async (t) => {
@@ -188,6 +193,68 @@ t.test('stop ends the call in progress', async (t) => {
   ]);
   queue.push(message(3));
   t.equal(deliveries.at(-1)?.delivery, 'stopped');
+});
+
+t.test('25 a second although a call takes 200 ms; to one chat in order', async (t) => {
+  let open = 0;
+  let openMax = 0;
+  const api = await startBotApi(
+    t,
+    () => {
+      openMax = Math.max(openMax, ++open);
+      setTimeout(() => open--, 200);
+      return undefined;
+    },
+    { delayMs: 200 },
+  );
+  const { queue, delivered } = startQueue(t, api.url, { messagesPerSecondMax: 25, callsMax: 10 });
+  for (let id = 1; id <= 75; id++) queue.push(message(id % 25 === 0 ? 1_000 : id));
+  await delivered(75);
+  const times = api.sent.map((s) => s.atMs);
+  const tookMs = (times.at(-1) as number) - (times[0] as number);
+  t.ok(tookMs >= 2_900 && tookMs < 3_600, `75 messages in ${Math.round(tookMs)} ms`);
+  const soonest = Math.min(...times.slice(25).map((at, i) => at - (times[i] as number)));
+  t.ok(soonest > 950, `25 calls took ${Math.round(soonest)} ms`);
+  t.ok(openMax > 1 && openMax <= 10, `${openMax} calls at once`);
+});
+
+t.test('one chat: the next message waits for the one before, others do not', async (t) => {
+  const api = await startBotApi(t, ({ text }) =>
+    text === 'first' ? refusal(502, 'Bad Gateway') : undefined,
+  );
+  const { queue, delivered } = startQueue(t, api.url, { callsMax: 10, triesMax: 2, retryBaseMs: 100 });
+  queue.push({ ...message(1), text: 'first' });
+  queue.push({ ...message(1), text: 'second' });
+  queue.push({ ...message(2), text: 'other' });
+  t.same(await delivered(3), [
+    { chatId: 2, delivery: 'sent' },
+    { chatId: 1, delivery: 'failed' },
+    { chatId: 1, delivery: 'sent' },
+  ]);
+  t.same(
+    api.sent.map((s) => s.text),
+    ['first', 'other', 'first', 'second'],
+  );
+});
+
+t.test('told to wait, all wait', async (t) => {
+  let told = 0;
+  const api = await startBotApi(
+    t,
+    () => (told++ === 2 ? refusal(429, 'Too Many Requests', { retry_after: 1 }) : undefined),
+    { delayMs: 50 },
+  );
+  const { queue, delivered } = startQueue(t, api.url, { messagesPerSecondMax: 50, callsMax: 10 });
+  for (let id = 1; id <= 12; id++) queue.push(message(id));
+  t.ok((await delivered(12)).every((d) => d.delivery === 'sent'));
+  t.equal(api.sent.length, 13, 'the refused one again');
+  // Calls may be under way when the answer comes, 50 ms after its call; then there is silence.
+  const refusedAtMs = (api.sent[2]?.atMs as number) + 50;
+  const after = api.sent.filter((s) => s.atMs > refusedAtMs + 25).map((s) => s.atMs - refusedAtMs);
+  t.ok(
+    after.length >= 7 && Math.min(...after) > 980,
+    `the next call after ${Math.round(Math.min(...after))} ms`,
+  );
 });
 
 t.test('login codes', async (t) => {
