@@ -34,7 +34,9 @@ import { payoutsPlugin } from './payouts/plugin.js';
 import { peopleAdminPlugin } from './people/admin-plugin.js';
 import { peopleSelfPlugin } from './people/self-plugin.js';
 import { telegramsPlugin } from './people/telegrams-plugin.js';
-import { policyPlugin } from './policy/plugin.js';
+import { killPlugin } from './policy/kill-plugin.js';
+import { policyListsPlugin } from './policy/lists-plugin.js';
+import { withOriginLists } from './policy/origins.js';
 import { withReputation } from './policy/reputation.js';
 import { reputationPlugin } from './policy/reputation-plugin.js';
 import { pricingPlugin } from './pricing/plugin.js';
@@ -59,7 +61,7 @@ import { walletsPlugin } from './wallets/plugin.js';
 export async function buildApp(collaborators: Collaborators, services: Services): Promise<ApiServer> {
   const { config, log, clock, pool, redis, limiterRedis, codeSender, telegram } = collaborators;
   const { settings, live, settlement, jobs, payouts, requests, topUps } = services;
-  const originCheck = withReputation(pool, collaborators.originCheck);
+  const originCheck = withReputation(pool, withOriginLists(pool, collaborators.originCheck));
   const telegramSignIn = createTelegramSignIn({ pool, clock, botToken: config.botToken });
   const adminAddresses = new AddressSet(config.adminIps);
   const adminIpAllowed = (ip: string) => config.adminIps.length === 0 || adminAddresses.has(ip);
@@ -120,7 +122,8 @@ export async function buildApp(collaborators: Collaborators, services: Services)
       if (changed.buyerPrice) await live.allAccountsChanged();
     },
   });
-  await app.register(policyPlugin, { pool, live });
+  await app.register(policyListsPlugin, { pool, live, entriesMax: config.policyEntriesMax });
+  await app.register(killPlugin, { pool, live });
   await app.register(pricingPlugin, {
     pool,
     clock,

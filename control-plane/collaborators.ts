@@ -11,8 +11,8 @@ import { TelegramQueue } from './bot/telegram-queue.js';
 import type { ControlPlaneConfig } from './config.js';
 import { createPool } from './db/pool.js';
 import { connectLimiter, redisReady } from './db/redis.js';
+import type { OriginTables } from './policy/origins.js';
 import type { RecentLog } from './system/recent-log.js';
-import type { OriginCheck as StartOriginCheck } from './traffic/start.js';
 
 /** What everything works with; a test hands in its own. */
 export interface Collaborators {
@@ -26,7 +26,7 @@ export interface Collaborators {
   codeSender: LoginCodeSender;
   /** Messages to people; one queue with the login codes. */
   telegram: MessageSender;
-  originCheck: StartOriginCheck;
+  originCheck: OriginTables;
   /** What `log` has written lately; left out: nothing is kept. */
   recentLog?: RecentLog | undefined;
 }

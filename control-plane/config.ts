@@ -168,6 +168,11 @@ export const controlPlaneSettings = {
     'TS_IP_DENYLISTS',
     'files of denied addresses, read again when they change; unset: deploy/policy/ip-denylist.txt',
   ),
+  policyEntriesMax: integer(
+    'TS_POLICY_ENTRIES_MAX',
+    'entries of one list of the policy (domains, networks, ASN rules); above it 400',
+    { default: 10_000, min: 100, max: 100_000 },
+  ),
   termsVersion: text('TS_TERMS_VERSION', 'version of the terms in force, until an admin sets another', '1'),
   minClientVersion: text('TS_MIN_CLIENT_VERSION', 'oldest app version that may share (x.y.z)', '0.1.0'),
   appLatest: text('TS_APP_LATEST', 'newest app version (x.y.z)', '0.1.0'),

@@ -101,6 +101,7 @@ export const problems = {
   backup_not_configured: { status: 409, title: 'No folder for backups is configured' },
   backup_tool_missing: { status: 503, title: 'pg_dump is not installed here, or does not start' },
   gateway_draining: { status: 409, title: 'The gateway is draining already' },
+  policy_changed: { status: 409, title: 'The list has been changed since that version' },
   jobs_unavailable: { status: 503, title: 'The job queue has not been set up yet' },
 
   // The server

@@ -124,6 +124,12 @@ export const liveKeys = {
   liveSettings: () => `${PREFIX}settings`,
 
   /**
+   * STRING, another random one after each write of `liveSettings`: gateways look at it every second, and read the
+   * settings, which may be large lists, only when it has changed. Owner: control plane. No expiry. Readers: gateways.
+   */
+  liveSettingsMarker: () => `${PREFIX}settings-marker`,
+
+  /**
    * STREAM of `GatewayCommand` (field `c`). Owner: control plane. Trimmed to about COMMANDS_KEPT entries.
    * Readers: every gateway, with a blocking XREAD from its own last id.
    */

@@ -5,6 +5,7 @@
  */
 
 import { randomUUID } from 'node:crypto';
+import type { OriginLists } from '../runtime/origin/origin-policy.js';
 import type { LiveRedis } from './connection.js';
 import { liveKeys, PRESENCE_TTL_MS } from './keys.js';
 import type {
@@ -13,6 +14,7 @@ import type {
   GatewayPresence,
   LiveSettings,
   PackageRoute,
+  PortPolicy,
   ProviderPrice,
   Restrictions,
   StickyRecord,
@@ -161,7 +163,22 @@ const isLiveSettings = isRecordOf<LiveSettings>({
   termsVersion: isString,
   deniedDomains: isListOf(isString),
   deniedIps: isListOf(isString),
-  version: isCount,
+  ports: isMissingOr(
+    isRecordOf<PortPolicy>({
+      openTcp: isListOf(isCount),
+      openUdp: isListOf(isCount),
+      neverAllowed: isListOf(isCount),
+    }),
+  ),
+  origins: isMissingOr(
+    isRecordOf<OriginLists>({
+      asnRules: isListOf(
+        isRecordOf<OriginLists['asnRules'][number]>({ match: isString, name: isNullOr(isString) }),
+      ),
+      deniedIps: isListOf(isString),
+      allowedAsns: isListOf(isCount),
+    }),
+  ),
 });
 
 /** The record in the text, or null when there is none or it does not fit (logged with its key). */
@@ -368,8 +385,15 @@ export function readProviderPrice(redis: LiveRedis): Promise<ProviderPrice | nul
   return read(redis, liveKeys.providerPrice(), isProviderPrice);
 }
 
-export function writeLiveSettings(redis: LiveRedis, settings: LiveSettings): Promise<void> {
-  return write(redis, liveKeys.liveSettings(), settings);
+/** Readers learn of it by the marker, which is another one after each write and written last. */
+export async function writeLiveSettings(redis: LiveRedis, settings: LiveSettings): Promise<void> {
+  await write(redis, liveKeys.liveSettings(), settings);
+  await redis.set(liveKeys.liveSettingsMarker(), randomUUID());
+}
+
+/** Changes with every write of the settings; null: never written, or by an older version. */
+export function readLiveSettingsMarker(redis: LiveRedis): Promise<string | null> {
+  return redis.get(liveKeys.liveSettingsMarker());
 }
 
 export function readLiveSettings(redis: LiveRedis): Promise<LiveSettings | null> {

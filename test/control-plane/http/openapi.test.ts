@@ -40,6 +40,10 @@ GET /api/admin/settings
 PATCH /api/admin/settings
 GET /api/admin/policy/destinations
 PUT /api/admin/policy/destinations
+GET /api/admin/policy/ports
+PUT /api/admin/policy/ports
+GET /api/admin/policy/origins
+PUT /api/admin/policy/origins
 POST /api/admin/kill
 POST /api/withdraw
 POST /api/withdraw/request
