@@ -25,6 +25,8 @@ import { type ApiServer, createServer } from './http/server.js';
 import { inboxPlugin } from './inbox/plugin.js';
 import { jobsPlugin } from './jobs/plugin.js';
 import { readBalances } from './ledger/ledger.js';
+import { LocationBoard } from './locations/board.js';
+import { locationsPlugin } from './locations/plugin.js';
 import { newsPlugin } from './news/plugin.js';
 import { ingestPlugin } from './packages/ingest-plugin.js';
 import { packagesPlugin } from './packages/plugin.js';
@@ -134,6 +136,9 @@ export async function buildApp(collaborators: Collaborators, services: Services)
   const defaultBuyerPrice = () => settings.current().buyerPriceMicrosPerGb;
   await app.register(buyersPlugin, { pool, clock, live, proxy });
   await app.register(buyerSelfPlugin, { pool, clock, live, defaultBuyerPrice });
+  await app.register(locationsPlugin, {
+    board: new LocationBoard({ redis, clock, ttlMs: config.locationsTtlMs }),
+  });
   await app.register(subUsersPlugin, {
     pool,
     live,

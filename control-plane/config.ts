@@ -168,6 +168,11 @@ export const controlPlaneSettings = {
     'TS_IP_DENYLISTS',
     'files of denied addresses, read again when they change; unset: deploy/policy/ip-denylist.txt',
   ),
+  locationsTtlMs: integer(
+    'TS_LOCATIONS_TTL_MS',
+    'how long buyers are told the same locations before the live state is read again',
+    { default: 3_000, min: 0, max: 60_000 },
+  ),
   policyEntriesMax: integer(
     'TS_POLICY_ENTRIES_MAX',
     'entries of one list of the policy (domains, networks, ASN rules); above it 400',

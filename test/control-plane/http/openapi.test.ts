@@ -30,6 +30,7 @@ POST /api/traffic/stop
 GET /api/traffic/history
 GET /api/traffic/destinations
 GET /api/buyer/me/usage
+GET /api/buyer/locations
 GET /api/admin/buyers/{id}/usage
 GET /api/admin/destinations
 GET /api/traffic/summary
