@@ -24,9 +24,9 @@ export interface BusinessSettings {
   withdrawDayMicrosMax: bigint;
   /** Networks payouts may go over. */
   withdrawNetworks: readonly string[];
-  /** Payouts up to this amount are released by themselves, micro-dollars; 0: none. */
+  /** Payouts up to this amount are released by themselves, micro-dollars; 0: none. Raised by two admins. */
   payoutAutoApproveMicrosMax: bigint;
-  /** Payouts above this amount take two admins, micro-dollars. */
+  /** Payouts above this amount take two admins, micro-dollars. Raised by two admins. */
   payoutTwoAdminMicrosMin: bigint;
   /** Smallest top-up, micro-dollars. */
   topupMicrosMin: bigint;

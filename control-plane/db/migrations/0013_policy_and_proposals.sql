@@ -17,3 +17,11 @@ UPDATE policy_lists p
        entries = jsonb_build_object('denied_domains', s.value -> 'deniedDomains', 'denied_ips', s.value -> 'deniedIps')
   FROM settings s WHERE p.name = 'destinations' AND s.key = 'destination_policy';
 DELETE FROM settings WHERE key = 'destination_policy';
+
+-- Values that one admin wants for settings which take two (control-plane/settings/two-admins.ts).
+CREATE TABLE setting_proposals (
+  key          text PRIMARY KEY,                     -- as in settings
+  value        jsonb NOT NULL,
+  proposed_by  uuid NOT NULL REFERENCES users (id),
+  proposed_at  timestamptz NOT NULL DEFAULT now()
+);
