@@ -25,6 +25,11 @@ import { type ApiServer, createServer } from './http/server.js';
 import { inboxPlugin } from './inbox/plugin.js';
 import { jobsPlugin } from './jobs/plugin.js';
 import { readBalances } from './ledger/ledger.js';
+import { findEnded, type LiveActor } from './live-feed/actors.js';
+import { readLiveFigures } from './live-feed/figures.js';
+import { LiveHub } from './live-feed/hub.js';
+import { liveFeedPlugin } from './live-feed/plugin.js';
+import { StreamTickets } from './live-feed/tickets.js';
 import { LocationBoard } from './locations/board.js';
 import { locationsPlugin } from './locations/plugin.js';
 import { newsPlugin } from './news/plugin.js';
@@ -78,6 +83,23 @@ export async function buildApp(collaborators: Collaborators, services: Services)
     };
   };
 
+  const tickets = new StreamTickets({ pool, redis, clock, ttlS: config.liveTicketTtlS });
+  const endedListeners = (actors: readonly LiveActor[]) => findEnded(pool, actors, clock.nowMs());
+  const hub = new LiveHub({
+    clock,
+    log,
+    settings: {
+      intervalMs: config.liveIntervalMs,
+      heartbeatMs: config.liveHeartbeatMs,
+      stallMs: config.liveStallMs,
+      lifeMs: config.liveLifeS * 1_000,
+      streamsMax: config.liveStreamsMax,
+      streamsPerActorMax: config.liveStreamsPerActorMax,
+    },
+    findEnded: endedListeners,
+    read: (subjects) => readLiveFigures({ pool, redis, clock }, subjects),
+  });
+
   const app = await createServer({
     log,
     pool,
@@ -89,6 +111,7 @@ export async function buildApp(collaborators: Collaborators, services: Services)
     version: apiVersion,
     onAnswer: (status, durationMs) => requests.count(status, durationMs),
     authenticate: createAuthenticate({
+      takeStreamTicket: (ticket) => tickets.take(ticket),
       pool,
       clock,
       jwtSecret: config.jwtSecret,
@@ -136,6 +159,12 @@ export async function buildApp(collaborators: Collaborators, services: Services)
   const defaultBuyerPrice = () => settings.current().buyerPriceMicrosPerGb;
   await app.register(buyersPlugin, { pool, clock, live, proxy });
   await app.register(buyerSelfPlugin, { pool, clock, live, defaultBuyerPrice });
+  await app.register(liveFeedPlugin, {
+    hub,
+    tickets,
+    ticketTtlS: config.liveTicketTtlS,
+    endedOf: async (actor) => (await endedListeners([actor])).get(actor),
+  });
   await app.register(locationsPlugin, {
     board: new LocationBoard({ redis, clock, ttlMs: config.locationsTtlMs }),
   });

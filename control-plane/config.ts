@@ -8,6 +8,7 @@ import {
   text,
   type Values,
 } from '../gateway/runtime/environment.js';
+import { liveFeedSettings } from './live-feed/settings.js';
 import { PAYOUT_NETWORKS } from './payouts/addresses.js';
 
 /** Every setting of the control plane. `traffic-share control-plane --help` prints this table. */
@@ -58,6 +59,7 @@ export const controlPlaneSettings = {
     default: 262_144,
     min: 1_024,
   }),
+  ...liveFeedSettings,
   requestsPerMinute: integer(
     'TS_API_REQUESTS_PER_MINUTE',
     'requests of one client address to one route per minute; above it 429',

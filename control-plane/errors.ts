@@ -11,6 +11,7 @@ export const problems = {
   unsupported_media_type: { status: 415, title: 'The body must be application/json' },
   too_much_at_once: { status: 422, title: 'This is too much to read at once' },
   rate_limited: { status: 429, title: 'Too many requests' },
+  too_many_streams: { status: 429, title: 'Too many event streams are open' },
   idempotency_key_reused: { status: 409, title: 'This Idempotency-Key came with another request before' },
   idempotency_in_progress: {
     status: 409,

@@ -141,6 +141,12 @@ export const liveKeys = {
    */
   ready: () => `${PREFIX}ready`,
 
+  /**
+   * STRING `Actor` of the control plane: whom a ticket for an event stream was given to. Owner: control plane
+   * (`live-feed/`). Taken (GETDEL) by the control plane that the stream is opened at; expires after TS_LIVE_TICKET_TTL_S.
+   */
+  streamTicket: (ticketSha256Hex: string) => `${PREFIX}stream-ticket:{${ticketSha256Hex}}`,
+
   /** Rate limit counters of the control plane's API (`@fastify/rate-limit`'s name space). */
   apiRateLimit: () => `${PREFIX}rl:`,
 } as const;

@@ -304,7 +304,14 @@ export function readPresence(redis: LiveRedis, deviceId: string): Promise<Device
 export async function readPresences(redis: LiveRedis, nowMs: number): Promise<DevicePresence[]> {
   const online = liveKeys.devicesOnline();
   await redis.zremrangebyscore(online, '-inf', String(nowMs));
-  const deviceIds = await redis.zrange(online, '0', '-1');
+  return readPresencesOf(redis, await redis.zrange(online, '0', '-1'));
+}
+
+/** Of these devices those that are present now, in no order. */
+export async function readPresencesOf(
+  redis: LiveRedis,
+  deviceIds: readonly string[],
+): Promise<DevicePresence[]> {
   const presences: DevicePresence[] = [];
   for (let i = 0; i < deviceIds.length; i += READ_BATCH) {
     const keys = deviceIds.slice(i, i + READ_BATCH).map((id) => liveKeys.device(id));
@@ -318,6 +325,11 @@ export async function readPresences(redis: LiveRedis, nowMs: number): Promise<De
     });
   }
   return presences;
+}
+
+/** How many devices are present now. */
+export function countPresences(redis: LiveRedis, nowMs: number): Promise<number> {
+  return redis.zcount(liveKeys.devicesOnline(), `(${nowMs}`, '+inf');
 }
 
 /** Keys fetched in one round trip by the readers of many. */

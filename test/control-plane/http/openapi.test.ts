@@ -37,6 +37,8 @@ GET /api/traffic/summary
 GET /api/stats/{period}
 GET /api/sessions
 GET /api/sessions/{id}
+GET /api/live
+POST /api/live/ticket
 GET /api/admin/settings
 PATCH /api/admin/settings
 GET /api/admin/policy/destinations
