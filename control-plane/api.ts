@@ -26,6 +26,13 @@ import { type ApiServer, createServer } from './http/server.js';
 import { inboxPlugin } from './inbox/plugin.js';
 import { jobsPlugin } from './jobs/plugin.js';
 import { readBalances } from './ledger/ledger.js';
+import { findEnded, type LiveActor } from './live-feed/actors.js';
+import { readLiveFigures } from './live-feed/figures.js';
+import { LiveHub } from './live-feed/hub.js';
+import { liveFeedPlugin } from './live-feed/plugin.js';
+import { StreamTickets } from './live-feed/tickets.js';
+import { LocationBoard } from './locations/board.js';
+import { locationsPlugin } from './locations/plugin.js';
 import { newsPlugin } from './news/plugin.js';
 import { ingestPlugin } from './packages/ingest-plugin.js';
 import { packagesPlugin } from './packages/plugin.js';
@@ -35,7 +42,9 @@ import { payoutsPlugin } from './payouts/plugin.js';
 import { peopleAdminPlugin } from './people/admin-plugin.js';
 import { peopleSelfPlugin } from './people/self-plugin.js';
 import { telegramsPlugin } from './people/telegrams-plugin.js';
-import { policyPlugin } from './policy/plugin.js';
+import { killPlugin } from './policy/kill-plugin.js';
+import { policyListsPlugin } from './policy/lists-plugin.js';
+import { withOriginLists } from './policy/origins.js';
 import { withReputation } from './policy/reputation.js';
 import { reputationPlugin } from './policy/reputation-plugin.js';
 import { pricingPlugin } from './pricing/plugin.js';
@@ -61,7 +70,7 @@ import { walletsPlugin } from './wallets/plugin.js';
 export async function buildApp(collaborators: Collaborators, services: Services): Promise<ApiServer> {
   const { config, log, clock, pool, redis, limiterRedis, codeSender, telegram } = collaborators;
   const { settings, live, settlement, jobs, payouts, requests, topUps } = services;
-  const originCheck = withReputation(pool, collaborators.originCheck);
+  const originCheck = withReputation(pool, withOriginLists(pool, collaborators.originCheck));
   const telegramSignIn = createTelegramSignIn({ pool, clock, botToken: config.botToken });
   const adminAddresses = new AddressSet(config.adminIps);
   const adminIpAllowed = (ip: string) => config.adminIps.length === 0 || adminAddresses.has(ip);
@@ -76,6 +85,23 @@ export async function buildApp(collaborators: Collaborators, services: Services)
     };
   };
 
+  const tickets = new StreamTickets({ pool, redis, clock, ttlS: config.liveTicketTtlS });
+  const endedListeners = (actors: readonly LiveActor[]) => findEnded(pool, actors, clock.nowMs());
+  const hub = new LiveHub({
+    clock,
+    log,
+    settings: {
+      intervalMs: config.liveIntervalMs,
+      heartbeatMs: config.liveHeartbeatMs,
+      stallMs: config.liveStallMs,
+      lifeMs: config.liveLifeS * 1_000,
+      streamsMax: config.liveStreamsMax,
+      streamsPerActorMax: config.liveStreamsPerActorMax,
+    },
+    findEnded: endedListeners,
+    read: (subjects) => readLiveFigures({ pool, redis, clock }, subjects),
+  });
+
   const app = await createServer({
     log,
     pool,
@@ -87,6 +113,7 @@ export async function buildApp(collaborators: Collaborators, services: Services)
     version: apiVersion,
     onAnswer: (status, durationMs) => requests.count(status, durationMs),
     authenticate: createAuthenticate({
+      takeStreamTicket: (ticket) => tickets.take(ticket),
       pool,
       clock,
       jwtSecret: config.jwtSecret,
@@ -122,7 +149,8 @@ export async function buildApp(collaborators: Collaborators, services: Services)
       if (changed.buyerPrice) await live.allAccountsChanged();
     },
   });
-  await app.register(policyPlugin, { pool, live });
+  await app.register(policyListsPlugin, { pool, live, entriesMax: config.policyEntriesMax });
+  await app.register(killPlugin, { pool, live });
   await app.register(pricingPlugin, {
     pool,
     clock,
@@ -133,6 +161,15 @@ export async function buildApp(collaborators: Collaborators, services: Services)
   const defaultBuyerPrice = () => settings.current().buyerPriceMicrosPerGb;
   await app.register(buyersPlugin, { pool, clock, live, proxy });
   await app.register(buyerSelfPlugin, { pool, clock, live, defaultBuyerPrice });
+  await app.register(liveFeedPlugin, {
+    hub,
+    tickets,
+    ticketTtlS: config.liveTicketTtlS,
+    endedOf: async (actor) => (await endedListeners([actor])).get(actor),
+  });
+  await app.register(locationsPlugin, {
+    board: new LocationBoard({ redis, clock, ttlMs: config.locationsTtlMs }),
+  });
   await app.register(subUsersPlugin, {
     pool,
     live,

@@ -9,11 +9,11 @@ import { OriginCheck } from '../gateway/runtime/origin/origin-check.js';
 import type { ControlPlaneConfig } from './config.js';
 import { createPool } from './db/pool.js';
 import { connectLimiter, redisReady } from './db/redis.js';
+import type { OriginTables } from './policy/origins.js';
 import type { RecentLog } from './system/recent-log.js';
 import { type LoginCodeSender, loggedCodeSender, telegramCodeSender } from './telegram/login-code-sender.js';
 import { loggedMessageSender, type MessageSender } from './telegram/message-sender.js';
 import { TelegramQueue } from './telegram/telegram-queue.js';
-import type { OriginCheck as StartOriginCheck } from './traffic/start.js';
 
 /** What everything works with; a test hands in its own. */
 export interface Collaborators {
@@ -29,7 +29,7 @@ export interface Collaborators {
   telegram: MessageSender;
   /** Calls to Telegram beside messages; null: there is no bot. */
   botApi: Api | null;
-  originCheck: StartOriginCheck;
+  originCheck: OriginTables;
   /** What `log` has written lately; left out: nothing is kept. */
   recentLog?: RecentLog | undefined;
 }

@@ -8,6 +8,7 @@ import {
   type Values,
 } from '../gateway/runtime/environment.js';
 import { configProblems } from './config-problems.js';
+import { liveFeedSettings } from './live-feed/settings.js';
 import { PAYOUT_NETWORKS } from './payouts/addresses.js';
 
 /** Every setting of the control plane. `traffic-share control-plane --help` prints this table. */
@@ -58,6 +59,7 @@ export const controlPlaneSettings = {
     default: 262_144,
     min: 1_024,
   }),
+  ...liveFeedSettings,
   requestsPerMinute: integer(
     'TS_API_REQUESTS_PER_MINUTE',
     'requests of one client address to one route per minute; above it 429',
@@ -178,6 +180,16 @@ export const controlPlaneSettings = {
   addressRulePaths: list(
     'TS_IP_DENYLISTS',
     'files of denied addresses, read again when they change; unset: deploy/policy/ip-denylist.txt',
+  ),
+  locationsTtlMs: integer(
+    'TS_LOCATIONS_TTL_MS',
+    'how long buyers are told the same locations before the live state is read again',
+    { default: 3_000, min: 0, max: 60_000 },
+  ),
+  policyEntriesMax: integer(
+    'TS_POLICY_ENTRIES_MAX',
+    'entries of one list of the policy (domains, networks, ASN rules); above it 400',
+    { default: 10_000, min: 100, max: 100_000 },
   ),
   termsVersion: text('TS_TERMS_VERSION', 'version of the terms in force, until an admin sets another', '1'),
   minClientVersion: text('TS_MIN_CLIENT_VERSION', 'oldest app version that may share (x.y.z)', '0.1.0'),

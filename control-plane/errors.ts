@@ -11,6 +11,7 @@ export const problems = {
   unsupported_media_type: { status: 415, title: 'The body must be application/json' },
   too_much_at_once: { status: 422, title: 'This is too much to read at once' },
   rate_limited: { status: 429, title: 'Too many requests' },
+  too_many_streams: { status: 429, title: 'Too many event streams are open' },
   idempotency_key_reused: { status: 409, title: 'This Idempotency-Key came with another request before' },
   idempotency_in_progress: {
     status: 409,
@@ -104,6 +105,7 @@ export const problems = {
   backup_tool_missing: { status: 503, title: 'pg_dump is not installed here, or does not start' },
   backup_tool_outdated: { status: 503, title: 'pg_dump is older than the database server' },
   gateway_draining: { status: 409, title: 'The gateway is draining already' },
+  policy_changed: { status: 409, title: 'The list has been changed since that version' },
   jobs_unavailable: { status: 503, title: 'The job queue has not been set up yet' },
 
   // The server

@@ -26,9 +26,11 @@ import { WalletBook, WalletLoop } from './metering/wallet-book.js';
 import { redisWalletChannel } from './metering/wallet-channel.js';
 import { exposeDatagrams, GatewayMetrics } from './metrics.js';
 import { type CommandTargets, obey } from './obey.js';
+import { OriginWatch } from './origin-watch.js';
 import { GatewayPipeline } from './pipeline.js';
 import { startPrivateServer } from './private-server.js';
 import { loginBackoff, openProxyCertificate, openTunnelCertificate, ProxyPorts } from './proxy-ports.js';
+import { gatewayReadings } from './readings.js';
 import { BandwidthLimits } from './relay/bandwidth.js';
 import { DatagramTotals } from './relay/datagram-totals.js';
 import { Relay } from './relay/relay.js';
@@ -92,7 +94,16 @@ export async function startGateway(config: GatewayConfig, log: Log, onDrain = ()
     log,
     connectionName: `gateway-${config.gatewayId}-commands`,
   });
-  const live = new LiveSettingsCache({ redis, log, devAllow: parseDevAllow(config.devAllow) });
+  const live = new LiveSettingsCache({
+    redis,
+    log,
+    devAllow: parseDevAllow(config.devAllow),
+    onChange: () => {
+      void access.everythingChanged();
+      void originWatch.listsChanged();
+    },
+  });
+  const checkOrigin = (address: string) => origins.check(address, live.originPolicy);
   const directory = new BuyerDirectory({ redis, clock, log });
   const limits = new AccountLimits(clock);
   const backoff = loginBackoff(config, clock);
@@ -172,6 +183,7 @@ export async function startGateway(config: GatewayConfig, log: Log, onDrain = ()
     { idleMs: config.allocationIdleMs },
   );
   const registry = new TunnelRegistry();
+  const originWatch = new OriginWatch({ registry, check: checkOrigin, log });
   const presence = new Presence({
     redis,
     registry,
@@ -220,49 +232,25 @@ export async function startGateway(config: GatewayConfig, log: Log, onDrain = ()
       certificate: tunnelCertificate,
       observedAddress: (remote, forwarded) =>
         forwardedAddress(remote, forwarded, trustedProxies) ?? plainAddress(remote) ?? '',
-      checkOrigin: (address) => origins.check(address),
+      checkOrigin,
       versions: () => live.versions,
       isDraining: () => draining,
     },
   );
-  const metrics: GatewayMetrics = new GatewayMetrics({
-    tunnels: () => registry.size,
-    streams: () => relay.streamCount,
-    connections: () => ports.readings.connections,
-    allocations: () => allocator.size,
-    bytesUp: () => relay.totals.bytesUp,
-    bytesDown: () => relay.totals.bytesDown,
-    metersUnsettled: () => delivery.unsettledMeters,
-    journalSlotsUsed: () => journal.slotsUsed,
-    journalSlots: () => journal.slotCount,
-    journalSlotsMax: () => settings.journalSlotsMax,
-    journalFailed: () => (journal.state === 'failed' ? 1 : 0),
-    journalAdmits: () => (journal.canAdmit ? 1 : 0),
-    marksShort: () => delivery.marksShort,
-    tunnelWireBytes: () => registry.wireBytes,
-    deliveryLagSeconds: () => delivery.deliveryLagMs / 1_000,
-    deliveryFailures: () => delivery.failures,
-    strangers: () => ports.readings.strangers,
-    loopLagSeconds: () => ports.readings.loopLagSeconds,
-    connectionsDropped: () => ports.readings.connectionsDropped,
-    connectionsDroppedEarly: () => ports.readings.connectionsDroppedEarly,
-    connectionsShed: () => ports.readings.connectionsShed,
-    handshakeDeadlines: () => ports.readings.handshakeDeadlines,
-    tlsFailures: () => ports.readings.tlsFailures,
-    proxyHeaderFailures: () => ports.readings.proxyHeaderFailures,
-    loginsDelayed: () => ports.readings.loginsDelayed,
-    walletMicrosLeft: () => wallets.left('buyer'),
-    walletBytesLeft: () => wallets.left('package') + wallets.left('sub_user'),
-    walletAsksPending: () => wallets.pendingCount,
-    walletStreamsWaiting: () => wallets.waiterCount,
-    walletStreamsCut: () => wallets.cutCount,
-    walletFailures: () => wallets.failures,
-    usageEntries: () => usageBook.size,
-    usageFlows: () => usageBook.flowCount,
-    usageBatchesPending: () => usage.pendingBatches,
-    usageFolded: () => usageBook.folded,
-    usageFailures: () => usage.failures,
-  });
+  const metrics: GatewayMetrics = new GatewayMetrics(
+    gatewayReadings({
+      registry,
+      relay,
+      allocator,
+      delivery,
+      journal,
+      journalSlotsMax: settings.journalSlotsMax,
+      wallets,
+      usageBook,
+      usage,
+      ports: () => ports.readings,
+    }),
+  );
   exposeDatagrams(metrics.registry, datagrams);
   const pipeline = new GatewayPipeline({
     directory,

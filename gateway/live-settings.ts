@@ -5,8 +5,17 @@ import {
 } from './buyers/destination-policy.js';
 import type { LiveRedis } from './live/connection.js';
 import type { LiveSettings } from './live/records.js';
-import { readLiveSettings, readProviderPrice } from './live/store.js';
+import { readLiveSettings, readLiveSettingsMarker, readProviderPrice } from './live/store.js';
 import type { Log } from './runtime/logging.js';
+import { NO_ORIGIN_POLICY, OriginPolicy } from './runtime/origin/origin-policy.js';
+
+export interface LiveSettingsDeps {
+  redis: LiveRedis;
+  log: Log;
+  devAllow: DevAllow;
+  /** The settings are others now: what was let in by the old ones has to be judged anew. */
+  onChange: () => void;
+}
 
 /**
  * Prices and settings of the data path as this gateway knows them: read at start, at each change and after each
@@ -14,16 +23,23 @@ import type { Log } from './runtime/logging.js';
  */
 export class LiveSettingsCache {
   #settings: LiveSettings | null = null;
+  /** Of the settings that are held; null: read them at the next occasion. */
+  #marker: string | null = null;
   #providerPriceMicrosPerGb: string | null = null;
   #policy: DestinationPolicy;
+  #originPolicy = NO_ORIGIN_POLICY;
 
-  constructor(private readonly deps: { redis: LiveRedis; log: Log; devAllow: DevAllow }) {
+  constructor(private readonly deps: LiveSettingsDeps) {
     this.#policy = compileDestinationPolicy(null, deps.devAllow);
   }
 
   /** Destination lists compiled for use. */
   get policy(): DestinationPolicy {
     return this.#policy;
+  }
+  /** What admins say of where devices may share from, compiled for use. */
+  get originPolicy(): OriginPolicy {
+    return this.#originPolicy;
   }
   /** The provider's price in force; null until the live state told it once. */
   get providerPriceMicrosPerGb(): string | null {
@@ -39,17 +55,21 @@ export class LiveSettingsCache {
 
   /** Reads both again; what is missing or unreachable keeps its last value. Never rejects. */
   async refresh(): Promise<void> {
+    const { redis, log, devAllow, onChange } = this.deps;
     try {
-      const [settings, price] = await Promise.all([
-        readLiveSettings(this.deps.redis),
-        readProviderPrice(this.deps.redis),
-      ]);
+      const [marker, price] = await Promise.all([readLiveSettingsMarker(redis), readProviderPrice(redis)]);
       if (price) this.#providerPriceMicrosPerGb = price.microsPerGb;
-      if (!settings || settings.version === this.#settings?.version) return;
+      if (marker !== null && marker === this.#marker) return;
+      const settings = await readLiveSettings(redis);
+      if (!settings) return;
+      this.#marker = marker;
       this.#settings = settings;
-      this.#policy = compileDestinationPolicy(settings, this.deps.devAllow);
+      this.#policy = compileDestinationPolicy(settings, devAllow);
+      this.#originPolicy =
+        settings.origins === undefined ? NO_ORIGIN_POLICY : new OriginPolicy(settings.origins);
+      onChange();
     } catch (error) {
-      this.deps.log.warn({ error: (error as Error).message }, 'live_settings_not_read');
+      log.warn({ error: (error as Error).message }, 'live_settings_not_read');
     }
   }
 }

@@ -29,6 +29,8 @@ export interface AuthenticateDeps {
   adminIpAllowed: (ip: string) => boolean;
   telegramSignIn: TelegramSignIn;
   verifyBuyerToken: VerifyBuyerToken;
+  /** Whom the ticket of an event stream was given to, once; null: nobody, or not any more. */
+  takeStreamTicket: (ticket: string) => Promise<Actor | null>;
 }
 
 /** A device key, as registration gives it out. */
@@ -41,7 +43,7 @@ export function createAuthenticate(deps: AuthenticateDeps): Authenticate {
   async function byAccessToken(token: string, request: FastifyRequest): Promise<Actor> {
     const claims = await verifyAccessToken(deps.jwtSecret, token, clock.nowMs());
     if (claims === null) throw new Problem('invalid_token');
-    const { userId, loginId } = claims;
+    const { userId, loginId, expiresAtMs } = claims;
     const { rows } = await pool.query<{ is_admin: boolean }>(
       `SELECT u.is_admin FROM logins l JOIN users u ON u.id = l.user_id
        WHERE l.id = $1 AND u.id = $2 AND l.revoked_at IS NULL AND u.status <> 'deleted'`,
@@ -49,10 +51,10 @@ export function createAuthenticate(deps: AuthenticateDeps): Authenticate {
     );
     const user = rows[0];
     if (user === undefined) throw new Problem('invalid_token');
-    if (claims.role === 'user') return { role: 'user', userId, loginId };
+    if (claims.role === 'user') return { role: 'user', userId, loginId, expiresAtMs };
     if (!user.is_admin) throw new Problem('invalid_token');
     if (!deps.adminIpAllowed(clientAddress(request))) throw new Problem('ip_not_allowed');
-    return { role: 'admin', userId, loginId };
+    return { role: 'admin', userId, loginId, expiresAtMs };
   }
 
   async function byDeviceKey(key: string): Promise<Actor> {
@@ -80,8 +82,19 @@ export function createAuthenticate(deps: AuthenticateDeps): Authenticate {
     return actor;
   }
 
+  async function byStreamTicket(ticket: string, request: FastifyRequest): Promise<Actor> {
+    const actor = await deps.takeStreamTicket(ticket);
+    if (actor === null) throw new Problem('invalid_token', 'The ticket is wrong, was used or has expired.');
+    if (actor.role === 'admin' && !deps.adminIpAllowed(clientAddress(request)))
+      throw new Problem('ip_not_allowed');
+    return actor;
+  }
+
   return async (request) => {
     const { authorization } = request.headers;
+    const { ticket } = request.query as { ticket?: unknown };
+    if (request.routeOptions.config.eventStream === true && typeof ticket === 'string')
+      return byStreamTicket(ticket, request);
     if (authorization !== undefined) {
       const token = /^Bearer +(\S+)$/i.exec(authorization)?.[1];
       if (token === undefined) throw new Problem('invalid_token', 'Use Authorization: Bearer <token>.');

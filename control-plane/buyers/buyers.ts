@@ -23,6 +23,9 @@ export interface Buyer {
   heldMicros: bigint;
   /** Everything ever relayed and charged, as booked. */
   bytes: bigint;
+  /** In this UTC day and month, as `bytes_per_day_max` and `bytes_per_month_max` count them. */
+  bytesToday: bigint;
+  bytesThisMonth: bigint;
   chargedMicros: bigint;
   /** Packages in the buyer's hands now. */
   liveAllocations: number;
@@ -55,6 +58,8 @@ interface BuyerRow {
   balance_micros: bigint;
   held_micros: bigint;
   bytes: bigint;
+  bytes_today: bigint;
+  bytes_month: bigint;
   charged_micros: bigint;
   live_allocations: bigint;
   created_at: Date;
@@ -70,10 +75,20 @@ const SELECT = `
                     WHERE kind = 'buyer_prepaid' AND owner_id = b.id), 0) AS balance_micros,
          wallet_held('buyer', b.id)::bigint AS held_micros, -- in the same snapshot as the balance
          u.bytes, u.charged_micros,
+         -- What its limits count; who never had one is counted by its usage, with which the limit would begin.
+         CASE WHEN q.owner_id IS NULL THEN u.bytes_today WHEN q.day >= t.day THEN q.day_bytes ELSE 0 END AS bytes_today,
+         CASE WHEN q.owner_id IS NULL THEN u.bytes_month WHEN q.month >= t.month THEN q.month_bytes ELSE 0 END
+           AS bytes_month,
          (SELECT count(*) FROM allocations a
            WHERE a.buyer_id = b.id AND a.status IN ('allocated', 'in_progress')) AS live_allocations
     FROM buyers b
+    CROSS JOIN (SELECT utc_day() AS day, utc_month() AS month) t
+    LEFT JOIN byte_quotas q ON q.owner_id = b.id
     CROSS JOIN LATERAL (SELECT coalesce(sum(bytes_up + bytes_down), 0)::bigint AS bytes,
+                               coalesce(sum(bytes_up + bytes_down) FILTER (WHERE day = t.day), 0)::bigint
+                                 AS bytes_today,
+                               coalesce(sum(bytes_up + bytes_down) FILTER (WHERE day >= t.month), 0)::bigint
+                                 AS bytes_month,
                                coalesce(sum(charged_micros), 0)::bigint AS charged_micros
                           FROM usage_daily_buyer WHERE buyer_id = b.id) u`;
 
@@ -92,6 +107,8 @@ function buyerOf(r: BuyerRow): Buyer {
     balanceMicros: r.balance_micros,
     heldMicros: r.held_micros,
     bytes: r.bytes,
+    bytesToday: r.bytes_today,
+    bytesThisMonth: r.bytes_month,
     chargedMicros: r.charged_micros,
     liveAllocations: Number(r.live_allocations),
     createdAt: r.created_at,

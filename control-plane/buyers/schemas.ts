@@ -23,7 +23,13 @@ export const BuyerSchema = Type.Object({
   held: Money,
   available: Money,
   currency: Type.Literal('USD'),
-  stats: Type.Object({ bytes: Bytes, charged: Money, live_allocations: Type.Integer() }),
+  stats: Type.Object({
+    bytes: Bytes,
+    bytes_today: Type.Union(Bytes.anyOf, { description: 'UTC; what `bytes_per_day_max` counts' }),
+    bytes_this_month: Type.Union(Bytes.anyOf, { description: 'UTC; what `bytes_per_month_max` counts' }),
+    charged: Money,
+    live_allocations: Type.Integer(),
+  }),
   created_at: Timestamp,
   updated_at: Timestamp,
 });
@@ -46,6 +52,8 @@ export function buyerJson(b: Buyer) {
     currency: 'USD' as const,
     stats: {
       bytes: jsonBytes(b.bytes),
+      bytes_today: jsonBytes(b.bytesToday),
+      bytes_this_month: jsonBytes(b.bytesThisMonth),
       charged: formatMicros(b.chargedMicros),
       live_allocations: b.liveAllocations,
     },

@@ -1,11 +1,11 @@
-/** Who a request comes from, as the roles hook found out. */
+/** Who a request comes from, as the roles hook found out. `expiresAtMs`: of the access token, ms since the Unix epoch. */
 export type Actor =
   | { role: 'none' }
   /** A provider. `loginId` is null when the request carried Mini App init data instead of a token. */
-  | { role: 'user'; userId: string; loginId: string | null }
+  | { role: 'user'; userId: string; loginId: string | null; expiresAtMs?: number }
   | { role: 'device'; userId: string; deviceId: string }
   | { role: 'buyer'; buyerId: string; tokenId: string; scopes: string[] }
-  | { role: 'admin'; userId: string; loginId: string }
+  | { role: 'admin'; userId: string; loginId: string; expiresAtMs?: number }
   | { role: 'bot' }
   | { role: 'internal' };
 
@@ -16,6 +16,11 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** Who may call the route. A route without roles does not register. `none` is everyone, signed in or not. */
     roles?: readonly Role[];
+    /**
+     * The answer is a stream of events. It is opened by a one-use ticket in the query as well, since a browser's EventSource
+     * sends no header, and its time is not one of an answer.
+     */
+    eventStream?: boolean;
   }
   interface FastifyRequest {
     actor: Actor;

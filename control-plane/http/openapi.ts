@@ -49,6 +49,12 @@ export function openApiOptions(version: string): FastifyDynamicSwaggerOptions {
           buyer_token: bearer('A buyer token, tsb…'),
           telegram_init_data: header('X-Telegram-Init-Data', 'Init data of the Mini App'),
           bot_secret: header('X-Bot-Secret', 'Shared by bot and API'),
+          stream_ticket: {
+            type: 'apiKey',
+            in: 'query',
+            name: 'ticket',
+            description: 'Of POST /api/live/ticket; opens one stream',
+          },
           internal_secret: header('X-Internal-Secret', 'Shared with own services'),
         },
       },
@@ -69,7 +75,10 @@ export function openApiOptions(version: string): FastifyDynamicSwaggerOptions {
           ...(roles.length > 0 && {
             security: roles.includes('none')
               ? []
-              : roles.flatMap((role) => schemes[role].map((scheme) => ({ [scheme]: [] }))),
+              : [
+                  ...roles.flatMap((role) => schemes[role]),
+                  ...(config.eventStream === true ? ['stream_ticket'] : []),
+                ].map((scheme) => ({ [scheme]: [] })),
           }),
           ...(config.idempotency !== undefined && {
             headers: Type.Object({

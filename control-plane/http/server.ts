@@ -85,7 +85,8 @@ export async function createServer(deps: ServerDeps): Promise<ApiServer> {
     reply.header('x-request-id', request.id);
   });
   app.addHook('onResponse', async (request, reply) => {
-    deps.onAnswer?.(reply.statusCode, reply.elapsedTime);
+    if (request.routeOptions.config.eventStream !== true || reply.statusCode >= 400)
+      deps.onAnswer?.(reply.statusCode, reply.elapsedTime);
     log.info(
       {
         request_id: request.id,

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import type pg from 'pg';
 import { publishCommand } from '../../gateway/live/commands.js';
 import type { LiveRedis } from '../../gateway/live/connection.js';
@@ -11,6 +12,7 @@ import {
   deleteAccount,
   isAccountWritten,
   markReady,
+  readLiveSettings,
   readProviderPrice,
   readReady,
   writeAccount,
@@ -49,6 +51,9 @@ const SWEEP_TICKS = 10;
 const SWEEP_BACK_S = 120;
 /** Commands kept while Redis is away; beyond that the oldest are dropped: a returning Redis is rebuilt anyway. */
 const COMMANDS_WAITING_MAX = 10_000;
+/** As it comes back from JSON, which has no `undefined`. */
+const plain = (value: unknown): unknown => JSON.parse(JSON.stringify(value));
+
 const NIL_UUID = '00000000-0000-0000-0000-000000000000';
 
 /**
@@ -143,7 +148,7 @@ export class LiveState {
   async rebuild(): Promise<void> {
     const { redis, log, rebuilders = [] } = this.#deps;
     await this.#writePrice();
-    await writeLiveSettings(redis, await this.#deps.liveSettings());
+    await this.#writeSettings();
     const accounts = await this.#writeAllAccounts();
     for (const rebuild of rebuilders) await rebuild();
     // The price was written first: when it is gone, so may be others, and the state is not complete.
@@ -169,6 +174,8 @@ export class LiveState {
         [SWEEP_BACK_S],
       );
       for (const row of rows) accounts.add(row.id);
+      const written = await readLiveSettings(redis);
+      if (!isDeepStrictEqual(written, plain(await this.#deps.liveSettings()))) this.#settings = true;
     }
     await this.#publishAccounts([...accounts], 'when_different');
     await this.#flush();
@@ -207,7 +214,7 @@ export class LiveState {
       await this.#publishAccounts(accounts, 'always');
       if (price && (await this.#writePrice())) commands.push({ kind: 'price_changed' });
       if (settings) {
-        await writeLiveSettings(this.#deps.redis, await this.#deps.liveSettings());
+        await this.#writeSettings();
         commands.push({ kind: 'settings_changed' });
       }
       for (const id of accounts) this.#confirmAccounts.add(id);
@@ -267,6 +274,21 @@ export class LiveState {
       await this.#removeGone(selection);
       count += step.length;
       afterId = last.buyerId;
+    }
+  }
+
+  /**
+   * Writes until what is written is what Postgres has: of two control planes that write at once, the one that writes
+   * last has looked after it wrote.
+   */
+  async #writeSettings(): Promise<void> {
+    const { redis, liveSettings } = this.#deps;
+    let settings = await liveSettings();
+    for (;;) {
+      await writeLiveSettings(redis, settings);
+      const now = await liveSettings();
+      if (isDeepStrictEqual(now, settings)) return;
+      settings = now;
     }
   }
 

@@ -6,7 +6,7 @@ import { movePayout, type Payout, type PayoutStatus, readPayout } from './payout
 
 /** Who has to agree before a payout is sent, read anew for each decision. Micro-dollars. */
 export interface ReleaseRules {
-  /** Up to this amount nobody has to; 0: somebody always has to. */
+  /** Up to this amount, and only up to `twoAdminMicrosMin`, nobody has to; 0: somebody always has to. */
   autoApproveMicrosMax: bigint;
   /** Above this amount two admins have to. */
   twoAdminMicrosMin: bigint;
@@ -82,9 +82,10 @@ export function releaseSmallPayouts(pool: pg.Pool, rules: ReleaseRules): Promise
   return withTransaction(pool, async (client) => {
     const { rows } = await client.query<{ id: string; amount_micros: bigint }>(
       `SELECT p.id, p.amount_micros FROM payouts p JOIN users u ON u.id = p.user_id
-        WHERE p.status = 'pending' AND p.amount_micros <= $1 AND u.status = 'active'
+        WHERE p.status = 'pending' AND p.amount_micros <= least($1::bigint, $2::bigint) AND u.status = 'active'
         ORDER BY p.created_at LIMIT ${RELEASED_AT_ONCE_MAX} FOR NO KEY UPDATE OF p SKIP LOCKED`,
-      [rules.autoApproveMicrosMax.toString()],
+      // What takes two admins is never released by none.
+      [rules.autoApproveMicrosMax.toString(), rules.twoAdminMicrosMin.toString()],
     );
     for (const row of rows) {
       await release(client, row.id);

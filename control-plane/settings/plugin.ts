@@ -5,10 +5,11 @@ import { auditContext, recordAudit } from '../audit/audit.js';
 import { withTransaction } from '../db/pool.js';
 import { Problem } from '../errors.js';
 import { actorOf } from '../http/roles.js';
-import { Money, problemResponses } from '../http/schemas.js';
+import { Money, problemResponses, Timestamp, Uuid } from '../http/schemas.js';
 import { MONEY_PATTERN, PRICE_MICROS_PER_GB_MAX } from '../ledger/money.js';
 import { PAYOUT_NETWORKS } from '../payouts/addresses.js';
 import { type SettingsStore, settingsFromJson, settingsJson } from './settings.js';
+import { lockSettings, readProposals, sortChanges } from './two-admins.js';
 
 export interface SettingsDeps {
   pool: pg.Pool;
@@ -51,6 +52,10 @@ const SettingsSchema = Type.Object({
   topup_min: Money,
   topup_max: Money,
   star_price: Money,
+  proposals: Type.Array(
+    Type.Object({ setting: Type.String(), value: Type.Unknown(), proposed_by: Uuid, proposed_at: Timestamp }),
+    { description: 'values that wait for a second admin' },
+  ),
 });
 
 /** Business settings: `/api/admin/settings`. */
@@ -58,7 +63,15 @@ export const settingsPlugin: FastifyPluginAsyncTypebox<SettingsDeps> = async (
   app,
   { pool, store, onChange },
 ) => {
-  const answer = async () => settingsJson(await store.read()) as never;
+  const answer = async () => {
+    const proposals = (await readProposals(pool)).map(({ setting, value, proposedBy, proposedAt }) => ({
+      setting,
+      value,
+      proposed_by: proposedBy,
+      proposed_at: proposedAt.toISOString(),
+    }));
+    return { ...settingsJson(await store.read()), proposals } as never;
+  };
 
   app.get(
     '/api/admin/settings',
@@ -67,7 +80,8 @@ export const settingsPlugin: FastifyPluginAsyncTypebox<SettingsDeps> = async (
       schema: {
         tags: ['Admin'],
         summary: 'Business settings',
-        description: 'The settings in force: what an admin set, else the configuration.',
+        description:
+          'The settings in force: what an admin set, else the configuration; `proposals` are not in force.',
         response: { 200: SettingsSchema, ...problemResponses(401, 403) },
       },
     },
@@ -81,7 +95,11 @@ export const settingsPlugin: FastifyPluginAsyncTypebox<SettingsDeps> = async (
       schema: {
         tags: ['Admin'],
         summary: 'Change business settings',
-        description: 'In force at once, without a restart. A new terms version asks every provider again.',
+        description:
+          'In force at once, without a restart. A new terms version asks every provider again. Raising ' +
+          '`payout_two_admin_min` or `payout_auto_approve_max` takes two admins: the first one’s value becomes one of the ' +
+          '`proposals` and the setting stays as it is, until another admin sends the same value. Sending the value in ' +
+          'force, or a lower one, makes the proposal void.',
         body: Type.Object(
           Object.fromEntries(
             Object.entries(fields).map(([name, schema]) => [name, Type.Optional(schema)]),
@@ -100,21 +118,33 @@ export const settingsPlugin: FastifyPluginAsyncTypebox<SettingsDeps> = async (
           errors: [{ path: '/body/buyer_price_per_gb', message: 'must be from 0 to 1000' }],
         });
       await withTransaction(pool, async (client) => {
+        await lockSettings(client);
         const before = await store.read(client);
         const after = { ...before, ...changes };
         if (after.topupMicrosMin > after.topupMicrosMax)
           throw new Problem('validation_failed', undefined, {
             errors: [{ path: '/body/topup_min', message: 'must not be above topup_max' }],
           });
-        await store.write(client, changes, userId);
-        await recordAudit(client, {
-          ...auditContext(request),
-          action: 'settings_changed',
-          objectType: 'settings',
-          objectId: null,
-          before: settingsJson(before),
-          after: settingsJson(changes),
-        });
+        const sorted = await sortChanges(client, before, changes, userId);
+        await store.write(client, sorted.changes, userId);
+        const audit = (action: string, told: { before?: object; after?: object }) =>
+          recordAudit(client, {
+            ...auditContext(request),
+            action,
+            objectType: 'settings',
+            objectId: null,
+            ...told,
+          });
+        const { agreed, proposed, withdrawn } = sorted;
+        if (Object.keys(withdrawn).length > 0) await audit('settings_proposal_void', { before: withdrawn });
+        if (Object.keys(proposed).length > 0)
+          await audit('settings_proposed', { before: settingsJson(before), after: proposed });
+        if (Object.keys(agreed).length > 0) await audit('settings_proposal_agreed', { before: agreed });
+        if (Object.keys(sorted.changes).length > 0)
+          await audit('settings_changed', {
+            before: settingsJson(before),
+            after: settingsJson(sorted.changes),
+          });
       });
       const settings = await answer();
       await onChange({ termsVersion: changes.termsVersion !== undefined, buyerPrice: price !== undefined });

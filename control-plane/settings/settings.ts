@@ -1,5 +1,4 @@
 import type pg from 'pg';
-import type { LiveSettings } from '../../gateway/live/records.js';
 import type { Queryable } from '../db/pool.js';
 import { formatMicros, parseMicros } from '../ledger/money.js';
 
@@ -25,9 +24,9 @@ export interface BusinessSettings {
   withdrawDayMicrosMax: bigint;
   /** Networks payouts may go over. */
   withdrawNetworks: readonly string[];
-  /** Payouts up to this amount are released by themselves, micro-dollars; 0: none. */
+  /** Payouts up to this amount are released by themselves, micro-dollars; 0: none. Raised by two admins. */
   payoutAutoApproveMicrosMax: bigint;
-  /** Payouts above this amount take two admins, micro-dollars. */
+  /** Payouts above this amount take two admins, micro-dollars. Raised by two admins. */
   payoutTwoAdminMicrosMin: bigint;
   /** Smallest top-up, micro-dollars. */
   topupMicrosMin: bigint;
@@ -45,16 +44,6 @@ export interface BusinessSettings {
   reconciliationBytesMin: number;
   /** UTC days that usage by destination host is kept; older rows are deleted. */
   destinationRetentionDays: number;
-}
-
-/** Destinations no buyer may reach, beside what is never allowed. */
-export interface DestinationPolicy {
-  /** Exact names and `.suffix` patterns. */
-  deniedDomains: string[];
-  /** CIDRs or addresses. */
-  deniedIps: string[];
-  /** Grows with every change. */
-  version: number;
 }
 
 /** How each setting is kept in table `settings` (JSON) and told in the API. */
@@ -102,9 +91,6 @@ function textOf(value: unknown): string | undefined {
 function integerOf(value: unknown): number | undefined {
   return Number.isSafeInteger(value) ? (value as number) : undefined;
 }
-
-const POLICY_KEY = 'destination_policy';
-const NO_POLICY: DestinationPolicy = { deniedDomains: [], deniedIps: [], version: 0 };
 
 /** The settings as the API names them. */
 export function settingsJson(settings: Partial<BusinessSettings>): Record<string, unknown> {
@@ -183,38 +169,4 @@ async function writeSetting(client: Queryable, key: string, value: unknown, admi
      ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value, updated_by = EXCLUDED.updated_by, updated_at = now()`,
     [key, JSON.stringify(value), adminId],
   );
-}
-
-/** The destination policy in force. `lock`: nobody else changes it until the transaction ends. */
-export async function readDestinationPolicy(client: Queryable, lock = false): Promise<DestinationPolicy> {
-  if (lock) await client.query("SELECT pg_advisory_xact_lock(hashtextextended('destination_policy', 0))");
-  const { rows } = await client.query<{ value: DestinationPolicy }>(
-    'SELECT value FROM settings WHERE key = $1',
-    [POLICY_KEY],
-  );
-  return { ...NO_POLICY, ...rows[0]?.value };
-}
-
-export function writeDestinationPolicy(
-  client: Queryable,
-  policy: DestinationPolicy,
-  adminId: string,
-): Promise<void> {
-  return writeSetting(client, POLICY_KEY, policy, adminId);
-}
-
-/** What the data path is told (`gateway/live`), as Postgres has it now. */
-export async function readLiveSettings(client: Queryable, store: SettingsStore): Promise<LiveSettings> {
-  const settings = await store.read(client);
-  const policy = await readDestinationPolicy(client);
-  const { rows } = await client.query<{ version: number }>(
-    'SELECT coalesce(floor(extract(epoch FROM max(updated_at)) * 1000), 0)::float8 AS version FROM settings',
-  );
-  return {
-    policyVersion: policy.version,
-    termsVersion: settings.termsVersion,
-    deniedDomains: policy.deniedDomains,
-    deniedIps: policy.deniedIps,
-    version: rows[0]?.version ?? 0,
-  };
 }

@@ -2,103 +2,16 @@ import { embeddedIpv4, parseHost } from '../../agent-protocol/address.js';
 import type { ProxyFailure } from '../errors.js';
 import type { LiveSettings, Restrictions } from '../live/records.js';
 import { HostSet } from '../runtime/host-set.js';
+import { DEFAULT_PORTS, DEFAULT_UDP_PORTS, NEVER_ALLOWED_PORTS } from '../runtime/ports.js';
 import type { BuyerAccess } from './directory.js';
-
-/** Open to every buyer. */
-export const DEFAULT_PORTS: ReadonlySet<number> = new Set([80, 443]);
-
-/** Open to every buyer who may use UDP: names (dns) and HTTP/3. */
-export const DEFAULT_UDP_PORTS: ReadonlySet<number> = new Set([53, 443]);
-
-/**
- * Never open without an admin's audited grant of that very port, whatever else a buyer is allowed: mail (spam from
- * somebody's home), remote shells and desktops, file sharing, databases and other services that are meant for a
- * network of one's own.
- */
-export const NEVER_ALLOWED_PORTS: ReadonlySet<number> = new Set([
-  0, // no port
-  7, // echo
-  9, // discard
-  17, // qotd
-  19, // chargen
-  21, // ftp
-  22, // ssh
-  23, // telnet
-  25, // smtp
-  53, // dns
-  69, // tftp
-  111, // portmapper
-  110, // pop3
-  119, // nntp
-  123, // ntp
-  135, // msrpc
-  136, // profile
-  137, // netbios
-  138, // netbios
-  139, // netbios
-  143, // imap
-  161, // snmp
-  162, // snmp trap
-  179, // bgp
-  389, // ldap
-  445, // smb
-  465, // smtps
-  512, // rexec
-  513, // rlogin
-  514, // rsh, syslog
-  515, // printer
-  548, // afp
-  554, // rtsp
-  587, // submission
-  631, // ipp
-  636, // ldaps
-  873, // rsync
-  993, // imaps
-  995, // pop3s
-  1080, // socks
-  1194, // openvpn
-  1433, // mssql
-  1521, // oracle
-  1723, // pptp
-  1900, // ssdp
-  2049, // nfs
-  2323, // telnet, favoured by botnets
-  2375, // docker
-  2376, // docker
-  2525, // smtp
-  3128, // proxies
-  3306, // mysql
-  3389, // rdp
-  5060, // sip
-  5061, // sip
-  5353, // mdns
-  5432, // postgres
-  5555, // adb
-  5900, // vnc
-  5901, // vnc
-  5985, // winrm
-  5986, // winrm
-  6379, // redis
-  6660, // irc
-  6661, // irc
-  6662, // irc
-  6663, // irc
-  6664, // irc
-  6665, // irc
-  6666, // irc
-  6667, // irc
-  6668, // irc
-  6669, // irc
-  6697, // irc
-  9100, // printer
-  9200, // elasticsearch
-  11211, // memcached
-  27017, // mongodb
-]);
 
 /** Lists of `LiveSettings` compiled once for each of their versions, with the development exemptions. */
 export interface DestinationPolicy {
   readonly denied: HostSet;
+  /** Open to every buyer, by network. */
+  readonly openPorts: Readonly<Record<'tcp' | 'udp', ReadonlySet<number>>>;
+  /** Beside NEVER_ALLOWED_PORTS: only open to whom an admin granted that very port. */
+  readonly neverAllowedPorts: ReadonlySet<number>;
   readonly devAllow: DevAllow;
 }
 
@@ -143,10 +56,19 @@ export function parseDevAllow(items: readonly string[]): DevAllow {
 
 /** `live` null: not read yet; only what is built in applies. */
 export function compileDestinationPolicy(
-  live: Pick<LiveSettings, 'deniedDomains' | 'deniedIps'> | null,
+  live: Pick<LiveSettings, 'deniedDomains' | 'deniedIps' | 'ports'> | null,
   devAllow: DevAllow,
 ): DestinationPolicy {
-  return { denied: new HostSet([...(live?.deniedDomains ?? []), ...(live?.deniedIps ?? [])]), devAllow };
+  const { openTcp, openUdp, neverAllowed } = live?.ports ?? {};
+  return {
+    denied: new HostSet([...(live?.deniedDomains ?? []), ...(live?.deniedIps ?? [])]),
+    openPorts: {
+      tcp: openTcp === undefined ? DEFAULT_PORTS : new Set(openTcp),
+      udp: openUdp === undefined ? DEFAULT_UDP_PORTS : new Set(openUdp),
+    },
+    neverAllowedPorts: new Set(neverAllowed),
+    devAllow,
+  };
 }
 
 /** Where the stream may go: `host` in normal form, the only one to be handed on. */
@@ -161,8 +83,8 @@ export type DestinationBuyer = Pick<BuyerAccess, 'limits' | 'rules'>;
  * IP_PROHIBITED: an address that is not global unicast, or a name that only means something inside a network.
  * TARGET_BLOCKED: on a deny list, not on an allow list of the buyer or sub-user, or text that is no host at all
  * (nothing a device should try to resolve).
- * PORT_BLOCKED: not open to everybody (80 and 443; 53 and 443 by UDP) nor allowed to this buyer, whose ports hold for
- * both networks, or not on a list of the only ports. `exempt`: a development exemption applied; a buyer's own rules
+ * PORT_BLOCKED: not open to everybody (80 and 443, by UDP 53 and 443, unless an admin said otherwise) nor allowed to this
+ * buyer, whose ports hold for both networks, or not on a list of the only ports. `exempt`: a development exemption applied; a buyer's own rules
  * hold all the same.
  */
 export function checkDestination(
@@ -186,7 +108,7 @@ export function checkDestination(
   if (!exempt) {
     if (parsed.kind === 'local_name') return { ok: false, code: 'IP_PROHIBITED' };
     if (!isName && parsed.class !== 'global') return { ok: false, code: 'IP_PROHIBITED' };
-    if (!isPortAllowed(port, buyer, network)) return { ok: false, code: 'PORT_BLOCKED' };
+    if (!isPortAllowed(port, buyer, policy, network)) return { ok: false, code: 'PORT_BLOCKED' };
     if (isIn(policy.denied)) return { ok: false, code: 'TARGET_BLOCKED' };
   }
   for (const { ports, allowed, denied } of buyer.rules) {
@@ -200,12 +122,13 @@ export function checkDestination(
 function isPortAllowed(
   port: number,
   { limits }: Pick<BuyerAccess, 'limits'>,
+  { openPorts, neverAllowedPorts }: DestinationPolicy,
   network: 'tcp' | 'udp',
 ): boolean {
   if (!Number.isInteger(port) || port < 1 || port > 65_535) return false;
   if (limits.grantedPorts.includes(port)) return true;
-  const open = network === 'tcp' ? DEFAULT_PORTS : DEFAULT_UDP_PORTS;
-  if (open.has(port)) return true;
+  if (neverAllowedPorts.has(port)) return false;
+  if (openPorts[network].has(port)) return true;
   if (NEVER_ALLOWED_PORTS.has(port)) return false;
   return limits.extraPorts.includes(port);
 }

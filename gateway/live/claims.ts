@@ -3,7 +3,7 @@ import type { LiveRedis } from './connection.js';
 import { liveKeys } from './keys.js';
 import type { ClaimRecord, GatewayRun } from './records.js';
 import type { ScriptCommands } from './scripts.js';
-import { decode } from './store.js';
+import { decode, firstError } from './store.js';
 import { isCount, isMissingOr, isNullOr, isRecordOf, isString } from './validation.js';
 
 /** How long a claim lives without renewal; its holder renews it at a third of this. */
@@ -87,6 +87,28 @@ export async function releaseClaim(
   claim: { providerId: string; exitIp: string; allocationId: string },
 ): Promise<boolean> {
   return (await redis.claimRelease(liveKeys.claim(claim.providerId, claim.exitIp), claim.allocationId)) === 1;
+}
+
+/** Exits asked about in one round trip. */
+const READ_BATCH = 500;
+
+/** Who holds each of the exits now, in their order; null: nobody. */
+export async function readClaims(
+  redis: LiveRedis,
+  exits: ReadonlyArray<{ providerId: string; exitIp: string }>,
+): Promise<Array<ClaimRecord | null>> {
+  const claims: Array<ClaimRecord | null> = [];
+  for (let i = 0; i < exits.length; i += READ_BATCH) {
+    const keys = exits.slice(i, i + READ_BATCH).map((exit) => liveKeys.claim(exit.providerId, exit.exitIp));
+    const batch = redis.pipeline();
+    for (const key of keys) batch.get(key);
+    const replies = (await batch.exec()) ?? [];
+    firstError(replies);
+    replies.forEach(([, text], n) => {
+      claims.push(decode(redis, keys[n] as string, text as string | null, isClaim));
+    });
+  }
+  return claims;
 }
 
 /** Who holds the exit now, or null. */

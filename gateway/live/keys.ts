@@ -124,6 +124,12 @@ export const liveKeys = {
   liveSettings: () => `${PREFIX}settings`,
 
   /**
+   * STRING, another random one after each write of `liveSettings`: gateways look at it every second, and read the
+   * settings, which may be large lists, only when it has changed. Owner: control plane. No expiry. Readers: gateways.
+   */
+  liveSettingsMarker: () => `${PREFIX}settings-marker`,
+
+  /**
    * STREAM of `GatewayCommand` (field `c`). Owner: control plane. Trimmed to about COMMANDS_KEPT entries.
    * Readers: every gateway, with a blocking XREAD from its own last id.
    */
@@ -134,6 +140,12 @@ export const liveKeys = {
    * control plane rebuilds, and a gateway must not call an unknown account a wrong one.
    */
   ready: () => `${PREFIX}ready`,
+
+  /**
+   * STRING `Actor` of the control plane: whom a ticket for an event stream was given to. Owner: control plane
+   * (`live-feed/`). Taken (GETDEL) by the control plane that the stream is opened at; expires after TS_LIVE_TICKET_TTL_S.
+   */
+  streamTicket: (ticketSha256Hex: string) => `${PREFIX}stream-ticket:{${ticketSha256Hex}}`,
 
   /** Rate limit counters of the control plane's API (`@fastify/rate-limit`'s name space). */
   apiRateLimit: () => `${PREFIX}rl:`,

@@ -3,6 +3,8 @@
  * of micro-dollars; byte counts are integers below 2^53; times are ms since the Unix epoch; ids are UUIDs.
  */
 
+import type { OriginLists } from '../runtime/origin/origin-policy.js';
+
 /** What narrows an account's access. Whatever is left out (older writers), null or empty narrows nothing. */
 export interface Restrictions {
   /** Payload bytes a second, both directions together; above it streams are slowed down. */
@@ -212,7 +214,19 @@ export interface LiveSettings {
   deniedDomains: string[];
   /** CIDRs that no buyer may reach, beside what is never allowed. */
   deniedIps: string[];
-  version: number;
+  /** Destination ports; left out (older writers): what is built in (`runtime/ports.ts`). */
+  ports?: PortPolicy | undefined;
+  /** Networks that no device may share from; left out: only what the operator's files say. */
+  origins?: OriginLists | undefined;
+}
+
+export interface PortPolicy {
+  /** Open to every buyer. */
+  openTcp: number[];
+  /** Open to every buyer who may use UDP. */
+  openUdp: number[];
+  /** Open only to whom an admin granted that very port, as the ones that are built in. */
+  neverAllowed: number[];
 }
 
 /** What the control plane tells every gateway. Each is idempotent. */

@@ -5,6 +5,7 @@
  */
 
 import { randomUUID } from 'node:crypto';
+import type { OriginLists } from '../runtime/origin/origin-policy.js';
 import type { LiveRedis } from './connection.js';
 import { liveKeys, PRESENCE_TTL_MS } from './keys.js';
 import type {
@@ -13,6 +14,7 @@ import type {
   GatewayPresence,
   LiveSettings,
   PackageRoute,
+  PortPolicy,
   ProviderPrice,
   Restrictions,
   StickyRecord,
@@ -161,7 +163,22 @@ const isLiveSettings = isRecordOf<LiveSettings>({
   termsVersion: isString,
   deniedDomains: isListOf(isString),
   deniedIps: isListOf(isString),
-  version: isCount,
+  ports: isMissingOr(
+    isRecordOf<PortPolicy>({
+      openTcp: isListOf(isCount),
+      openUdp: isListOf(isCount),
+      neverAllowed: isListOf(isCount),
+    }),
+  ),
+  origins: isMissingOr(
+    isRecordOf<OriginLists>({
+      asnRules: isListOf(
+        isRecordOf<OriginLists['asnRules'][number]>({ match: isString, name: isNullOr(isString) }),
+      ),
+      deniedIps: isListOf(isString),
+      allowedAsns: isListOf(isCount),
+    }),
+  ),
 });
 
 /** The record in the text, or null when there is none or it does not fit (logged with its key). */
@@ -287,7 +304,14 @@ export function readPresence(redis: LiveRedis, deviceId: string): Promise<Device
 export async function readPresences(redis: LiveRedis, nowMs: number): Promise<DevicePresence[]> {
   const online = liveKeys.devicesOnline();
   await redis.zremrangebyscore(online, '-inf', String(nowMs));
-  const deviceIds = await redis.zrange(online, '0', '-1');
+  return readPresencesOf(redis, await redis.zrange(online, '0', '-1'));
+}
+
+/** Of these devices those that are present now, in no order. */
+export async function readPresencesOf(
+  redis: LiveRedis,
+  deviceIds: readonly string[],
+): Promise<DevicePresence[]> {
   const presences: DevicePresence[] = [];
   for (let i = 0; i < deviceIds.length; i += READ_BATCH) {
     const keys = deviceIds.slice(i, i + READ_BATCH).map((id) => liveKeys.device(id));
@@ -301,6 +325,11 @@ export async function readPresences(redis: LiveRedis, nowMs: number): Promise<De
     });
   }
   return presences;
+}
+
+/** How many devices are present now. */
+export function countPresences(redis: LiveRedis, nowMs: number): Promise<number> {
+  return redis.zcount(liveKeys.devicesOnline(), `(${nowMs}`, '+inf');
 }
 
 /** Keys fetched in one round trip by the readers of many. */
@@ -368,8 +397,15 @@ export function readProviderPrice(redis: LiveRedis): Promise<ProviderPrice | nul
   return read(redis, liveKeys.providerPrice(), isProviderPrice);
 }
 
-export function writeLiveSettings(redis: LiveRedis, settings: LiveSettings): Promise<void> {
-  return write(redis, liveKeys.liveSettings(), settings);
+/** Readers learn of it by the marker, which is another one after each write and written last. */
+export async function writeLiveSettings(redis: LiveRedis, settings: LiveSettings): Promise<void> {
+  await write(redis, liveKeys.liveSettings(), settings);
+  await redis.set(liveKeys.liveSettingsMarker(), randomUUID());
+}
+
+/** Changes with every write of the settings; null: never written, or by an older version. */
+export function readLiveSettingsMarker(redis: LiveRedis): Promise<string | null> {
+  return redis.get(liveKeys.liveSettingsMarker());
 }
 
 export function readLiveSettings(redis: LiveRedis): Promise<LiveSettings | null> {

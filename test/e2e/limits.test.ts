@@ -222,11 +222,11 @@ t.test('access that ends cuts open streams on every gateway, and leaves others a
     const made = await newSubUser(buyer);
     const allowed = { limits: { allowed_domains: ['api.example.org'] } };
     await expectCut(t, made, () => changeSubUser(buyer, made, allowed), 'reply 2');
-    const lists = { denied_domains: ['.example.org'], denied_ips: [] };
+    const lists = { denied_domains: ['.example.org'], denied_ips: [], version: 0 };
     await expectCut(t, buyer, () => api('PUT', '/api/admin/policy/destinations', lists), 'reply 2', {
       host: 'api.example.org',
     });
-    await api('PUT', '/api/admin/policy/destinations', { denied_domains: [], denied_ips: [] });
+    await api('PUT', '/api/admin/policy/destinations', { ...lists, denied_domains: [], version: 1 });
   });
 
   t.ok(

@@ -92,7 +92,7 @@ export class World {
     this.#undo.push(() => redis.disconnect());
     for (const account of accounts()) await writeAccount(redis, account);
     await writeProviderPrice(redis, { microsPerGb: '500000', effectiveFromMs: 0 });
-    const policy = { policyVersion: 1, termsVersion: '1', deniedDomains: [], deniedIps: [], version: 1 };
+    const policy = { policyVersion: 1, termsVersion: '1', deniedDomains: [], deniedIps: [] };
     await writeLiveSettings(redis, policy);
     await markReady(redis);
     const bank: WalletBank = startWalletBank(redis, SETTINGS.TS_GATEWAY_ID);

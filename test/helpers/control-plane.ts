@@ -87,6 +87,8 @@ export interface WorldOptions {
   telegram?: MessageSender;
   /** A Bot API for the bot's calls beside messages; left out: there is no bot. */
   botApiUrl?: string;
+  /** Instead of what `origins` says. */
+  originCheck?: Collaborators['originCheck'];
   /** Settlement and live state run in the background. */
   background?: boolean;
   /** Services of another world: two control planes on one record. */
@@ -120,7 +122,7 @@ export async function startWorld(t: Teardown, options: WorldOptions = {}): Promi
     withdraw: () => false,
   };
   const origins = new Map<string, Origin>();
-  const originCheck = {
+  const originCheck = options.originCheck ?? {
     check: (ip: string): Origin => origins.get(ip) ?? { ok: true, country: 'DE', city: null, asn: 3320 },
   };
   const clock = options.clock ?? systemClock;

@@ -73,7 +73,6 @@ export async function startGatewayRig(env: Record<string, string> = {}): Promise
     termsVersion: '1',
     deniedDomains: [],
     deniedIps: [],
-    version: 1,
   });
   await markReady(redis);
   const config = readGatewayConfig({

@@ -40,6 +40,7 @@ export async function worldGateway(
 /** A provider with a registered device that may start sharing: `start` gives the session and a tunnel ticket. */
 export async function sharingProvider(world: TestWorld): Promise<{
   userId: string;
+  token: string;
   start: () => Promise<{ sessionId: string; ticket: string }>;
 }> {
   const user = await signedIn(world);
@@ -53,5 +54,5 @@ export async function sharingProvider(world: TestWorld): Promise<{
     if (status !== 200) throw new Error(JSON.stringify(body));
     return { sessionId: body.session_id as string, ticket: body.tunnel.ticket as string };
   };
-  return { userId: user.userId, start };
+  return { userId: user.userId, token: user.token, start };
 }

@@ -6,8 +6,11 @@ import type { Parse } from './live-file.js';
 export interface AsnRules {
   /** asn → the rule as written, with its line. */
   readonly asns: ReadonlyMap<number, string>;
-  readonly organisations: ReadonlyArray<{ pattern: RegExp; rule: string }>;
+  readonly organisations: ReadonlyArray<{ pattern: NamePattern; rule: string }>;
 }
+
+/** Whether a name, in lower case, fits. */
+export type NamePattern = (name: string) => boolean;
 
 /** Lines with their number, without comments (`#` to the end of the line) and empty ones. */
 function* meaningfulLines(text: string): Generator<[number, string]> {
@@ -19,6 +22,18 @@ function* meaningfulLines(text: string): Generator<[number, string]> {
   }
 }
 
+/** One rule of a list: `AS<number>`, or `org <pattern>`; null: it is none. */
+export function readAsnRule(
+  text: string,
+): { kind: 'asn'; asn: number } | { kind: 'organisation'; pattern: NamePattern } | null {
+  const asn = Number(/^AS(\d{1,10})$/i.exec(text)?.[1] ?? 0);
+  if (asn > 0 && asn <= 0xffff_ffff) return { kind: 'asn', asn };
+  const glob = /^org\s+(\S.*)$/i.exec(text)?.[1];
+  return glob !== undefined && /[^*\s]/.test(glob)
+    ? { kind: 'organisation', pattern: namePattern(glob) }
+    : null;
+}
+
 /**
  * Reads a list of ASN rules, one a line: `AS16509`, or `org *hosting*` (the organisation's name, any case, `*` for any
  * text). `#` begins a comment. `name` appears in the rules.
@@ -26,18 +41,13 @@ function* meaningfulLines(text: string): Generator<[number, string]> {
 export function parseAsnRules(name: string): Parse<AsnRules> {
   return (text) => {
     const asns = new Map<number, string>();
-    const organisations: Array<{ pattern: RegExp; rule: string }> = [];
+    const organisations: Array<{ pattern: NamePattern; rule: string }> = [];
     const problems: string[] = [];
     for (const [number, line] of meaningfulLines(text)) {
-      const asn = /^AS(\d{1,10})$/i.exec(line);
-      const organisation = /^org\s+(\S.*)$/i.exec(line);
-      if (asn && Number(asn[1]) > 0 && Number(asn[1]) <= 0xffff_ffff)
-        asns.set(Number(asn[1]), `${line} (${name}:${number})`);
-      else if (organisation && /[^*\s]/.test(organisation[1] as string))
-        organisations.push({
-          pattern: globPattern(organisation[1] as string),
-          rule: `${line} (${name}:${number})`,
-        });
+      const read = readAsnRule(line);
+      const rule = `${line} (${name}:${number})`;
+      if (read?.kind === 'asn') asns.set(read.asn, rule);
+      else if (read?.kind === 'organisation') organisations.push({ pattern: read.pattern, rule });
       else problems.push(`${name}:${number}: expected AS<number> or org <pattern>: ${line.slice(0, 80)}`);
     }
     return problems.length > 0 ? { ok: false, problems } : { ok: true, value: { asns, organisations } };
@@ -60,15 +70,27 @@ export function parseAddressRules(name: string): Parse<AddressSet> {
 export function findAsnRule(rules: AsnRules, system: AutonomousSystem): string | null {
   const byNumber = rules.asns.get(system.asn);
   if (byNumber !== undefined) return byNumber;
-  const { organisation } = system;
-  if (organisation === null) return null;
-  return rules.organisations.find(({ pattern }) => pattern.test(organisation))?.rule ?? null;
+  if (system.organisation === null) return null;
+  const name = system.organisation.toLowerCase();
+  return rules.organisations.find(({ pattern }) => pattern(name))?.rule ?? null;
 }
 
-function globPattern(glob: string): RegExp {
-  const parts = glob
-    .trim()
-    .split(/\*+/)
-    .map((part) => part.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&'));
-  return new RegExp(`^${parts.join('.*')}$`, 'iu');
+/**
+ * `*` for any text. Not a regular expression: with many stars those take time that grows with a power of the name's
+ * length, and admins write patterns through the API.
+ */
+function namePattern(glob: string): NamePattern {
+  const [first = '', ...others] = glob.trim().toLowerCase().split(/\*+/);
+  const last = others.pop();
+  if (last === undefined) return (name) => name === first;
+  return (name) => {
+    if (!name.startsWith(first)) return false;
+    let at = first.length;
+    for (const part of others) {
+      const found = name.indexOf(part, at);
+      if (found < 0) return false;
+      at = found + part.length;
+    }
+    return name.length - last.length >= at && name.endsWith(last);
+  };
 }

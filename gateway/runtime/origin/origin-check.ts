@@ -3,11 +3,12 @@ import { classifyAddress } from '../../../agent-protocol/address.js';
 import { type AddressSet, plainAddress } from '../addresses.js';
 import type { Log } from '../logging.js';
 import { projectPath } from '../project-path.js';
-import { type AsnTable, loadAsnCsv, openAsnMmdb } from './asn-table.js';
+import { type AsnTable, type AutonomousSystem, loadAsnCsv, openAsnMmdb } from './asn-table.js';
 import { DEFAULT_COUNTRIES } from './countries.js';
 import { type LocationTable, openLocations } from './countries-mmdb.js';
 import { type AsnRules, findAsnRule, parseAddressRules, parseAsnRules } from './deny-lists.js';
 import { LiveFile } from './live-file.js';
+import { NO_ORIGIN_POLICY, type OriginPolicy } from './origin-policy.js';
 
 export interface OriginCheckOptions {
   log: Log;
@@ -96,8 +97,8 @@ export class OriginCheck {
     }
   }
 
-  /** Takes about 10 µs. `ip`: any text; what is no public address is refused. */
-  check(ip: string): Origin {
+  /** Takes about 10 µs. `ip`: any text; what is no public address is refused. `policy`: what admins set. */
+  check(ip: string, policy: OriginPolicy = NO_ORIGIN_POLICY): Origin {
     const address = plainAddress(ip);
     if (address === null || classifyAddress(address) !== 'global') {
       if (address !== null && this.devLoopbackCountry !== null)
@@ -110,20 +111,32 @@ export class OriginCheck {
       return { ok: false, code: 'region_not_allowed', rule: `country ${location.country}` };
 
     const system = this.systems.find(address);
-    for (const { value } of this.asnRules) {
-      const rule = system && findAsnRule(value, system);
-      if (rule) return { ok: false, code: 'vpn_detected', rule };
-    }
-    for (const { value } of this.addressRules) {
-      const rule = value.find(address);
-      if (rule !== undefined) return { ok: false, code: 'denylisted', rule };
-    }
+    const asnRule = system && !policy.allows(system.asn) ? this.#asnRule(system, policy) : null;
+    if (asnRule !== null) return { ok: false, code: 'vpn_detected', rule: asnRule };
+    const denied = this.#deniedNetwork(address) ?? policy.deniedNetwork(address);
+    if (denied !== undefined) return { ok: false, code: 'denylisted', rule: denied };
     return {
       ok: true,
       ...location,
       asn: system?.asn ?? null,
       asOrganisation: system?.organisation ?? null,
     };
+  }
+
+  #asnRule(system: AutonomousSystem, policy: OriginPolicy): string | null {
+    for (const { value } of this.asnRules) {
+      const rule = findAsnRule(value, system);
+      if (rule !== null) return rule;
+    }
+    return policy.asnRule(system);
+  }
+
+  #deniedNetwork(address: string): string | undefined {
+    for (const { value } of this.addressRules) {
+      const rule = value.find(address);
+      if (rule !== undefined) return rule;
+    }
+    return undefined;
   }
 
   /** Reads changed lists now (they are also watched). */

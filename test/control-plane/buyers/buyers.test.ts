@@ -294,6 +294,21 @@ t.test('buyers', async (t) => {
     );
     const after = (await readBalances(pool, 'buyer_prepaid', [buyer.id])).get(buyer.id)?.balanceMicros;
     t.equal(after, before - sum);
+    const used = async () => {
+      const own = (await call('GET', '/api/buyer/me', { token: made.token })).body.stats;
+      const row = (await asAdmin('GET', `/api/admin/buyers/${buyer.id}`)).body.stats;
+      t.same(row, own, 'the admin sees the same');
+      return [own.bytes_today, own.bytes_this_month];
+    };
+    t.same(await used(), [3_013_345_684, 3_013_345_684], 'without a limit');
+    const limits = { streams_max: 7, extra_ports: [8080] };
+    await asAdmin('PATCH', `/api/admin/buyers/${buyer.id}`, {
+      limits: { ...limits, bytes_per_day_max: 4_000_000_000 },
+    });
+    t.same(await used(), [3_013_345_684, 3_013_345_684], 'and with one, which begins with it');
+    await pool.query('UPDATE byte_quotas SET day = day - 1 WHERE owner_id = $1', [buyer.id]);
+    t.equal((await used())[0], 0, 'a day that is over');
+    await asAdmin('PATCH', `/api/admin/buyers/${buyer.id}`, { limits });
     const balance = (await call('GET', '/api/buyer/me/balance', { token: made.token })).body;
     t.same(balance, {
       balance: '2.798970',

@@ -37,7 +37,6 @@ t.test('live state', async (t) => {
       termsVersion: '1',
       deniedDomains: ['.bad.example'],
       deniedIps: [],
-      version: 1,
     }),
     rebuilders: [() => republishRoutes(pool, redis, collaborators.clock)],
   });
@@ -109,7 +108,6 @@ t.test('live state', async (t) => {
         termsVersion: '1',
         deniedDomains: [],
         deniedIps: [],
-        version: 1,
       }),
     });
     t.teardown(() => failing.stop());

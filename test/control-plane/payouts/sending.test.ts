@@ -1,9 +1,11 @@
 import t from 'tap';
 import { CryptomusClient, orderIdOf } from '../../../control-plane/cryptomus/client.js';
+import { releaseSmallPayouts } from '../../../control-plane/payouts/release.js';
 import { PayoutSender } from '../../../control-plane/payouts/sender.js';
 import { cryptomusOf } from '../../../control-plane/services.js';
 import { invariants } from '../../../control-plane/settlement/invariants.js';
 import { silentLog } from '../../../gateway/runtime/logging.js';
+import { signedIn } from '../../helpers/control-plane.js';
 import { type PaymentsWorld, startPaymentsWorld } from '../../helpers/payments-world.js';
 
 const created = (world: PaymentsWorld, id: string) =>
@@ -245,10 +247,8 @@ t.test('a released payout on its way', async (t) => {
   });
 
   await t.test('released by the rule: small ones of active providers', async (t) => {
-    await world.call('PATCH', '/api/admin/settings', {
-      token: world.admin.token,
-      body: { payout_auto_approve_max: '6' },
-    });
+    for (const { token } of [world.admin, await signedIn(world, 'admin')])
+      await world.call('PATCH', '/api/admin/settings', { token, body: { payout_auto_approve_max: '6' } });
     const [small, large, banned] = [
       await world.provider('10'),
       await world.provider('10'),
@@ -262,6 +262,9 @@ t.test('a released payout on its way', async (t) => {
     t.match(await world.payment(smallId), { status: 'processing', send_state: 'accepted', approvals: [] });
     t.match(await world.payment(largeId), { status: 'pending' });
     t.match(await world.payment(bannedId), { status: 'pending' });
+    const rules = { autoApproveMicrosMax: 100_000_000n, twoAdminMicrosMin: 6_000_000n };
+    t.equal(await releaseSmallPayouts(pool, rules), 0, 'nothing that takes two admins');
+    t.equal(await releaseSmallPayouts(pool, { ...rules, twoAdminMicrosMin: 6_000_001n }), 1);
   });
 });
 

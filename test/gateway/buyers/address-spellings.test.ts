@@ -23,7 +23,6 @@ t.before(async () => {
     termsVersion: '1',
     deniedDomains: [],
     deniedIps: ['9.9.9.0/24'],
-    version: 2,
   });
   await rig.restart(); // reads the list
   device = await PlainDevice.connect(rig.gateway.tunnelPort, (await rig.ticket()).text);

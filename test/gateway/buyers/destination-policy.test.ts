@@ -4,10 +4,10 @@ import {
   compileDestinationPolicy,
   compileDestinationRules,
   type DestinationBuyer,
-  NEVER_ALLOWED_PORTS,
   parseDevAllow,
 } from '../../../gateway/buyers/destination-policy.js';
 import type { Restrictions } from '../../../gateway/live/records.js';
+import { NEVER_ALLOWED_PORTS } from '../../../gateway/runtime/ports.js';
 import { accountSnapshot } from '../live/servers.js';
 
 const none = parseDevAllow([]);
@@ -165,6 +165,25 @@ t.test('ports by UDP', async (t) => {
   const denied = compileDestinationPolicy({ deniedDomains: ['.example.com'], deniedIps: ['9.9.9.9'] }, none);
   t.equal(byUdp(53, buyer(), denied), 'TARGET_BLOCKED');
   t.equal(byUdp(53, buyer(), denied, '9.9.9.9'), 'TARGET_BLOCKED');
+});
+
+t.test('ports as admins set them', async (t) => {
+  const ports = { openTcp: [80, 8443], openUdp: [443, 3478], neverAllowed: [9999, 80] };
+  const policy = compileDestinationPolicy({ deniedDomains: [], deniedIps: [], ports }, none);
+  const by = (network: 'tcp' | 'udp', port: number, who = buyer()) => {
+    const decision = checkDestination('example.com', port, who, policy, network);
+    return decision.ok ? 'open' : decision.code;
+  };
+  t.equal(by('tcp', 8443), 'open');
+  t.equal(by('tcp', 443), 'PORT_BLOCKED', 'open by default, and not any more');
+  t.equal(by('tcp', 80), 'PORT_BLOCKED', 'what takes a grant is not open');
+  t.equal(by('udp', 443), 'open');
+  t.equal(by('udp', 3478), 'open');
+  t.equal(by('udp', 53), 'PORT_BLOCKED');
+  t.equal(by('tcp', 9999, buyer([9999])), 'PORT_BLOCKED', "not the buyer's to open");
+  t.equal(by('tcp', 9999, buyer([], [9999])), 'open', 'but granted');
+  t.equal(by('tcp', 443, buyer([443])), 'open', 'closed to everybody, and allowed to this buyer');
+  t.equal(by('tcp', 25, buyer([25])), 'PORT_BLOCKED', 'what is built in stays');
 });
 
 t.test('deny lists', async (t) => {

@@ -64,7 +64,6 @@ onEachRedis(t, async (t, server) => {
       termsVersion: '1',
       deniedDomains: ['x.example'],
       deniedIps: [],
-      version: 1,
     };
 
     t.equal(await store.readAccount(redis, 'acme'), null);

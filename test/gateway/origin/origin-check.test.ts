@@ -8,6 +8,7 @@ import { type AsnTable, loadAsnCsv } from '../../../gateway/runtime/origin/asn-t
 import { readLocation } from '../../../gateway/runtime/origin/countries-mmdb.js';
 import { findAsnRule, parseAddressRules, parseAsnRules } from '../../../gateway/runtime/origin/deny-lists.js';
 import { OriginCheck, type OriginCheckOptions } from '../../../gateway/runtime/origin/origin-check.js';
+import { OriginPolicy } from '../../../gateway/runtime/origin/origin-policy.js';
 import { placeWords } from '../../../gateway/runtime/origin/place-words.js';
 import { projectPath } from '../../../gateway/runtime/project-path.js';
 import { mmdb } from '../../helpers/mmdb.js';
@@ -139,6 +140,53 @@ t.test('lists: each kind of rule, broken lines by number', async (t) => {
       'i.txt:3: expected an address or CIDR: ::/129',
     ],
   });
+});
+
+t.test('names with stars, in time that does not explode', async (t) => {
+  const fits = (pattern: string, organisation: string) => {
+    const read = parseAsnRules('a.txt')(`org ${pattern}`);
+    return read.ok && findAsnRule(read.value, { asn: 1, organisation }) !== null;
+  };
+  for (const [pattern, name, expected] of [
+    ['a*b', 'ab', true],
+    ['a*b', 'a-b', true],
+    ['a*b', 'a-b-c', false],
+    ['ab*ba', 'aba', false],
+    ['*a*b*', 'xaxbx', true],
+    ['*a*b*', 'xbxax', false],
+    ['*aa', 'aaa', true],
+    ['a**b', 'ab', true],
+    ['(a.c)*', '(A.C) Ltd', true],
+    ['(a.c)*', '(abc) Ltd', false],
+  ] as const)
+    t.equal(fits(pattern, name), expected, `${pattern} ${name}`);
+  const startMs = performance.now();
+  t.notOk(fits(`${'*a'.repeat(60)}b`, 'a'.repeat(5_000)));
+  t.ok(performance.now() - startMs < 100, 'a regular expression would take for ever');
+});
+
+t.test('what admins set comes beside the lists, and allows networks that rules refuse', async (t) => {
+  const check = await openCheck(t);
+  const policy = new OriginPolicy({
+    asnRules: [
+      { match: 'AS7922', name: 'Cable company' },
+      { match: 'org *telekom*', name: null },
+    ],
+    deniedIps: ['80.128.0.0/11', '8.8.4.0/24'],
+    allowedAsns: [15169],
+  });
+  for (const [ip, expected] of [
+    ['73.0.0.1', { ok: false, code: 'vpn_detected', rule: 'Cable company (AS7922)' }],
+    ['84.128.0.1', { ok: false, code: 'vpn_detected', rule: 'org *telekom*' }],
+    ['8.8.8.8', { ok: true, asn: 15169 }],
+    ['8.8.4.4', { ok: false, code: 'denylisted', rule: '8.8.4.0/24' }],
+    ['18.184.0.1', { ok: false, code: 'vpn_detected', rule: /^AS16509 \(asn-hosting/ }],
+    ['77.88.8.8', { ok: false, code: 'region_not_allowed' }],
+  ] as const) {
+    t.match(check.check(ip, policy), expected, ip);
+    t.match(check.check(ip, policy), expected, `${ip} again`);
+  }
+  t.match(check.check('73.0.0.1'), { ok: true });
 });
 
 t.test('lists are reloaded while running; a broken version changes nothing', async (t) => {

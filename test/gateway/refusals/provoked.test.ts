@@ -77,7 +77,6 @@ t.before(async () => {
     termsVersion: '1',
     deniedDomains: ['.blocked.example.org'],
     deniedIps: ['93.184.216.0/24'],
-    version: 2,
   });
   const poor = await withAccount('poor', {});
   rig.bank.funds.set(fundsKey({ kind: 'buyer', ownerId: poor.buyerId }), 0);
