@@ -29,12 +29,12 @@ export async function issueAccessToken(
     .sign(key(secret));
 }
 
-/** What the token says, or null when it is not ours, altered or expired. Does not look at the login. */
+/** What the token says and until when, or null when it is not ours, altered or expired. Does not look at the login. */
 export async function verifyAccessToken(
   secret: string,
   token: string,
   nowMs: number,
-): Promise<AccessTokenClaims | null> {
+): Promise<(AccessTokenClaims & { expiresAtMs: number }) | null> {
   try {
     const { payload } = await jwtVerify(token, key(secret), {
       algorithms: ['HS256'],
@@ -42,10 +42,10 @@ export async function verifyAccessToken(
       currentDate: new Date(nowMs),
       requiredClaims: ['exp', 'sub', 'sid', 'role'],
     });
-    const { sub, sid, role } = payload;
+    const { sub, sid, role, exp = 0 } = payload;
     if (typeof sub !== 'string' || typeof sid !== 'string' || (role !== 'user' && role !== 'admin'))
       return null;
-    return { userId: sub, role, loginId: sid };
+    return { userId: sub, role, loginId: sid, expiresAtMs: exp * 1000 };
   } catch {
     return null; // jose throws for each way a token can be bad; to the caller they are one
   }
