@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { AddressSet } from '../gateway/runtime/addresses.js';
 import { projectPath } from '../gateway/runtime/project-path.js';
 import { auditPlugin } from './audit/plugin.js';
+import { AcceptedTokens } from './auth/accepted-tokens.js';
 import { adminAuthPlugin } from './auth/admin-plugin.js';
 import { createAuthenticate } from './auth/authenticate.js';
 import { authPlugin } from './auth/plugin.js';
@@ -102,6 +103,7 @@ export async function buildApp(collaborators: Collaborators, services: Services)
     read: (subjects) => readLiveFigures({ pool, redis, clock }, subjects),
   });
 
+  const accepted = new AcceptedTokens(config.authCacheMs, clock);
   const app = await createServer({
     log,
     pool,
@@ -117,6 +119,7 @@ export async function buildApp(collaborators: Collaborators, services: Services)
       pool,
       clock,
       jwtSecret: config.jwtSecret,
+      accepted,
       botSecret: config.botSecret,
       internalSecret: config.internalSecret,
       adminIpAllowed,
@@ -125,6 +128,11 @@ export async function buildApp(collaborators: Collaborators, services: Services)
     }),
   });
 
+  // Before the answer goes out: who reads it may rely on what it says, a revoked token for one.
+  app.addHook('onSend', async ({ method, actor }, _reply, payload) => {
+    if (method !== 'GET' && actor?.role !== 'buyer' && actor?.role !== 'device') accepted.forget();
+    return payload;
+  });
   await app.register(systemPlugin, { pool, redis, apiVersion, settings });
   await app.register(authPlugin, { pool, clock, telegramSignIn, codeSender, settings: config });
   await app.register(adminAuthPlugin, { pool, clock, telegramSignIn, adminIpAllowed, settings: config });
@@ -184,6 +192,7 @@ export async function buildApp(collaborators: Collaborators, services: Services)
     live,
     proxy,
     pullTtlMs: config.pullTtlS * 1000,
+    pullRate: { perSecond: config.pullsPerSecond, burst: config.pullBurst },
     offerBytes: () => settings.current().offerBytes,
   });
   await app.register(balancePlugin, { pool, log, live, settlement });

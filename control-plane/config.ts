@@ -120,6 +120,11 @@ export const controlPlaneSettings = {
     default: 30 * 86_400,
     min: 60,
   }),
+  authCacheMs: integer(
+    'TS_AUTH_CACHE_MS',
+    'time a token that was good is taken for good without asking Postgres; at its end it is asked again, 0: always',
+    { default: 500, max: 1_000 },
+  ),
   loginCodeTtlS: integer('TS_LOGIN_CODE_TTL_S', 'life of a login code, seconds', {
     default: 300,
     min: 10,
@@ -256,6 +261,16 @@ export const controlPlaneSettings = {
   pullTtlS: integer('TS_PULL_TTL_S', 'time a pulled package may stay unused, seconds', {
     default: 3_600,
     min: 10,
+  }),
+  pullsPerSecond: integer(
+    'TS_PULLS_PER_SECOND',
+    'pulls of packages by one buyer token, a second in the long run; above it 429',
+    { default: 1, min: 1, max: 100_000 },
+  ),
+  pullBurst: integer('TS_PULL_BURST', 'pulls of packages by one buyer token at once; above it 429', {
+    default: 5,
+    min: 1,
+    max: 1_000_000,
   }),
   referralPercent: integer(
     'TS_REFERRAL_PERCENT',
@@ -400,6 +415,12 @@ export function programEnvironment(
   return Object.fromEntries(
     names.flatMap((name) => (env[name] === undefined ? [] : [[name, env[name] as string]])),
   );
+}
+
+/** Whether the environment is a production system's, for commands that must not run there. */
+export function readIsProduction(env: Readonly<Record<string, string | undefined>> = process.env): boolean {
+  const { production } = readEnvironment({ production: controlPlaneSettings.production }, env);
+  return env.NODE_ENV === 'production' || production;
 }
 
 /** The database alone, for commands that need nothing else. */

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs';
-import { Command } from 'commander';
+import { Command, InvalidArgumentError } from 'commander';
 import { EnvironmentError } from '../gateway/runtime/environment.js';
 import { projectPath } from '../gateway/runtime/project-path.js';
 
@@ -44,6 +44,23 @@ export function buildCli(): Command {
     .action(async () => (await import('../control-plane/db/main.js')).runMigrations());
 
   cli
+    .command('openapi')
+    .description('print the OpenAPI document of this version')
+    .action(async () => (await import('./commands/openapi.js')).runOpenApi());
+
+  cli
+    .command('seed')
+    .description('fill the database of TS_DATABASE_URL with people, traffic and packages, for measurements')
+    .requiredOption('--scale', 'as much as the following say')
+    .option('--users <n>', 'providers, each with a device', countOf, 10_000)
+    .option('--packages <n>', 'packages, those of the traffic included', countOf, 100_000)
+    .option('--entries <n>', 'ledger entries at least', countOf, 1_000_000)
+    .option('--yes', 'also when it does not look like a database for development', false)
+    .action(async (options: { users: number; packages: number; entries: number; yes: boolean }) => {
+      process.exitCode = await (await import('./commands/seed-scale.js')).runSeedScale(options);
+    });
+
+  cli
     .command('ledger')
     .description('the books')
     .command('verify')
@@ -79,6 +96,12 @@ export function buildCli(): Command {
       process.exitCode = (await import('./commands/journal-inspect.js')).runJournalInspect(path, options);
     });
   return cli;
+}
+
+/** A count on the command line, at least 1. */
+function countOf(text: string): number {
+  if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('It must be a whole number from 1.');
+  return Number(text);
 }
 
 function withSettings(

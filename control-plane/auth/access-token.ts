@@ -29,7 +29,7 @@ export async function issueAccessToken(
     .sign(key(secret));
 }
 
-/** What the token says (`expiresAtMs`: ms since the Unix epoch), or null when it is not ours, altered or expired. Does not look at the login. */
+/** What the token says and until when (`expiresAtMs`: ms since the Unix epoch), or null when it is not ours, altered or expired. Does not look at the login. */
 export async function verifyAccessToken(
   secret: string,
   token: string,

@@ -6,6 +6,7 @@ import { Problem } from '../errors.js';
 import type { Actor } from '../http/actor.js';
 import { clientAddress } from '../http/client-address.js';
 import type { Authenticate } from '../http/roles.js';
+import type { AcceptedTokens } from './accepted-tokens.js';
 import { verifyAccessToken } from './access-token.js';
 import { secretsEqual, sha256 } from './secrets.js';
 import type { TelegramSignIn } from './telegram-sign-in.js';
@@ -23,6 +24,8 @@ export interface AuthenticateDeps {
   pool: pg.Pool;
   clock: Clock;
   jwtSecret: string;
+  /** Spares looking up tokens that were good a moment ago. */
+  accepted: AcceptedTokens;
   botSecret: string | null;
   internalSecret: string | null;
   /** Whether an admin may come from this address. */
@@ -38,9 +41,9 @@ export const DEVICE_KEY_PREFIX = 'tsd_';
 
 /** Reads whatever credentials a request carries: at most one kind, and if it is no good the answer is 401. */
 export function createAuthenticate(deps: AuthenticateDeps): Authenticate {
-  const { pool, clock } = deps;
+  const { pool, clock, accepted } = deps;
 
-  async function byAccessToken(token: string, request: FastifyRequest): Promise<Actor> {
+  async function byAccessToken(token: string, ip: string): Promise<Actor> {
     const claims = await verifyAccessToken(deps.jwtSecret, token, clock.nowMs());
     if (claims === null) throw new Problem('invalid_token');
     const { userId, loginId, expiresAtMs } = claims;
@@ -51,10 +54,11 @@ export function createAuthenticate(deps: AuthenticateDeps): Authenticate {
     );
     const user = rows[0];
     if (user === undefined) throw new Problem('invalid_token');
-    if (claims.role === 'user') return { role: 'user', userId, loginId, expiresAtMs };
-    if (!user.is_admin) throw new Problem('invalid_token');
-    if (!deps.adminIpAllowed(clientAddress(request))) throw new Problem('ip_not_allowed');
-    return { role: 'admin', userId, loginId, expiresAtMs };
+    if (claims.role === 'admin' && !user.is_admin) throw new Problem('invalid_token');
+    if (claims.role === 'admin' && !deps.adminIpAllowed(ip)) throw new Problem('ip_not_allowed');
+    const actor: Actor = { role: claims.role, userId, loginId, expiresAtMs };
+    accepted.accept(token, ip, actor, expiresAtMs - clock.nowMs());
+    return actor;
   }
 
   async function byDeviceKey(key: string): Promise<Actor> {
@@ -69,12 +73,17 @@ export function createAuthenticate(deps: AuthenticateDeps): Authenticate {
   }
 
   async function byBearer(token: string, request: FastifyRequest): Promise<Actor> {
+    const ip = clientAddress(request);
+    const known = accepted.get(token, ip);
+    if (known !== null) return known;
     if (token.startsWith(DEVICE_KEY_PREFIX)) return byDeviceKey(token);
-    if (!token.startsWith(BUYER_TOKEN_PREFIX)) return byAccessToken(token, request);
-    const result = await deps.verifyBuyerToken(token, clientAddress(request));
+    if (!token.startsWith(BUYER_TOKEN_PREFIX)) return byAccessToken(token, ip);
+    const result = await deps.verifyBuyerToken(token, ip);
     if (!result.ok) throw new Problem(result.code);
     const { buyerId, tokenId, scopes } = result;
-    return { role: 'buyer', buyerId, tokenId, scopes };
+    const actor: Actor = { role: 'buyer', buyerId, tokenId, scopes };
+    accepted.accept(token, ip, actor, null);
+    return actor;
   }
 
   function bySharedSecret(given: string, secret: string | null, actor: Actor): Actor {

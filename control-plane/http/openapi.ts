@@ -1,6 +1,8 @@
 import type { FastifyDynamicSwaggerOptions } from '@fastify/swagger';
 import { Type } from 'typebox';
+import { problems } from '../errors.js';
 import type { Role } from './actor.js';
+import { ProblemSchema, problemResponses } from './schemas.js';
 
 /** How each role signs in; `none` needs nothing. */
 const schemes: Record<Role, readonly string[]> = {
@@ -27,6 +29,74 @@ const TAGS: [name: string, description: string][] = [
   ['Bot', 'For the Telegram bot'],
   ['System', 'Health and versions'],
 ];
+
+const { 413: tooLarge, 415: otherType } = problemResponses(413, 415);
+/** What every call that may come with a body answers to one it can not read. */
+const UNREADABLE_BODY = { 413: tooLarge, 415: otherType };
+
+interface Schema {
+  type?: string;
+  anyOf?: Schema[];
+  default?: unknown;
+  required?: string[];
+  properties?: Record<string, Schema>;
+}
+interface Operation {
+  responses?: Record<string, object>;
+  requestBody?: { required?: boolean; content: Record<string, { schema?: Schema }> };
+  parameters?: { in: string; required?: boolean; schema?: Schema }[];
+}
+
+/**
+ * Says of a request what its caller must send: a body that may be null may be left out (null is no JSON anyone sends),
+ * and so may what has a default, which is filled in before the schema is looked at.
+ */
+function askForLess({ requestBody, parameters }: Operation): void {
+  for (const parameter of parameters ?? [])
+    if (parameter.in !== 'path' && parameter.schema?.default !== undefined) parameter.required = false;
+  const json = requestBody?.content['application/json'];
+  if (requestBody === undefined || json?.schema === undefined) return;
+  const { anyOf } = json.schema;
+  if (anyOf?.some(({ type }) => type === 'null')) {
+    const [only, ...others] = anyOf.filter(({ type }) => type !== 'null');
+    requestBody.required = false;
+    json.schema = others.length === 0 ? (only as Schema) : { anyOf: [only as Schema, ...others] };
+  }
+  json.schema = withoutDefaulted(json.schema);
+}
+
+/** `Problem404` and so on: each is the same for all calls. */
+const PROBLEM_RESPONSES = Object.fromEntries(
+  Object.entries(problemResponses(...Object.values(problems).map(({ status }) => status))).map(
+    ([status, { description }]) => [
+      `Problem${status}`,
+      {
+        description,
+        content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } },
+      },
+    ],
+  ),
+);
+
+/** Says once what problem documents are, not at each call. */
+function nameProblems({ responses = {} }: Operation): void {
+  for (const status of Object.keys(responses))
+    if (`Problem${status}` in PROBLEM_RESPONSES && 'application/problem+json' in contentOf(responses[status]))
+      responses[status] = { $ref: `#/components/responses/Problem${status}` };
+}
+
+const contentOf = (response: object | undefined): object =>
+  (response as { content?: object } | undefined)?.content ?? {};
+
+/** A copy (the document shares parts with the routes) that does not ask for properties with a default. */
+function withoutDefaulted(schema: Schema): Schema {
+  const { required, properties = {} } = schema;
+  if (schema.anyOf !== undefined) return { ...schema, anyOf: schema.anyOf.map(withoutDefaulted) };
+  if (required === undefined) return schema;
+  const left = required.filter((name) => properties[name]?.default === undefined);
+  const { required: _, ...others } = schema;
+  return left.length === 0 ? others : { ...others, required: left };
+}
 
 /** OpenAPI 3.1, generated from the route schemas; roles become security requirements. */
 export function openApiOptions(version: string): FastifyDynamicSwaggerOptions {
@@ -59,6 +129,24 @@ export function openApiOptions(version: string): FastifyDynamicSwaggerOptions {
         },
       },
     },
+    transformObject: (documents) => {
+      const { openapiObject } = documents as {
+        openapiObject: { paths?: Record<string, object>; components?: object };
+      };
+      for (const item of Object.values(openapiObject.paths ?? {}))
+        for (const operation of Object.values(item)) {
+          askForLess(operation);
+          nameProblems(operation);
+        }
+      return {
+        ...openapiObject,
+        components: {
+          ...openapiObject.components,
+          schemas: { Problem: ProblemSchema },
+          responses: PROBLEM_RESPONSES,
+        },
+      } as never;
+    },
     transform: ({ schema, url, route }) => {
       const config = route.config ?? {};
       const roles = config.roles ?? [];
@@ -72,6 +160,8 @@ export function openApiOptions(version: string): FastifyDynamicSwaggerOptions {
         schema: {
           operationId: `${method}_${path}`,
           ...schema,
+          ...(method !== 'get' &&
+            schema?.response !== undefined && { response: { ...UNREADABLE_BODY, ...schema.response } }),
           ...(roles.length > 0 && {
             security: roles.includes('none')
               ? []

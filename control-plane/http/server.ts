@@ -23,7 +23,7 @@ import { openApiOptions } from './openapi.js';
 import { problemHandler } from './problem.js';
 import { installRateLimit } from './rate-limit.js';
 import { type Authenticate, installNobody, installRoles } from './roles.js';
-import { validatorCompiler } from './validation.js';
+import { refuseOddBodies, validatorCompiler } from './validation.js';
 
 /** The app as domains see it: route schemas written with typebox type the handlers. */
 export type ApiServer = FastifyInstance<
@@ -143,6 +143,7 @@ export async function createServer(deps: ServerDeps): Promise<ApiServer> {
 
   await installRateLimit(app, deps.limiterRedis, deps.requestsPerMinute);
   installRoles(app, deps.authenticate);
+  refuseOddBodies(app);
   installIdempotency(app, deps.pool, log);
   app.setNotFoundHandler({ preHandler: app.rateLimit() }, () => {
     throw new Problem('not_found');

@@ -1,23 +1,91 @@
-import type { FastifySchemaCompiler } from 'fastify';
+import type { FastifyInstance, FastifySchemaCompiler } from 'fastify';
 import type { TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { Value } from 'typebox/value';
+import { Problem } from '../errors.js';
 
 /**
  * Bodies are taken as they are: a number is not a string, and an unknown field is an error. Everything else comes
- * as text (query, path, headers) and is converted to the schema's types first. Defaults are filled in either way.
+ * as text (query, path, headers) and is read as the schema's types first. Defaults are filled in either way.
  * All findings are reported, not the first one.
  */
 export const validatorCompiler: FastifySchemaCompiler<TSchema> = ({ schema, httpPart }) => {
   const validator = Compile(schema);
   return (value: unknown) => {
     const filled = Value.Default(schema, value);
-    const converted = httpPart === 'body' ? filled : Value.Convert(schema, filled);
+    const converted = httpPart === 'body' ? filled : readTexts(schema, filled);
     if (!validator.Check(converted)) return { error: validator.Errors(converted) as never };
     const findings = unwritableText(converted);
     return findings.length === 0 ? { value: converted } : { error: findings as never };
   };
 };
+
+/** Levels of arrays and objects in a body; above it 400. Every schema of ours is far below. */
+const BODY_DEPTH_MAX = 32;
+
+/**
+ * What is refused of a body before its schema is looked at: nesting that a few bytes of text can make deep enough to
+ * exhaust the stack of whoever walks through it; and, on a route without a schema for its body, any body at all. Its
+ * fields are unknown, as elsewhere; an empty object is none, since many clients send one with each POST. Call before
+ * registering routes.
+ */
+export function refuseOddBodies(app: FastifyInstance): void {
+  app.addHook('preValidation', async (request) => {
+    const { body } = request;
+    if (body === undefined || body === null) return;
+    if (isDeeperThan(body, BODY_DEPTH_MAX))
+      throw new Problem('validation_failed', undefined, {
+        errors: [{ path: '/body', message: `must not be nested more than ${BODY_DEPTH_MAX} levels deep` }],
+      });
+    if (request.routeOptions.schema?.body !== undefined) return;
+    const isObject = typeof body === 'object' && !Array.isArray(body);
+    const names = isObject ? Object.keys(body) : [];
+    if (isObject && names.length === 0) return;
+    throw new Problem('validation_failed', 'This call takes no body.', {
+      errors: isObject
+        ? names.map((name) => ({ path: `/body/${name}`, message: 'is not known' }))
+        : [{ path: '/body', message: 'must be left out' }],
+    });
+  });
+}
+
+/** Level by level and without recursion, for values of any depth. */
+function isDeeperThan(value: unknown, levelsMax: number): boolean {
+  let level: unknown[] = [value];
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth > levelsMax) return true;
+    const next: unknown[] = [];
+    for (const item of level)
+      if (typeof item === 'object' && item !== null)
+        for (const inner of Object.values(item))
+          if (typeof inner === 'object' && inner !== null) next.push(inner);
+    level = next;
+  }
+  return false;
+}
+
+const INTEGER = /^-?\d{1,16}$/;
+const NUMBER = /^-?\d{1,16}(\.\d{1,16})?$/;
+
+/** Parameters as the types their schemas say, where the text is exactly that; else as they came, to be refused. */
+function readTexts(schema: TSchema, values: unknown): unknown {
+  const { properties } = schema as { properties?: Record<string, { type?: string }> };
+  if (properties === undefined || typeof values !== 'object' || values === null) return values;
+  const read = (name: string, value: unknown) => {
+    if (typeof value !== 'string' || !Object.hasOwn(properties, name)) return value;
+    switch (properties[name]?.type) {
+      case 'integer':
+        return INTEGER.test(value) ? Number(value) : value;
+      case 'number':
+        return NUMBER.test(value) ? Number(value) : value;
+      case 'boolean':
+        return value === 'true' ? true : value === 'false' ? false : value;
+      default:
+        return value;
+    }
+  };
+  return Object.fromEntries(Object.entries(values).map(([name, value]) => [name, read(name, value)]));
+}
 
 /** Half of a surrogate pair; whole pairs are one character to a pattern with `u`. */
 const LONE_SURROGATE = /\p{Surrogate}/u;

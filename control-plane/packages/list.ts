@@ -75,23 +75,27 @@ export async function listPackages(
   filter: PackageFilter,
   page: { limit: number; cursor?: string | undefined },
 ): Promise<{ rows: PackageRecord[]; nextCursor: string | null }> {
-  const after =
-    page.cursor === undefined ? [] : decodeCursor(page.cursor, [cursorPart.timestamp, cursorPart.uuid]);
+  const values: unknown[] = [];
+  const value = (v: unknown) => `$${values.push(v)}`;
+  // Only the conditions that are asked for, so that each list is planned on the index it needs.
+  const conditions: string[] = [];
+  if (page.cursor !== undefined) {
+    const [at, id] = decodeCursor(page.cursor, [cursorPart.timestamp, cursorPart.uuid]);
+    conditions.push(`(p.created_at, p.id) < (${value(at)}::timestamptz, ${value(id)}::uuid)`);
+  }
+  if (filter.status !== undefined) conditions.push(`p.status = ${value(filter.status)}`);
+  if (filter.userId !== undefined) conditions.push(`p.user_id = ${value(filter.userId)}`);
+  if (filter.ip !== undefined) conditions.push(`p.exit_ip = ${value(filter.ip)}`);
+  if (filter.buyerId !== undefined) {
+    const buyer = value(filter.buyerId);
+    // The latest allocation decides; the first condition finds those it can be.
+    conditions.push(`p.id IN (SELECT package_id FROM allocations WHERE buyer_id = ${buyer})`);
+    conditions.push(`a.buyer_id = ${buyer}`);
+  }
   const { rows } = await db.query<PackageRow>(
-    `${SELECT}
-      WHERE ($1::timestamptz IS NULL OR (p.created_at, p.id) < ($1, $2::uuid))
-        AND ($3::text IS NULL OR p.status = $3) AND ($4::uuid IS NULL OR a.buyer_id = $4)
-        AND ($5::uuid IS NULL OR p.user_id = $5) AND ($6::inet IS NULL OR p.exit_ip = $6)
-      ORDER BY p.created_at DESC, p.id DESC LIMIT $7`,
-    [
-      after[0] ?? null,
-      after[1] ?? null,
-      filter.status ?? null,
-      filter.buyerId ?? null,
-      filter.userId ?? null,
-      filter.ip ?? null,
-      page.limit + 1,
-    ],
+    `${SELECT} ${conditions.length === 0 ? '' : `WHERE ${conditions.join(' AND ')}`}
+      ORDER BY p.created_at DESC, p.id DESC LIMIT ${value(page.limit + 1)}`,
+    values,
   );
   const cut = cutPage(rows, page.limit, (r) => [r.created_text, r.id]);
   return { rows: cut.rows.map(recordOf), nextCursor: cut.nextCursor };

@@ -31,14 +31,14 @@ export interface PackagesDeps extends AllocateDeps {
   proxy: ProxyAddress;
   /** How long a pulled package may stay unused, ms. */
   pullTtlMs: number;
+  /** Pulls of one token: so many a second in the long run, so many at once. */
+  pullRate: { perSecond: number; burst: number };
   /** Size of the package a session is offered with again, bytes. */
   offerBytes: () => number;
 }
 
 /** Packages in one pull. */
 const PULL_COUNT_MAX = 100;
-/** One pull a second and token in the long run; this many at once. */
-const PULL_BURST = 5;
 
 const Status = Type.Enum(['available', 'allocated', 'in_progress', 'completed', 'failed', 'revoked']);
 const PackageParams = Type.Object({ id: Uuid }, { additionalProperties: false });
@@ -88,7 +88,7 @@ const PulledSchema = Type.Object({
 
 /** Packages: assignment and lists for admins, pulling and reporting for buyers. */
 export const packagesPlugin: FastifyPluginAsyncTypebox<PackagesDeps> = async (app, deps) => {
-  const { pool, redis, live, proxy, pullTtlMs, offerBytes } = deps;
+  const { pool, redis, live, proxy, pullTtlMs, pullRate, offerBytes } = deps;
 
   /** The buyer, who must be allowed to have traffic. */
   async function taker(buyerId: string): Promise<PackageTaker> {
@@ -118,8 +118,8 @@ export const packagesPlugin: FastifyPluginAsyncTypebox<PackagesDeps> = async (ap
       config: { roles: ['buyer'] },
       preHandler: limitBy(app, {
         name: 'pull',
-        max: PULL_BURST,
-        windowMs: PULL_BURST * 1_000,
+        max: pullRate.burst,
+        windowMs: Math.ceil((pullRate.burst * 1_000) / pullRate.perSecond),
         key: (request) => actorOf(request, 'buyer').tokenId,
       }),
       schema: {
@@ -127,7 +127,8 @@ export const packagesPlugin: FastifyPluginAsyncTypebox<PackagesDeps> = async (ap
         summary: 'Pull packages',
         description:
           'Up to `max_count` available packages, oldest first, each with proxy credentials of its own (shown once). ' +
-          '204 when nothing fits. `region`: a country code, or EU. One pull a second and token, five in a burst.',
+          '204 when nothing fits. `region`: a country code, or EU. Each token may pull ' +
+          `${pullRate.perSecond} a second, ${pullRate.burst} in a burst; above it 429.`,
         body: Type.Object(
           {
             max_count: Type.Integer({ minimum: 1, maximum: PULL_COUNT_MAX, default: 1 }),

@@ -90,7 +90,10 @@ export async function compareSessions(db: Queryable, sessionIds: readonly string
            -- The range of 'meter:<id>:…'; ';' follows ':' (0007 sorts source ids by bytes).
            JOIN ledger_transactions t ON t.kind = 'traffic' AND t.source_id >= 'meter:' || x.id || ':'
                                      AND t.source_id < 'meter:' || x.id || ';'
-           JOIN ledger_entries e ON e.transaction_id = t.id
+           -- OFFSET 0: looked up for each transaction. How many are in the range nobody can estimate, and a plan for
+           -- very many would read all entries.
+           CROSS JOIN LATERAL (SELECT kind, amount_micros FROM ledger_entries
+                                WHERE transaction_id = t.id OFFSET 0) e
           WHERE x.session_id = s.id) l
        CROSS JOIN LATERAL (
          SELECT coalesce(jsonb_agg(jsonb_build_object(

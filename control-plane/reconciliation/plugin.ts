@@ -16,6 +16,14 @@ export interface ReconciliationDeps {
 /** A page compares each of its sessions down to the ledger: fewer of them than in other lists. */
 const PAGE_MAX = 50;
 
+const OPEN_FLAGS = 'SELECT f.session_id FROM reconciliation_flags f WHERE f.resolved_at IS NULL';
+/** The condition of each value of `flagged`: with an open flag, without, or either. */
+const FLAGGED: Record<string, string> = {
+  true: `s.id IN (${OPEN_FLAGS})`,
+  false: `NOT EXISTS (${OPEN_FLAGS} AND f.session_id = s.id)`,
+  undefined: 'true',
+};
+
 /** What was reported, metered and booked, side by side: for admins. */
 export const reconciliationPlugin: FastifyPluginAsyncTypebox<ReconciliationDeps> = async (app, { pool }) => {
   /** The sessions as they are now, in the order of `ids`. */
@@ -58,13 +66,12 @@ export const reconciliationPlugin: FastifyPluginAsyncTypebox<ReconciliationDeps>
         cursor === undefined ? [null, null] : decodeCursor(cursor, [cursorPart.timestamp, cursorPart.uuid]);
       const { rows } = await pool.query<{ id: string; at: string }>(
         `SELECT s.id, to_char(s.started_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS at FROM traffic_sessions s
-          WHERE ($1::boolean IS NULL OR $1 = EXISTS (SELECT 1 FROM reconciliation_flags f
-                                                      WHERE f.session_id = s.id AND f.resolved_at IS NULL))
-            AND ($2::uuid IS NULL OR s.id = $2)
-            AND ($3::timestamptz IS NULL OR s.started_at >= $3) AND ($4::timestamptz IS NULL OR s.started_at < $4)
-            AND ($5::timestamptz IS NULL OR (s.started_at, s.id) < ($5, $6::uuid))
-          ORDER BY s.started_at DESC, s.id DESC LIMIT $7`,
-        [flagged ?? null, sessionId ?? null, from ?? null, to ?? null, after[0], after[1], limit + 1],
+          WHERE ${FLAGGED[String(flagged)]}
+            AND ($1::uuid IS NULL OR s.id = $1)
+            AND ($2::timestamptz IS NULL OR s.started_at >= $2) AND ($3::timestamptz IS NULL OR s.started_at < $3)
+            AND ($4::timestamptz IS NULL OR (s.started_at, s.id) < ($4, $5::uuid))
+          ORDER BY s.started_at DESC, s.id DESC LIMIT $6`,
+        [sessionId ?? null, from ?? null, to ?? null, after[0], after[1], limit + 1],
       );
       const page = cutPage(rows, limit, (row) => [row.at, row.id]);
       return { items: await sideBySide(page.rows.map((row) => row.id)), next_cursor: page.nextCursor };

@@ -45,6 +45,10 @@ export async function answerBuyerUsage(
   nowMs: number,
 ) {
   const { group_by: groupBy, limit, cursor } = query;
+  if (groupBy === undefined && cursor !== undefined)
+    throw new Problem('validation_failed', undefined, {
+      errors: [{ path: '/querystring/cursor', message: 'goes with the group_by it came from' }],
+    });
   const days = usageDays(query, nowMs);
   const range = { buyerId, ...days };
   const usage = await readBuyerUsage(db, buyerId, days.from, days.to);

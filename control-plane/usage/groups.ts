@@ -106,8 +106,8 @@ export async function readUsageGroups(
   const { rows } = await db.query<GroupRow>(
     `WITH ${PRICES}, g AS (
        SELECT ${list}, ${SUMS} FROM ${ROWS} WHERE ${RANGE} ${rest} GROUP BY ${list} ORDER BY ${list} LIMIT $4)
-     SELECT g.*${group === 'sub_user' ? ', s.account FROM g LEFT JOIN sub_users s ON s.id = g.sub_user_id' : ' FROM g'}
-      ORDER BY ${columns.map((column) => `g.${column}`).join(', ')}`,
+     SELECT g.*${group === 'sub_user' ? ', (SELECT account FROM sub_users s WHERE s.id = g.sub_user_id) AS account' : ''}
+       FROM g ORDER BY ${columns.map((column) => `g.${column}`).join(', ')}`,
     values,
   );
   return rows.map((row) => sumsOf(row, group));
@@ -151,7 +151,7 @@ export async function readUsageTops(
        SELECT *, row_number() OVER (PARTITION BY kind ORDER BY bytes_up + bytes_down DESC, tag, session_name,
                                     sub_user_id, host, port) AS place FROM g
      )
-     SELECT placed.*, s.account FROM placed LEFT JOIN sub_users s ON s.id = placed.sub_user_id
+     SELECT placed.*, (SELECT account FROM sub_users s WHERE s.id = placed.sub_user_id) AS account FROM placed
       WHERE place <= $4 ORDER BY kind, place`,
     [...days, USAGE_TOP_MAX],
   );

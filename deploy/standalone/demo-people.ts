@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { issueAccessToken } from '../../control-plane/auth/access-token.js';
 import { insertLogin } from '../../control-plane/auth/logins.js';
+import { createApiClient, must } from '../../control-plane/client/client.js';
 import { createPool, type Queryable } from '../../control-plane/db/pool.js';
 import { findOrCreateUser } from '../../control-plane/users/users.js';
 import type { Secrets } from './data-folder.js';
@@ -39,18 +40,21 @@ export async function seedDemo(options: {
     connectionsMax: 1,
   });
   try {
-    const api = new Api(apiUrl);
     if (demo.adminUserId === undefined) {
-      const admin = await api.post('/api/admin/create_superadmin', null, {
-        secret: secrets.bootstrapSecret,
-        telegram_id: ADMIN_TELEGRAM_ID,
-        username: 'demo_admin',
-      });
-      demo.adminUserId = String(admin.user_id);
+      const admin = await must(
+        createApiClient({ url: apiUrl }).POST('/api/admin/create_superadmin', {
+          body: {
+            secret: secrets.bootstrapSecret,
+            telegram_id: ADMIN_TELEGRAM_ID,
+            username: 'demo_admin',
+          },
+        }),
+      );
+      demo.adminUserId = admin.user_id;
       save();
     }
     const adminToken = await signIn(pool, secrets, demo.adminUserId, 'admin');
-    demo.buyer ??= await makeBuyer(api, adminToken);
+    demo.buyer ??= await makeBuyer(apiUrl, adminToken);
     save();
 
     const { user } = await findOrCreateUser(pool, {
@@ -59,7 +63,7 @@ export async function seedDemo(options: {
       isVerified: true,
     });
     const providerToken = await signIn(pool, secrets, user.id, 'user');
-    demo.provider ??= await makeDevice(api, user.id, providerToken);
+    demo.provider ??= await makeDevice(apiUrl, user.id, providerToken);
     save();
     return {
       buyer: demo.buyer,
@@ -82,72 +86,47 @@ async function signIn(
   return issueAccessToken(secrets.jwtSecret, { userId, role, loginId, ttlS: TOKEN_TTL_S });
 }
 
-async function makeBuyer(api: Api, adminToken: string): Promise<Demo['buyer']> {
-  const buyer = await api.post('/api/admin/buyers', adminToken, {
-    name: 'Demo buyer',
-    contact: 'demo@example.org',
-    account: 'demo',
-    kyc_status: 'approved',
-  });
-  const id = String(buyer.id);
-  const token = await api.post(`/api/admin/buyers/${id}/tokens`, adminToken, { description: 'demo' });
-  await api.post('/api/buyer/accept_policy', String(token.token), {});
-  await api.post(
-    '/api/admin/credits',
-    adminToken,
-    { buyer_id: id, amount: BUYER_CREDIT, reason: 'demo credit' },
-    { 'idempotency-key': `demo-credit-${id}` },
+async function makeBuyer(url: string, adminToken: string): Promise<Demo['buyer']> {
+  const admin = createApiClient({ url, token: adminToken });
+  const { id, proxy } = await must(
+    admin.POST('/api/admin/buyers', {
+      body: { name: 'Demo buyer', contact: 'demo@example.org', account: 'demo', kyc_status: 'approved' },
+    }),
   );
-  const { username, password } = buyer.proxy as { username: string; password: string };
-  return { id, username, password, token: String(token.token) };
+  const { token } = await must(
+    admin.POST('/api/admin/buyers/{id}/tokens', {
+      params: { path: { id } },
+      body: { description: 'demo' },
+    }),
+  );
+  if (token === null || proxy === null || proxy.username === null || proxy.password === null)
+    throw new Error('secrets are shown when they are made');
+  await must(createApiClient({ url, token }).POST('/api/buyer/accept_policy'));
+  await must(
+    admin.POST('/api/admin/credits', {
+      params: { header: { 'Idempotency-Key': `demo-credit-${id}` } },
+      body: { buyer_id: id, amount: BUYER_CREDIT, reason: 'demo credit' },
+    }),
+  );
+  return { id, username: proxy.username, password: proxy.password, token };
 }
 
 async function makeDevice(
-  api: Api,
+  url: string,
   userId: string,
   token: string,
 ): Promise<{ userId: string; deviceId: string; deviceKey: string }> {
-  const version = await api.get('/api/system/version');
-  await api.post('/api/user/consent', token, { terms_version: version.terms_version });
-  const device = await api.post('/api/user/device/register', token, {
-    device_id: `demo-${randomUUID()}`,
-    os: process.platform,
-    client_version: version.app_latest,
-  });
-  return { userId, deviceId: String(device.device_id), deviceKey: String(device.device_key) };
-}
-
-type Answer = Record<string, unknown>;
-
-class Api {
-  constructor(readonly url: string) {}
-
-  get(path: string): Promise<Answer> {
-    return this.#call(path, { method: 'GET' });
-  }
-
-  post(
-    path: string,
-    token: string | null,
-    body: object,
-    headers: Record<string, string> = {},
-  ): Promise<Answer> {
-    return this.#call(path, {
-      method: 'POST',
-      headers: {
-        'content-type': 'application/json',
-        ...(token ? { authorization: `Bearer ${token}` } : {}),
-        ...headers,
+  const provider = createApiClient({ url, token });
+  const version = await must(provider.GET('/api/system/version'));
+  await must(provider.POST('/api/user/consent', { body: { terms_version: version.terms_version } }));
+  const device = await must(
+    provider.POST('/api/user/device/register', {
+      body: {
+        device_id: `demo-${randomUUID()}`,
+        os: process.platform,
+        client_version: version.app_latest,
       },
-      body: JSON.stringify(body),
-    });
-  }
-
-  async #call(path: string, request: RequestInit): Promise<Answer> {
-    const response = await fetch(this.url + path, request);
-    const answer = (await response.json()) as Answer;
-    if (!response.ok)
-      throw new Error(`${path} answered ${response.status} ${String(answer.code)}: ${String(answer.detail)}`);
-    return answer;
-  }
+    }),
+  );
+  return { userId, deviceId: device.device_id, deviceKey: device.device_key };
 }

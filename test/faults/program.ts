@@ -28,6 +28,11 @@ export class Program {
     return this.#child !== null && this.#child.exitCode === null && this.#child.signalCode === null;
   }
 
+  /** Of the process; null: it was never started. */
+  get pid(): number | null {
+    return this.#child?.pid ?? null;
+  }
+
   /** Where it serves since its latest start; null: it has not started, or does not say. */
   get port(): number | null {
     return this.#port;

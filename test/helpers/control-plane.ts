@@ -35,6 +35,8 @@ export const TEST_ENV = {
   // Tests come from any address they like, by X-Forwarded-For.
   TS_TRUSTED_PROXIES: '127.0.0.1',
   TS_TUNNEL_URL: 'ws://tunnel.test/tunnel',
+  // Tests change people behind the API's back and want to see it at once.
+  TS_AUTH_CACHE_MS: '0',
 };
 
 export interface SentCode {
@@ -56,7 +58,7 @@ export interface CallOptions {
   body?: unknown;
   headers?: Record<string, string>;
   /** Comes from this address. */
-  from?: string;
+  from?: string | undefined;
 }
 
 export interface TestWorld {
@@ -220,17 +222,19 @@ export interface TestDevice {
 
 let devices = 0;
 
-/** Accepts the terms and registers a device, through the API. */
-export async function withDevice(world: TestWorld, user: TestUser): Promise<TestDevice> {
+/** Accepts the terms and registers a device, through the API and from this address. */
+export async function withDevice(world: TestWorld, user: TestUser, from?: string): Promise<TestDevice> {
   const consent = await world.call('POST', '/api/user/consent', {
     token: user.token,
     body: { terms_version: world.config.termsVersion },
+    from,
   });
   if (consent.status !== 200) throw new Error(`consent: ${JSON.stringify(consent.body)}`);
   const deviceId = `test-device-${process.pid}-${++devices}`;
   const answer = await world.call('POST', '/api/user/device/register', {
     token: user.token,
     body: { device_id: deviceId, os: 'linux', client_version: '1.0.0' },
+    from,
   });
   if (answer.status !== 200) throw new Error(`register: ${JSON.stringify(answer.body)}`);
   return { deviceId, deviceKey: answer.body.device_key };

@@ -1,5 +1,6 @@
 import t from 'tap';
 import { startWorld } from '../../helpers/control-plane.js';
+import { resolve } from '../../helpers/openapi.js';
 
 /** Rows of API.md that these domains answer. */
 const ROWS = `
@@ -190,7 +191,10 @@ t.test('/openapi.json and /docs', async (t) => {
       `${name} has a good answer`,
     );
     for (const code of codes.filter((c) => c.startsWith('4')))
-      t.ok(responses[code]?.content?.['application/problem+json'], `${name} ${code} is a problem document`);
+      t.ok(
+        resolve(doc, responses[code]).content?.['application/problem+json'],
+        `${name} ${code} is a problem document`,
+      );
   }
 
   const pathParameters = operations.filter(({ name }) => name.includes('{'));
