@@ -91,19 +91,22 @@ export class Campaign {
           timeout: ANSWER_TIMEOUT_MS,
         },
         (response) => {
+          const status = response.statusCode ?? 0;
+          const type = response.headers['content-type'] ?? null;
+          // Events without end: the head is the answer.
+          if (type?.startsWith('text/event-stream')) {
+            response.on('error', () => {});
+            response.destroy();
+            resolve({ status, type, text: '' });
+            return;
+          }
           let text = '';
           response.setEncoding('utf8');
           response.on('data', (part: string) => {
             text += part;
           });
           response.on('error', reject);
-          response.on('end', () =>
-            resolve({
-              status: response.statusCode ?? 0,
-              type: response.headers['content-type'] ?? null,
-              text,
-            }),
-          );
+          response.on('end', () => resolve({ status, type, text }));
         },
       );
       sent.on('timeout', () => sent.destroy(new Error(`none within ${ANSWER_TIMEOUT_MS} ms`)));

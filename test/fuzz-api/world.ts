@@ -66,6 +66,7 @@ export class FuzzWorld {
           TS_API_PORT: '0',
           TS_CONTROL_METRICS_PORT: '0',
           TS_BOT_API_URL: telegram.url,
+          TS_BOT_UPDATES: 'off',
           TS_BOT_QUEUE_MAX: '10000000',
           TS_BACKUP_DIR: join(folder, 'backups'),
           TS_PG_DUMP: process.execPath, // answers to --version; no dump is made of what is thrown away anyway

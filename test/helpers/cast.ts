@@ -19,7 +19,17 @@ export const UNHURRIED_ENV = {
   TS_PULLS_PER_SECOND: '100000',
   TS_PULL_BURST: '100000',
   TS_STOP_WAIT_MS: '0',
+  TS_LIVE_STREAMS_PER_ACTOR_MAX: '1000',
   TS_BOT_USERNAME: 'sharebot',
+};
+
+/** What Telegram sends with each update. */
+export const TELEGRAM_SECRET = { 'x-telegram-bot-api-secret-token': 'secret-of-the-walk-1' };
+
+/** Settings with which the bot runs by webhook; nobody is called. */
+export const WEBHOOK_ENV = {
+  TS_BOT_UPDATES: 'webhook',
+  TS_BOT_WEBHOOK_SECRET: TELEGRAM_SECRET['x-telegram-bot-api-secret-token'],
 };
 
 /** Fields of the Login Widget as Telegram signs them for BOT_TOKEN. */
@@ -168,6 +178,21 @@ export class Cast {
       };
     });
   buyerId = async () => (await this.buyer()).id;
+
+  /** A Telegram account that may top up for the buyer. */
+  buyerTelegramId = () =>
+    this.#once('buyer telegram', async () => {
+      const telegramId = newTelegramId();
+      await this.world.pool.query('INSERT INTO buyer_telegrams (telegram_id, buyer_id) VALUES ($1, $2)', [
+        telegramId,
+        await this.buyerId(),
+      ]);
+      return telegramId;
+    });
+
+  /** The version of a list of the policy that is in force. */
+  policyVersion = async (name: string): Promise<number> =>
+    Number((await this.#good('GET', `/api/admin/policy/${name}`, (await this.admin()).token)).version);
 
   subUserId = () =>
     this.#once('sub-user', async () =>

@@ -184,6 +184,11 @@ async function call(url: string, method: string, path: string, options: CallOpti
     },
     ...(body === undefined ? {} : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
   });
+  // Events without end: the head is the answer.
+  if (response.headers.get('content-type')?.startsWith('text/event-stream')) {
+    await response.body?.cancel();
+    return { status: response.status, headers: response.headers, body: null };
+  }
   const text = await response.text();
   const json = response.headers.get('content-type')?.includes('json') && text !== '';
   return { status: response.status, headers: response.headers, body: json ? JSON.parse(text) : text || null };

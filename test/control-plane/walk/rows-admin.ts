@@ -231,13 +231,45 @@ export const ADMIN_ROWS: readonly Row[] = [
   ),
   row('GET /api/admin/wallets', 'admin', async (c) => ({ query: { buyer_id: await c.buyerId() } })),
   row('GET /api/admin/meters', 'admin', () => ({ query: { open: true } })),
+  row(
+    'POST /api/admin/payments/{id}/refund',
+    'admin',
+    on(
+      'id',
+      (c) => c.payoutId(),
+      () => ({ reason: 'paid by mistake' }),
+    ),
+  ),
   row('GET /api/admin/policy/destinations', 'admin'),
   row(
     'PUT /api/admin/policy/destinations',
     'admin',
-    body(() => ({
+    body(async (c) => ({
       denied_domains: ['example.net'],
       denied_ips: ['198.51.100.0/24'],
+      version: await c.policyVersion('destinations'),
+    })),
+  ),
+  row('GET /api/admin/policy/ports', 'admin'),
+  row(
+    'PUT /api/admin/policy/ports',
+    'admin',
+    body(async (c) => ({
+      open_tcp: [80, 443],
+      open_udp: [53],
+      never_allowed: [8081],
+      version: await c.policyVersion('ports'),
+    })),
+  ),
+  row('GET /api/admin/policy/origins', 'admin'),
+  row(
+    'PUT /api/admin/policy/origins',
+    'admin',
+    body(async (c) => ({
+      asn_rules: [{ match: 'AS64500', name: 'Example Hosting' }, { match: 'org *vpn*' }],
+      denied_ips: ['198.51.100.0/24'],
+      allowed_asns: [64_501],
+      version: await c.policyVersion('origins'),
     })),
   ),
   row(

@@ -5,25 +5,39 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { migrateJobQueue } from '../../../control-plane/db/job-queue.js';
-import { CALLERS, type Caller, Cast, newAddress, UNHURRIED_ENV } from '../../helpers/cast.js';
+import { CALLERS, type Caller, Cast, newAddress, UNHURRIED_ENV, WEBHOOK_ENV } from '../../helpers/cast.js';
 import { answerProblem, type Operation, operationsOf, type Schema } from '../../helpers/openapi.js';
 import { startPaymentsWorld } from '../../helpers/payments-world.js';
 import { changesBetween, stateDigest } from '../../helpers/state-digest.js';
 import type { Ask, Row } from './row.js';
-import { NOT_YET, ROWS } from './rows.js';
+import { ROWS } from './rows.js';
 import { badBodies, badTexts, edgeBodies, edgeTexts, objectsOf } from './spoil.js';
 
 t.setTimeout(600_000);
 
-/** Bodies of which not every field is known beforehand: Cryptomus may add some; rows are judged one by one. */
-const OPEN_BODIES = ['POST /api/admin/packages/bulk_create', 'POST /api/webhook/cryptomus'];
+/** Bodies of which not every field is known beforehand: other services may add some; rows are judged one by one. */
+const OPEN_BODIES = [
+  'POST /api/admin/packages/bulk_create',
+  'POST /api/webhook/cryptomus',
+  'POST /api/webhook/telegram',
+];
+/** Room for one full list of the policy. */
+const POLICY_LIST_BYTES = 300 * 10_000;
 /** Bodies that may be larger than others, bytes. */
 const LARGER: Record<string, number> = {
   'POST /api/admin/packages/bulk_create': 4 * 1024 * 1024,
-  'PUT /api/admin/policy/destinations': 4 * 1024 * 1024,
+  'PUT /api/admin/policy/destinations': 2 * POLICY_LIST_BYTES,
+  'PUT /api/admin/policy/ports': 3 * POLICY_LIST_BYTES,
+  'PUT /api/admin/policy/origins': 3 * POLICY_LIST_BYTES,
 };
 /** Calls that answer something else than 2xx to a good request in this world. */
-const ELSE: Record<string, number> = { 'POST /api/admin/create_superadmin': 409 };
+const ELSE: Record<string, number> = {
+  'POST /api/admin/create_superadmin': 409,
+  'POST /api/admin/payments/{id}/refund': 404, // nothing was paid in Stars: topups/stars.test.ts
+};
+
+/** Calls that a ticket opens as well: live-feed.test.ts. */
+const TICKET_CALLS: readonly string[] = ['GET /api/live'];
 
 const SCHEME: Record<Caller, string | null> = {
   none: null,
@@ -45,7 +59,10 @@ interface Said {
 t.test('every call of API.md', async (t) => {
   const folder = await mkdtemp(join(tmpdir(), 'traffic-share-walk-'));
   t.teardown(() => rm(folder, { recursive: true, force: true }));
-  const world = await startPaymentsWorld(t, { env: { ...UNHURRIED_ENV, TS_BACKUP_DIR: folder } });
+  const world = await startPaymentsWorld(t, {
+    env: { ...UNHURRIED_ENV, ...WEBHOOK_ENV, TS_BACKUP_DIR: folder, TS_PG_DUMP: process.execPath },
+    botApiUrl: 'http://127.0.0.1:9', // nobody is called, and no dump is made
+  });
   await migrateJobQueue(world.databaseUrl);
   const operations = new Map(
     operationsOf((await world.call('GET', '/openapi.json')).body).map((o) => [o.call, o]),
@@ -63,11 +80,6 @@ t.test('every call of API.md', async (t) => {
       known.filter((call) => !operations.has(call)),
       [],
       'these are not in OpenAPI',
-    );
-    t.same(
-      NOT_YET.filter((call) => operations.has(call)),
-      [],
-      'these are built: out of NOT_YET',
     );
     t.same(
       [...operations.values()]
@@ -113,8 +125,13 @@ class Walk {
   }
 
   #checkSchemes(): void {
-    const { callers } = this.row;
-    const wanted = callers.includes('none') ? null : callers.map((caller) => SCHEME[caller]).sort();
+    const { call, callers } = this.row;
+    const wanted = callers.includes('none')
+      ? null
+      : [
+          ...callers.map((caller) => SCHEME[caller]),
+          ...(TICKET_CALLS.includes(call) ? ['stream_ticket'] : []),
+        ].sort();
     const given = this.operation.schemes === null ? null : [...this.operation.schemes].sort();
     if (JSON.stringify(wanted) !== JSON.stringify(given))
       this.#problems.push(`OpenAPI says ${given}, not ${wanted}`);
