@@ -23,15 +23,6 @@ export const UNHURRIED_ENV = {
   TS_BOT_USERNAME: 'sharebot',
 };
 
-/** What Telegram sends with each update. */
-export const TELEGRAM_SECRET = { 'x-telegram-bot-api-secret-token': 'secret-of-the-walk-1' };
-
-/** Settings with which the bot runs by webhook; nobody is called. */
-export const WEBHOOK_ENV = {
-  TS_BOT_UPDATES: 'webhook',
-  TS_BOT_WEBHOOK_SECRET: TELEGRAM_SECRET['x-telegram-bot-api-secret-token'],
-};
-
 /** Fields of the Login Widget as Telegram signs them for BOT_TOKEN. */
 export function widgetData(id: number, authDateS = Math.floor(Date.now() / 1000)): Record<string, unknown> {
   const fields: Record<string, string | number> = { id, first_name: 'Ann', auth_date: authDateS };

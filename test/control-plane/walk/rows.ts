@@ -3,7 +3,8 @@
  * is in OpenAPI and not here, or the other way round, fails the walk.
  */
 import { randomUUID } from 'node:crypto';
-import { newAddress, TELEGRAM_SECRET, widgetData, withdrawal } from '../../helpers/cast.js';
+import { WEBHOOK_SECRET } from '../../helpers/bot-world.js';
+import { newAddress, widgetData, withdrawal } from '../../helpers/cast.js';
 import { initData, newTelegramId, TEST_ENV } from '../../helpers/control-plane.js';
 import { body, ofUser, on, type Row, row } from './row.js';
 import { ADMIN_ROWS } from './rows-admin.js';
@@ -267,7 +268,10 @@ export const ROWS: readonly Row[] = [
   row(
     'POST /api/webhook/telegram',
     'none',
-    async () => ({ headers: TELEGRAM_SECRET, body: { update_id: newTelegramId() } }),
+    async () => ({
+      headers: { 'x-telegram-bot-api-secret-token': WEBHOOK_SECRET },
+      body: { update_id: newTelegramId() },
+    }),
     { wrong: [() => ({ headers: { 'x-telegram-bot-api-secret-token': 'x' }, body: { update_id: 1 } })] },
   ),
 

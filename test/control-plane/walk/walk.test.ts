@@ -4,10 +4,10 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import { migrateJobQueue } from '../../../control-plane/db/job-queue.js';
-import { CALLERS, type Caller, Cast, newAddress, UNHURRIED_ENV, WEBHOOK_ENV } from '../../helpers/cast.js';
+import { startBotWorld } from '../../helpers/bot-world.js';
+import { CALLERS, type Caller, Cast, newAddress, UNHURRIED_ENV } from '../../helpers/cast.js';
 import { answerProblem, type Operation, operationsOf, type Schema } from '../../helpers/openapi.js';
-import { startPaymentsWorld } from '../../helpers/payments-world.js';
+import type { PaymentsWorld } from '../../helpers/payments-world.js';
 import { changesBetween, stateDigest } from '../../helpers/state-digest.js';
 import type { Ask, Row } from './row.js';
 import { ROWS } from './rows.js';
@@ -59,11 +59,11 @@ interface Said {
 t.test('every call of API.md', async (t) => {
   const folder = await mkdtemp(join(tmpdir(), 'traffic-share-walk-'));
   t.teardown(() => rm(folder, { recursive: true, force: true }));
-  const world = await startPaymentsWorld(t, {
-    env: { ...UNHURRIED_ENV, ...WEBHOOK_ENV, TS_BACKUP_DIR: folder, TS_PG_DUMP: process.execPath },
-    botApiUrl: 'http://127.0.0.1:9', // nobody is called, and no dump is made
+  const world = await startBotWorld(t, {
+    ...UNHURRIED_ENV,
+    TS_BACKUP_DIR: folder,
+    TS_PG_DUMP: process.execPath, // answers to --version; no dump is made
   });
-  await migrateJobQueue(world.databaseUrl);
   const operations = new Map(
     operationsOf((await world.call('GET', '/openapi.json')).body).map((o) => [o.call, o]),
   );
@@ -107,7 +107,7 @@ t.test('every call of API.md', async (t) => {
 class Walk {
   readonly #problems: string[] = [];
   constructor(
-    readonly world: Awaited<ReturnType<typeof startPaymentsWorld>>,
+    readonly world: PaymentsWorld,
     readonly row: Row,
     readonly operation: Operation,
   ) {}
