@@ -81,6 +81,7 @@ async function main(): Promise<number> {
         ...TEST_ENV,
         ...UNHURRIED_ENV,
         TS_LOG_LEVEL: 'warn',
+        TS_BOT_UPDATES: 'off',
         TS_AUTH_CACHE_MS: values['auth-cache-ms'],
         TS_DATABASE_URL: postgres.url,
         TS_REDIS_URL: redis.url,
