@@ -216,12 +216,17 @@ export class GatewayPipeline implements ProxyPipeline {
     }
   }
 
-  /** The least that any of the buyer's bounds allows: of a balance or quota, what is set aside for this gateway. */
+  /**
+   * The least that any of the buyer's bounds allows: of a balance or quota, what is set aside for this gateway and what
+   * nobody had set aside at the latest answer.
+   */
   #bytesLeft(auth: Authenticated, allocation: LiveAllocation): number | null {
     const { packageRoute, priceMicrosPerGb } = auth.buyer;
     let least = packageRoute === null ? Number.POSITIVE_INFINITY : allocation.remainingBytes;
-    for (const { owner, left } of this.#wallets(auth)) {
+    for (const wallet of this.#wallets(auth)) {
+      const { owner } = wallet;
       if (owner.kind === 'package') continue; // of a package more is known than what is set aside
+      const left = wallet.left + wallet.beyond;
       if (owner.kind !== 'buyer') least = Math.min(least, left);
       else if (priceMicrosPerGb > 0n)
         least = Math.min(least, Number((BigInt(left) * 1_000_000_000n) / priceMicrosPerGb));

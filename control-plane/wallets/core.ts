@@ -18,6 +18,8 @@ export interface GrantQuestion {
 export interface Grant {
   granted: bigint;
   state: WalletRecord['state'];
+  /** What is left to others, and to this run later. */
+  beyond: bigint;
 }
 
 /** Whole units beyond this do not travel exactly through Redis scripts; nothing is granted above it. */
@@ -37,6 +39,7 @@ export function decideGrant(question: GrantQuestion): Grant {
   return {
     granted: granted + given,
     state: satisfied ? 'open' : othersHold ? 'wait' : 'exhausted',
+    beyond: least(free - given, GRANTED_MAX),
   };
 }
 

@@ -378,6 +378,7 @@ function recordOf(reply: WalletReply): { field: string } & WalletRecord {
     granted: reply.granted.toString(),
     answered: reply.answered.toString(),
     state: reply.state,
+    beyond: reply.beyond?.toString(),
   };
 }
 

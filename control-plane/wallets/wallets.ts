@@ -27,6 +27,8 @@ export interface WalletReply extends HoldKey {
   /** The `wantGranted` it answers. */
   answered: bigint;
   state: WalletRecord['state'];
+  /** What nobody has set aside; null: it was not looked at. */
+  beyond: bigint | null;
   /** The hold is closed (or never was): nothing is to be shown of it any more. */
   closed: boolean;
   /** Something came back that another run may want. */
@@ -176,6 +178,7 @@ function decide(
     granted: row.granted,
     answered: q.wantGranted,
     state: 'exhausted',
+    beyond: null,
     closed: false,
     gaveBack: false,
   };
@@ -207,6 +210,7 @@ function decide(
   });
   reply.granted = grant.granted;
   reply.state = grant.state;
+  reply.beyond = grant.beyond;
   return reply;
 }
 

@@ -286,6 +286,8 @@ export interface WalletRecord {
    * `exhausted`: nothing is left and nobody holds any.
    */
   state: 'open' | 'wait' | 'exhausted';
+  /** What nobody had set aside at that answer, micro-dollars or bytes, decimal; left out: not known. */
+  beyond?: string | undefined;
 }
 
 /** What a run asks for and gives back. All of it only grows. */

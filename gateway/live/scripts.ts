@@ -159,12 +159,14 @@ return changed
 
 /**
  * KEYS 1 wallets (one gateway's)
- * ARGV four for each wallet: field, granted, answered, state as Postgres has committed them
- * Keeps the larger granted; the state is that of the later answer. Two control planes may write in the wrong order.
+ * ARGV five for each wallet: field, granted, answered, state as Postgres has committed them, beyond (may be empty)
+ * Keeps the larger granted; state and beyond are those of the later answer. Two control planes may write in the wrong
+ * order.
  */
 const showWallets = `
-for i = 1, #ARGV, 4 do
+for i = 1, #ARGV, 5 do
   local granted, answered, state = tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), ARGV[i + 3]
+  local beyond = ARGV[i + 4]
   local stored = redis.call('HGET', KEYS[1], ARGV[i])
   local ok, old = false, nil
   if stored then ok, old = pcall(cjson.decode, stored) end
@@ -173,12 +175,16 @@ for i = 1, #ARGV, 4 do
     if oldAnswered > answered or (oldAnswered == answered and oldGranted > granted) then
       answered = oldAnswered
       if old.state == 'open' or old.state == 'wait' or old.state == 'exhausted' then state = old.state end
+      beyond = ''
     end
+    if beyond == '' and type(old.beyond) == 'string' then beyond = old.beyond end
     granted = math.max(granted, oldGranted)
   end
-  redis.call('HSET', KEYS[1], ARGV[i], string.format('{"granted":"%.0f","answered":"%.0f","state":"%s"}', granted, answered, state))
+  local json = string.format('{"granted":"%.0f","answered":"%.0f","state":"%s"', granted, answered, state)
+  if string.match(beyond, '^%d+$') then json = json .. ',"beyond":"' .. beyond .. '"' end
+  redis.call('HSET', KEYS[1], ARGV[i], json .. '}')
 end
-return #ARGV / 4
+return #ARGV / 5
 `;
 
 /** For ioredis' `scripts` option. */

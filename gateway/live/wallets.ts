@@ -18,6 +18,7 @@ const isWallet = isRecordOf<WalletRecord>({
   granted: isUnits,
   answered: isUnits,
   state: isOneOf('open', 'wait', 'exhausted'),
+  beyond: isMissingOr(isUnits),
 });
 const isAsk = isRecordOf<WalletAsk>({
   wantGranted: isUnits,
@@ -108,8 +109,8 @@ export async function showWallets(
 ): Promise<void> {
   for (let i = 0; i < wallets.length; i += BATCH) {
     const args: string[] = [];
-    for (const { field, granted, answered, state } of wallets.slice(i, i + BATCH))
-      args.push(field, granted, answered, state);
+    for (const { field, granted, answered, state, beyond = '' } of wallets.slice(i, i + BATCH))
+      args.push(field, granted, answered, state, beyond);
     await redis.showWallets(liveKeys.wallets(gatewayId), ...args);
   }
 }

@@ -21,6 +21,8 @@ export interface WalletAnswer {
   /** The `wantGranted` it answers. */
   answered: number;
   state: WalletRecord['state'];
+  /** What nobody had set aside then; left out: not known. */
+  beyond?: number | undefined;
 }
 
 /**
@@ -66,6 +68,11 @@ export function redisWalletChannel(redis: LiveRedis, gatewayId: string): WalletC
   };
 }
 
-function answerOf({ granted, answered, state }: WalletRecord): WalletAnswer {
-  return { granted: Number(granted), answered: Number(answered), state };
+function answerOf({ granted, answered, state, beyond }: WalletRecord): WalletAnswer {
+  return {
+    granted: Number(granted),
+    answered: Number(answered),
+    state,
+    beyond: beyond === undefined ? undefined : Number(beyond),
+  };
 }

@@ -48,6 +48,8 @@ export class Wallet {
   /** The greatest `want` that was answered. */
   answered = 0;
   state: WalletAnswer['state'] = 'open';
+  /** What nobody had set aside at the latest answer: for telling people, not for spending. */
+  beyond = 0;
   /** Monotonic ms of the reading that last showed it; null: never. */
   confirmedAtMs: number | null = null;
   /** Monotonic ms of the answer to the latest ask; null: none yet. */
@@ -326,6 +328,7 @@ export class Wallet {
     if (answer.state !== this.state) this.#stirred = true;
     this.answered = answer.answered;
     this.state = answer.state;
+    this.beyond = answer.beyond ?? this.beyond;
     if (this.pending || !fresh) return;
     this.#stirred = true;
     this.answeredAtMs = readAtMs;

@@ -235,6 +235,22 @@ t.test('every kind of client; usage and money to the byte', async (t) => {
   );
 });
 
+t.test('the echo page tells what the balance still pays for', async (t) => {
+  const { username, password, token } = system.file.buyer;
+  const answer = await undiciRequest('http://echo.traffic-share.internal/', {
+    dispatcher: new ProxyAgent({
+      uri: `http://127.0.0.1:${system.file.proxy_port}`,
+      token: basic(username, password),
+      proxyTunnel: false,
+    }),
+  });
+  const { bytes_left } = (await answer.body.json()) as { bytes_left: number };
+  const { balance } = await system.api('/api/buyer/me/balance', token);
+  const { price_per_gb } = await system.api('/api/buyer/me', token);
+  const paysFor = (Number(balance) / Number(price_per_gb)) * 1e9;
+  t.ok(Math.abs(bytes_left / paysFor - 1) < 0.01, `${bytes_left} bytes of ${paysFor}`);
+});
+
 t.test('1 GiB each way: same SHA-256, metered to the byte', async (t) => {
   const before = { ...(await usage()).total };
   const size = 1024 * MiB;

@@ -99,13 +99,15 @@ t.test('the echo page tells the exit that a connection then gets, without dialli
   t.equal(counted, 0, 'free of charge');
 });
 
-t.test('bytes left are those that the balance set aside here pays for', async (t) => {
+t.test('bytes left are those that the whole balance pays for, set aside here or not', async (t) => {
   const { plain } = await device(t);
   plain.echo();
-  const { facts } = await echo(t);
-  const micros = await metric('ts_wallet_left_micros');
-  const price = Number(rig.account.priceMicrosPerGb);
-  t.equal(facts.bytes_left, Math.floor((micros * GB) / price));
+  const buyerId = randomUUID();
+  const micros = 1e9;
+  rig.bank.funds.set(fundsKey({ kind: 'buyer', ownerId: buyerId }), micros);
+  await writeAccount(rig.redis, { ...rig.account, account: 'wealthy', buyerId });
+  const { facts } = await echo(t, 'wealthy');
+  t.equal(facts.bytes_left, Math.floor((micros * GB) / Number(rig.account.priceMicrosPerGb)));
 });
 
 t.test('bytes left of a quota are bytes, and the least of all bounds counts', async (t) => {

@@ -48,6 +48,7 @@ export function startWalletBank(redis: LiveRedis, gatewayId: string): WalletBank
         granted: String(had + given),
         answered: ask.wantGranted,
         state: had + given >= want ? 'open' : 'exhausted',
+        beyond: Number.isFinite(free) ? String(free - given) : undefined,
       });
     }
     await showWallets(redis, gatewayId, answers);

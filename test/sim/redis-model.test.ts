@@ -81,6 +81,7 @@ function step(random: Random): (redis: LiveRedis) => Promise<unknown> {
         granted: amount(),
         answered: amount(),
         state: random.pick(['open', 'wait', 'exhausted'] as const),
+        beyond: random.chance(0.5) ? amount() : undefined,
       }));
       return (redis) => showWallets(redis, GATEWAY, shown);
     }

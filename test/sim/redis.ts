@@ -325,11 +325,12 @@ export class SimulatedRedis {
 
   /** What the script `showWallets` does. */
   showWallets(walletsKey: string, args: readonly string[]): number {
-    for (let i = 0; i < args.length; i += 4) {
+    for (let i = 0; i < args.length; i += 5) {
       const field = args[i] as string;
       let granted = Number(args[i + 1]);
       let answered = Number(args[i + 2]);
       let state = args[i + 3] as WalletRecord['state'];
+      let beyond = args[i + 4] as string;
       const stored = this.#hash(walletsKey)?.get(field);
       if (stored !== undefined) {
         const old = stored.json as WalletRecord;
@@ -338,15 +339,19 @@ export class SimulatedRedis {
         if (oldAnswered > answered || (oldAnswered === answered && oldGranted > granted)) {
           answered = oldAnswered;
           state = old.state;
+          beyond = '';
         }
+        if (beyond === '') beyond = old.beyond ?? '';
         granted = Math.max(granted, oldGranted);
       }
       this.#hashOrNew(walletsKey).set(
         field,
-        new Field(`{"granted":"${granted}","answered":"${answered}","state":"${state}"}`),
+        new Field(
+          `{"granted":"${granted}","answered":"${answered}","state":"${state}"${beyond === '' ? '' : `,"beyond":"${beyond}"`}}`,
+        ),
       );
     }
-    return args.length / 4;
+    return args.length / 5;
   }
 
   /** What the script `dropOrphanMeters` does. */

@@ -9,19 +9,20 @@ const question = { granted: 0n, wantGranted: 0n, available: 0n, unit: MiB, other
 t.test('what is asked, while there is twice as much; then halves; then one unit, whole', (t) => {
   const of = (available: bigint, wantGranted: bigint, granted = 0n) =>
     decideGrant({ ...question, available, wantGranted, granted });
-  t.same(of(200n * MiB, 100n * MiB), { granted: 100n * MiB, state: 'open' });
-  t.same(of(199n * MiB, 100n * MiB), { granted: (199n * MiB) / 2n, state: 'open' });
-  t.same(of(300n * MiB, 150n * MiB, 100n * MiB), { granted: 150n * MiB, state: 'open' });
-  t.same(of(MiB + 1n, 64n * MiB), { granted: MiB, state: 'open' });
-  t.same(of(7n, 64n * MiB), { granted: 7n, state: 'exhausted' });
-  t.same(of(0n, 64n * MiB), { granted: 0n, state: 'exhausted' });
-  t.same(of(-5n, 64n * MiB), { granted: 0n, state: 'exhausted' });
-  t.same(of(0n, 5n, 5n), { granted: 5n, state: 'open' }, 'an old ask is satisfied already');
-  t.same(of(10n, 3n, 5n), { granted: 5n, state: 'open' }, 'granted never falls');
-  t.same(decideGrant({ ...question, wantGranted: 9n, othersHold: true }), { granted: 0n, state: 'wait' });
+  t.same(of(200n * MiB, 100n * MiB), { granted: 100n * MiB, state: 'open', beyond: 100n * MiB });
+  const half = (199n * MiB) / 2n;
+  t.same(of(199n * MiB, 100n * MiB), { granted: half, state: 'open', beyond: 199n * MiB - half });
+  t.same(of(300n * MiB, 150n * MiB, 100n * MiB), { granted: 150n * MiB, state: 'open', beyond: 250n * MiB });
+  t.same(of(MiB + 1n, 64n * MiB), { granted: MiB, state: 'open', beyond: 1n });
+  t.same(of(7n, 64n * MiB), { granted: 7n, state: 'exhausted', beyond: 0n });
+  t.same(of(0n, 64n * MiB), { granted: 0n, state: 'exhausted', beyond: 0n });
+  t.same(of(-5n, 64n * MiB), { granted: 0n, state: 'exhausted', beyond: 0n });
+  t.same(of(0n, 5n, 5n), { granted: 5n, state: 'open', beyond: 0n }, 'an old ask is satisfied already');
+  t.same(of(10n, 3n, 5n), { granted: 5n, state: 'open', beyond: 10n }, 'granted never falls');
+  t.match(decideGrant({ ...question, wantGranted: 9n, othersHold: true }), { granted: 0n, state: 'wait' });
   t.same(
     decideGrant({ ...question, available: 2n ** 80n, wantGranted: 2n ** 60n }),
-    { granted: GRANTED_MAX, state: 'open' },
+    { granted: GRANTED_MAX, state: 'open', beyond: GRANTED_MAX },
     'nothing beyond what travels exactly',
   );
   t.end();
