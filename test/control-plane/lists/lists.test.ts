@@ -48,6 +48,9 @@ t.test('plans are judged', async (t) => {
   ]);
 });
 
+/** They take a limit, but what they list is the live state, read once for all. */
+const NOT_OF_POSTGRES = ['GET /api/buyer/locations'];
+
 t.test('every list is found by index', async (t) => {
   const world = await startPaymentsWorld(t, { env: UNHURRIED_ENV });
   await migrateJobQueue(world.databaseUrl);
@@ -69,7 +72,7 @@ t.test('every list is found by index', async (t) => {
     operations
       .filter((o) => o.parameters.some(({ name }) => name === 'limit') && !isList(o))
       .map((o) => o.call),
-    [],
+    NOT_OF_POSTGRES,
     'what takes a limit is a list',
   );
 
