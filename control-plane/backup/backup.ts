@@ -154,7 +154,13 @@ export class Backups {
     const { pool, log, pgDump } = this.#deps;
     const written = new Tally();
     const dump = dumpDatabase(pgDump, await this.#serverMajor());
-    dump.once('error', (error) => written.destroy(error));
+    let failure: Error | null = null;
+    dump.once('error', (error) => {
+      failure = error;
+      written.destroy(error);
+    });
+    // The storage may not read it yet when pg_dump fails: an error that nobody hears would end the process.
+    written.on('error', () => {});
     written.once('close', () => dump.destroy());
     const progress = setInterval(() => {
       pool
@@ -163,6 +169,8 @@ export class Backups {
     }, PROGRESS_MS);
     try {
       await storage.put(file, dump.pipe(written), signal);
+    } catch (error) {
+      throw failure ?? error;
     } finally {
       clearInterval(progress);
     }

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { chmod, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -56,6 +57,21 @@ t.test('backups', async (t) => {
       pgDump: { program: pgDump, environment: { PATH: '/usr/bin:/bin', ...environment }, databaseUrl },
       keptDays: 14,
     });
+
+  await t.test('a pg_dump that fails before the storage is ready for it', async (t) => {
+    class Late extends FolderStorage {
+      override async put(file: string, source: Readable, given: AbortSignal): Promise<void> {
+        await once(source, 'close'); // it has failed by now
+        return super.put(file, source, given);
+      }
+    }
+    // answers to --version, and ends at once for what it is asked then
+    const run = make({ storage: new Late(dumps), program: process.execPath })
+      .job()
+      .run({ signal } as never);
+    await t.rejects(run, { code: 'backup_failed', message: /bad option/ });
+    await pool.query('DELETE FROM backups');
+  });
 
   await t.test('who may', async (t) => {
     for (const method of ['GET', 'POST']) {
