@@ -1,6 +1,7 @@
 import { type Api, GrammyError } from 'grammy';
 import type pg from 'pg';
 import type { Log } from '../../gateway/runtime/logging.js';
+import { withLock } from '../db/pool.js';
 import { pause } from '../telegram/pause.js';
 import { ALLOWED_UPDATES, takeInUpdates } from './updates.js';
 
@@ -87,38 +88,18 @@ export class UpdateSource {
   /** False: another process polls. Otherwise polls until stopped; throws what a poll throws. */
   async #pollWithLock(onGood: () => void): Promise<boolean> {
     const { pool, api } = this.#deps;
-    const { signal } = this.#stop;
-    const client = await pool.connect();
-    let broken: Error | undefined;
-    const onError = (error: Error) => {
-      broken = error;
-    };
-    client.on('error', onError);
-    try {
-      const { rows } = await client.query<{ mine: boolean }>(
-        "SELECT pg_try_advisory_lock(hashtextextended('telegram_polling', 0)) AS mine",
-      );
-      if (!rows[0]?.mine) return false;
-      try {
-        await api.deleteWebhook({}, signal as never); // else Telegram answers 409
-        await this.#poll(() => broken, onGood);
-      } finally {
-        await client
-          .query("SELECT pg_advisory_unlock(hashtextextended('telegram_polling', 0))")
-          .catch(onError);
-      }
-    } finally {
-      client.removeListener('error', onError);
-      client.release(broken);
-    }
-    return true;
+    const polled = await withLock(pool, 'telegram_polling', async (lost) => {
+      await api.deleteWebhook({}, this.#stop.signal as never); // else Telegram answers 409
+      await this.#poll(lost, onGood);
+    });
+    return polled !== null;
   }
 
-  async #poll(lockLost: () => Error | undefined, onGood: () => void): Promise<void> {
+  async #poll(lockLost: () => boolean, onGood: () => void): Promise<void> {
     const { pool, api, onUpdate, pollTimeoutS: timeout = POLL_TIMEOUT_S } = this.#deps;
     const { signal } = this.#stop;
     let offset: number | undefined;
-    while (!signal.aborted && lockLost() === undefined) {
+    while (!signal.aborted && !lockLost()) {
       const updates = await api.getUpdates(
         {
           ...(offset !== undefined && { offset }),

@@ -26,9 +26,18 @@ export class DatabaseUnavailable extends Error {
 /** SQLSTATEs that say the server is away or going away, not that the query is wrong. */
 const AWAY = /^(08...|53300|57P0[1-3])$/;
 
+/** What pg says of a connection that is gone: these have no code. */
+const CONNECTION_LOST: ReadonlySet<string> = new Set([
+  'Connection terminated',
+  'Connection terminated unexpectedly',
+  'Client has encountered a connection error and is not queryable',
+  'Client was closed and is not queryable',
+]);
+
 /** Whether the error means "Postgres is away, try again", whatever was asked of it. */
 export function isDatabaseAway(error: unknown): boolean {
   if (error instanceof DatabaseUnavailable) return true;
+  if (error instanceof Error && CONNECTION_LOST.has(error.message)) return true;
   const code = (error as { code?: unknown } | null)?.code;
   return (
     typeof code === 'string' &&
@@ -107,30 +116,68 @@ export async function withTransaction<T>(
   isolation: 'READ COMMITTED' | 'REPEATABLE READ' | 'SERIALIZABLE' = 'READ COMMITTED',
 ): Promise<T> {
   for (let attempt = 1; ; attempt++) {
-    const client = await pool.connect();
-    let broken: Error | undefined;
-    // A connection that dies during `fn` also reports it here; without a listener the process would end.
-    const onError = (error: Error) => {
-      broken = error;
-    };
-    client.on('error', onError);
-    try {
-      await client.query(`BEGIN ISOLATION LEVEL ${isolation}`);
-      const result = await fn(client);
-      await client.query('COMMIT');
-      return result;
-    } catch (error) {
-      await client.query('ROLLBACK').catch((rollbackError: Error) => {
-        broken = rollbackError;
-      });
-      const code = (error as { code?: unknown }).code;
-      if ((code !== SERIALIZATION_FAILURE && code !== DEADLOCK) || attempt >= TRIES_MAX) throw error;
-    } finally {
-      client.removeListener('error', onError);
-      client.release(broken);
-    }
+    const done = await withClient(pool, async (client, drop): Promise<{ result: T } | null> => {
+      try {
+        await client.query(`BEGIN ISOLATION LEVEL ${isolation}`);
+        const result = await fn(client);
+        await client.query('COMMIT');
+        return { result };
+      } catch (error) {
+        await client.query('ROLLBACK').catch(drop);
+        const code = (error as { code?: unknown }).code;
+        if ((code !== SERIALIZATION_FAILURE && code !== DEADLOCK) || attempt >= TRIES_MAX) throw error;
+        return null;
+      }
+    });
+    if (done !== null) return done.result;
     await new Promise((resolve) => setTimeout(resolve, Math.random() * 20 * 2 ** attempt));
   }
+}
+
+/**
+ * Runs `fn` with a connection of its own. `drop`: the connection is of no more use, nobody gets it after this; so it is
+ * when it dies by itself, which `broken` tells.
+ */
+async function withClient<T>(
+  pool: pg.Pool,
+  fn: (client: pg.PoolClient, drop: (why: Error) => void, broken: () => boolean) => Promise<T>,
+): Promise<T> {
+  const client = await pool.connect();
+  let why: Error | undefined;
+  const drop = (error: Error) => {
+    why = error;
+  };
+  // A connection that dies during `fn` reports it here; without a listener the process would end.
+  client.on('error', drop);
+  try {
+    return await fn(client, drop, () => why !== undefined);
+  } finally {
+    client.removeListener('error', drop);
+    client.release(why);
+  }
+}
+
+/**
+ * Runs `fn` while holding the advisory lock of this name; nobody else does then, in any process. Null: somebody holds it,
+ * and `fn` was not called. The lock is lost with its connection: `lost` tells, for work that takes long.
+ */
+export async function withLock<T>(
+  pool: pg.Pool,
+  name: string,
+  fn: (lost: () => boolean) => Promise<T>,
+): Promise<{ result: T } | null> {
+  return withClient(pool, async (client, drop, broken) => {
+    const { rows } = await client.query<{ mine: boolean }>(
+      'SELECT pg_try_advisory_lock(hashtextextended($1, 0)) AS mine',
+      [name],
+    );
+    if (!rows[0]?.mine) return null;
+    try {
+      return { result: await fn(broken) };
+    } finally {
+      await client.query('SELECT pg_advisory_unlock(hashtextextended($1, 0))', [name]).catch(drop);
+    }
+  });
 }
 
 const UNIQUE_VIOLATION = '23505';

@@ -2,7 +2,7 @@ import { Logger, parseCronItems, type Runner, run, type Task } from 'graphile-wo
 import pg from 'pg';
 import type { Log } from '../../gateway/runtime/logging.js';
 import { JOB_QUEUE_SCHEMA } from '../db/job-queue.js';
-import { isDatabaseAway, type Queryable } from '../db/pool.js';
+import { isDatabaseAway, type Queryable, withLock } from '../db/pool.js';
 import { Problem } from '../errors.js';
 import { JOB_NAME, type Job } from './job.js';
 import { beginRun, endRun, type JobRun, lastRuns } from './runs.js';
@@ -245,33 +245,10 @@ export class JobRunner {
 
   /** One run under the job's lock; leaves it to the other when there is one already. */
   async #execute(job: Job, attempt: number, signal: AbortSignal): Promise<void> {
-    const client = await (this.#pool as pg.Pool).connect();
-    let broken: Error | undefined;
-    const onError = (error: Error) => {
-      broken = error;
-    };
-    client.on('error', onError);
-    try {
-      const { rows } = await client.query<{ mine: boolean }>(
-        'SELECT pg_try_advisory_lock(hashtextextended($1, 0)) AS mine',
-        [`job:${job.name}`],
-      );
-      if (!rows[0]?.mine) {
-        // Not dropped: what this run was asked for may have come too late for the one under way.
-        await this.#enqueue(client, job, BUSY_RETRY_S);
-        return;
-      }
-      try {
-        await this.#record(job, attempt, signal);
-      } finally {
-        await client
-          .query('SELECT pg_advisory_unlock(hashtextextended($1, 0))', [`job:${job.name}`])
-          .catch(onError);
-      }
-    } finally {
-      client.removeListener('error', onError);
-      client.release(broken);
-    }
+    const pool = this.#pool as pg.Pool;
+    const ran = await withLock(pool, `job:${job.name}`, () => this.#record(job, attempt, signal));
+    // Not dropped: what this run was asked for may have come too late for the one under way.
+    if (ran === null) await this.#enqueue(pool, job, BUSY_RETRY_S);
   }
 
   async #record(job: Job, attempt: number, signal: AbortSignal): Promise<void> {
