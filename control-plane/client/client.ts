@@ -48,7 +48,7 @@ export async function must<Data>(
   const { data, error, response } = await call;
   if (response.ok && data !== undefined && data !== null) return data;
   const problem = (error ?? {}) as { code?: unknown; title?: unknown; detail?: unknown };
-  const path = new URL(response.url).pathname;
+  const path = URL.canParse(response.url) ? new URL(response.url).pathname : 'The server';
   const why = [problem.code, problem.detail ?? problem.title].filter((part) => part !== undefined).join(': ');
   throw new ApiProblem(
     response.status,
