@@ -14,7 +14,10 @@ export const validatorCompiler: FastifySchemaCompiler<TSchema> = ({ schema, http
   return (value: unknown) => {
     const filled = Value.Default(schema, value);
     const converted = httpPart === 'body' ? filled : readTexts(schema, filled);
-    if (!validator.Check(converted)) return { error: validator.Errors(converted) as never };
+    if (!validator.Check(converted)) {
+      const long = longArrays(schema, converted);
+      return { error: (long.length > 0 ? long : validator.Errors(converted)) as never };
+    }
     const findings = unwritableText(converted);
     return findings.length === 0 ? { value: converted } : { error: findings as never };
   };
@@ -62,6 +65,41 @@ function isDeeperThan(value: unknown, levelsMax: number): boolean {
     level = next;
   }
   return false;
+}
+
+interface SchemaParts {
+  type?: string;
+  anyOf?: SchemaParts[];
+  maxItems?: number;
+  items?: SchemaParts;
+  properties?: Record<string, SchemaParts>;
+}
+
+/**
+ * Arrays with more items than their schema allows. Looked for before everything else that may be wrong: telling which
+ * of many items repeat takes typebox a time that grows with their square, and a body has room for a hundred thousand.
+ */
+function longArrays(
+  schema: SchemaParts,
+  value: unknown,
+  instancePath = '',
+): { instancePath: string; message: string }[] {
+  if (typeof value !== 'object' || value === null) return [];
+  const kind = Array.isArray(value) ? 'array' : 'object';
+  const forms = (schema.anyOf ?? [schema]).filter(({ type }) => type === kind);
+  if (Array.isArray(value)) {
+    const countMax = Math.max(...forms.map(({ maxItems = Number.POSITIVE_INFINITY }) => maxItems));
+    if (forms.length > 0 && value.length > countMax)
+      return [{ instancePath, message: `must not have more than ${countMax} items` }];
+    const anyOf = forms.flatMap(({ items }) => items ?? []);
+    return value.flatMap((item, i) => longArrays({ anyOf }, item, `${instancePath}/${i}`));
+  }
+  return Object.entries(value).flatMap(([name, item]) => {
+    const anyOf = forms.flatMap(({ properties = {} }) =>
+      Object.hasOwn(properties, name) ? (properties[name] as SchemaParts) : [],
+    );
+    return longArrays({ anyOf }, item, `${instancePath}/${name}`);
+  });
 }
 
 const INTEGER = /^-?\d{1,16}$/;

@@ -29,7 +29,10 @@ const fields = {
   referral_percent: Type.Integer({ minimum: 0, maximum: 50 }),
   withdraw_min: Amount,
   withdraw_daily_max: Amount,
-  withdraw_networks: Type.Array(Type.Enum([...PAYOUT_NETWORKS]), { uniqueItems: true }),
+  withdraw_networks: Type.Array(Type.Enum([...PAYOUT_NETWORKS]), {
+    maxItems: PAYOUT_NETWORKS.length,
+    uniqueItems: true,
+  }),
   payout_auto_approve_max: Amount,
   payout_two_admin_min: Amount,
   topup_min: Amount,

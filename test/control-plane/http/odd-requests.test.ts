@@ -57,3 +57,40 @@ t.test('texts of an address are read as what they say', async (t) => {
     'an empty one is none',
   );
 });
+
+t.test('long arrays cost little', async (t) => {
+  const world = await startWorld(t);
+  const { token } = await signedIn(world);
+  const send = async (body: unknown) => {
+    const beganMs = performance.now();
+    const answer = await world.call('PATCH', '/api/profile', { token, body });
+    return { ...answer, ms: performance.now() - beganMs };
+  };
+  const same = (count: number) => ({ settings: { blocked_destinations: Array(count).fill('a.example') } });
+  const long = await send(same(20_000));
+  t.match(
+    [long.status, long.body.errors],
+    [400, [{ path: '/body/settings/blocked_destinations', message: 'must not have more than 500 items' }]],
+  );
+  // Telling each of them took half a minute.
+  const numbers = await send({ settings: { blocked_destinations: Array(120_000).fill(0) } });
+  t.equal(numbers.status, 400);
+  t.ok(numbers.ms < 2_000, `${Math.round(numbers.ms)} ms`);
+  t.match(
+    (await send(same(3))).body.errors,
+    [{ path: '/body/settings/blocked_destinations' }],
+    'twice the same',
+  );
+
+  const unbounded: string[] = [];
+  const look = (node: unknown, path: string): void => {
+    if (typeof node !== 'object' || node === null) return;
+    const { uniqueItems, maxItems } = node as { uniqueItems?: boolean; maxItems?: number };
+    if (uniqueItems === true && maxItems === undefined) unbounded.push(path);
+    for (const [name, inner] of Object.entries(node)) look(inner, `${path}/${name}`);
+  };
+  const { paths } = (await world.call('GET', '/openapi.json')).body;
+  for (const [path, item] of Object.entries<Record<string, { requestBody?: unknown }>>(paths))
+    for (const [method, { requestBody }] of Object.entries(item)) look(requestBody, `${method} ${path}`);
+  t.same(unbounded, [], 'items that must be unique are not many');
+});
