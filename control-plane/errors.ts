@@ -7,6 +7,8 @@ export const problems = {
   validation_failed: { status: 400, title: 'The request does not fit the schema' },
   malformed_request: { status: 400, title: 'The request could not be read' },
   not_found: { status: 404, title: 'Not found' },
+  request_timeout: { status: 408, title: 'The request did not arrive in time' },
+  head_too_large: { status: 431, title: 'The address and the headers are too large' },
   body_too_large: { status: 413, title: 'The body is too large' },
   unsupported_media_type: { status: 415, title: 'The body must be application/json' },
   too_much_at_once: { status: 422, title: 'This is too much to read at once' },

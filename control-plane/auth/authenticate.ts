@@ -47,11 +47,12 @@ export function createAuthenticate(deps: AuthenticateDeps): Authenticate {
     const claims = await verifyAccessToken(deps.jwtSecret, token, clock.nowMs());
     if (claims === null) throw new Problem('invalid_token');
     const { userId, loginId, expiresAtMs } = claims;
-    const { rows } = await pool.query<{ is_admin: boolean }>(
-      `SELECT u.is_admin FROM logins l JOIN users u ON u.id = l.user_id
-       WHERE l.id = $1 AND u.id = $2 AND l.revoked_at IS NULL AND u.status <> 'deleted'`,
-      [loginId, userId],
-    );
+    const { rows } = await pool.query<{ is_admin: boolean }>({
+      name: 'login-of-token',
+      text: `SELECT u.is_admin FROM logins l JOIN users u ON u.id = l.user_id
+              WHERE l.id = $1 AND u.id = $2 AND l.revoked_at IS NULL AND u.status <> 'deleted'`,
+      values: [loginId, userId],
+    });
     const user = rows[0];
     if (user === undefined) throw new Problem('invalid_token');
     if (claims.role === 'admin' && !user.is_admin) throw new Problem('invalid_token');

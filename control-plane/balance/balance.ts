@@ -14,14 +14,15 @@ export interface ProviderBalance {
 }
 
 export async function readProviderBalance(db: Queryable, userId: string): Promise<ProviderBalance> {
-  const { rows } = await db.query<{ kind: string; balance_micros: bigint; withdrawn_micros: bigint }>(
-    `SELECT a.kind, a.balance_micros,
+  const { rows } = await db.query<{ kind: string; balance_micros: bigint; withdrawn_micros: bigint }>({
+    name: 'provider-balance',
+    text: `SELECT a.kind, a.balance_micros,
             coalesce((SELECT -sum(e.amount_micros) FROM ledger_entries e
                        WHERE e.account_id = a.id AND e.kind IN ('payout', 'payout_refund')), 0)::bigint AS withdrawn_micros
        FROM ledger_accounts a
       WHERE a.owner_id = $1 AND a.kind IN ('provider_available', 'provider_pending')`,
-    [userId],
-  );
+    values: [userId],
+  });
   const of = (kind: string) => rows.find((r) => r.kind === kind);
   const availableMicros = of('provider_available')?.balance_micros ?? 0n;
   const pendingMicros = of('provider_pending')?.balance_micros ?? 0n;

@@ -24,6 +24,7 @@ import { answerBuyerUsage, USAGE_DESCRIPTION } from '../usage/answer.js';
 import { UsageFields, UsageQuery } from '../usage/schemas.js';
 import { acceptPolicy, type Buyer, readBuyer } from './buyers.js';
 import { BuyerSchema, buyerJson } from './schemas.js';
+import { readBuyerStanding } from './standing.js';
 
 export interface BuyerSelfDeps {
   pool: pg.Pool;
@@ -41,7 +42,7 @@ export const buyerSelfPlugin: FastifyPluginAsyncTypebox<BuyerSelfDeps> = async (
 
   async function self(buyerId: string): Promise<Buyer> {
     const buyer = await readBuyer(pool, buyerId);
-    if (buyer === null) throw new Problem('not_found');
+    if (buyer === null) throw new Problem('invalid_token');
     return buyer;
   }
   const selfJson = (buyer: Buyer) => ({
@@ -114,10 +115,15 @@ export const buyerSelfPlugin: FastifyPluginAsyncTypebox<BuyerSelfDeps> = async (
       },
     },
     async (request) => {
-      const { balance, held, available, currency, price_per_gb } = selfJson(
-        await self(actorOf(request, 'buyer').buyerId),
-      );
-      return { balance, held, available, currency, price_per_gb };
+      const buyer = await readBuyerStanding(pool, actorOf(request, 'buyer').buyerId);
+      if (buyer === null) throw new Problem('invalid_token');
+      return {
+        balance: formatMicros(buyer.balanceMicros),
+        held: formatMicros(buyer.heldMicros),
+        available: formatMicros(buyer.balanceMicros - buyer.heldMicros),
+        currency: 'USD' as const,
+        price_per_gb: formatMicros(buyer.priceMicrosPerGb ?? defaultBuyerPrice()),
+      };
     },
   );
 

@@ -175,14 +175,15 @@ export async function verifyBuyerToken(
     scopes: string[];
     ip_allowed: boolean;
     stale: boolean;
-  }>(
-    `SELECT k.id, k.buyer_id, k.scopes, k.allowed_ips = '{}' OR $2::inet <<= ANY (k.allowed_ips) AS ip_allowed,
+  }>({
+    name: 'buyer-token',
+    text: `SELECT k.id, k.buyer_id, k.scopes, k.allowed_ips = '{}' OR $2::inet <<= ANY (k.allowed_ips) AS ip_allowed,
             k.last_used_at IS NULL OR k.last_used_at < now() - make_interval(secs => ${LAST_USED_STEP_S}) AS stale
        FROM buyer_tokens k JOIN buyers b ON b.id = k.buyer_id
       WHERE k.token_hash = $1 AND k.kind = 'token' AND k.revoked_at IS NULL
         AND (k.expires_at IS NULL OR k.expires_at > now()) AND 'api' = ANY (k.scopes) AND b.status <> 'closed'`,
-    [hashSecret(token), ip],
-  );
+    values: [hashSecret(token), ip],
+  });
   const [row] = rows;
   if (row === undefined) return { ok: false, code: 'invalid_token' };
   if (!row.ip_allowed) return { ok: false, code: 'ip_not_allowed' };

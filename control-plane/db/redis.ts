@@ -31,6 +31,7 @@ export function connectLimiter(url: string, onError: (error: Error) => void): Re
     connectTimeout: 2_000,
     socketTimeout: 4 * LIMITER_TIMEOUT_MS,
     enableOfflineQueue: false,
+    enableAutoPipelining: true, // requests that come together are counted in one round trip
     maxRetriesPerRequest: 0,
     autoResendUnfulfilledCommands: false,
     retryStrategy: (attempt) => Math.min(50 * attempt, 1_000),

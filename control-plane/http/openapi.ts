@@ -30,7 +30,14 @@ const TAGS: [name: string, description: string][] = [
   ['System', 'Health and versions'],
 ];
 
-const { 413: tooLarge, 415: otherType } = problemResponses(413, 415);
+const {
+  408: timeout,
+  413: tooLarge,
+  415: otherType,
+  431: headTooLarge,
+} = problemResponses(408, 413, 415, 431);
+/** What is answered to what never became a request, whatever it was to call. */
+const UNREADABLE_HEAD = { 408: timeout, 431: headTooLarge };
 /** What every call that may come with a body answers to one it can not read. */
 const UNREADABLE_BODY = { 413: tooLarge, 415: otherType };
 
@@ -160,8 +167,13 @@ export function openApiOptions(version: string): FastifyDynamicSwaggerOptions {
         schema: {
           operationId: `${method}_${path}`,
           ...schema,
-          ...(method !== 'get' &&
-            schema?.response !== undefined && { response: { ...UNREADABLE_BODY, ...schema.response } }),
+          ...(schema?.response !== undefined && {
+            response: {
+              ...UNREADABLE_HEAD,
+              ...(method !== 'get' && UNREADABLE_BODY),
+              ...schema.response,
+            },
+          }),
           ...(roles.length > 0 && {
             security: roles.includes('none')
               ? []

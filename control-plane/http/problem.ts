@@ -1,3 +1,6 @@
+import { randomUUID } from 'node:crypto';
+import { STATUS_CODES } from 'node:http';
+import type { Socket } from 'node:net';
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import type { Log } from '../../gateway/runtime/logging.js';
 import { isDatabaseAway } from '../db/pool.js';
@@ -88,6 +91,27 @@ export function sendProblem(reply: FastifyReply, problem: Problem): FastifyReply
       request_id: reply.request.id,
       ...problem.extra,
     });
+}
+
+/** What Node's parser makes of bytes that are no request (`http`, event `clientError`). */
+const parserCodes: Record<string, ProblemCode> = {
+  ERR_HTTP_REQUEST_TIMEOUT: 'request_timeout',
+  HPE_HEADER_OVERFLOW: 'head_too_large',
+};
+
+/** Answers what never became a request with a problem document, too, and ends the connection. */
+export function answerUnreadable(error: Error & { code?: string }, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || socket.destroyed) return;
+  const code = parserCodes[error.code ?? ''] ?? 'malformed_request';
+  const { status, title } = problems[code];
+  const requestId = randomUUID();
+  const body = JSON.stringify({ type: 'about:blank', title, status, code, request_id: requestId });
+  if (socket.writable)
+    socket.write(
+      `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\nX-Request-ID: ${requestId}\r\n` +
+        `Content-Type: application/problem+json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+    );
+  socket.destroy(error);
 }
 
 /** The error handler of the app, also given to Fastify as `frameworkErrors`. */

@@ -20,7 +20,7 @@ import { actorId } from './actor.js';
 import { clientAddress } from './client-address.js';
 import { installIdempotency } from './idempotency.js';
 import { openApiOptions } from './openapi.js';
-import { problemHandler } from './problem.js';
+import { answerUnreadable, problemHandler } from './problem.js';
 import { installRateLimit } from './rate-limit.js';
 import { type Authenticate, installNobody, installRoles } from './roles.js';
 import { refuseOddBodies, validatorCompiler } from './validation.js';
@@ -72,6 +72,7 @@ export async function createServer(deps: ServerDeps): Promise<ApiServer> {
     requestTimeout: REQUEST_TIMEOUT_MS,
     routerOptions: { maxParamLength: 200 },
     forceCloseConnections: 'idle',
+    clientErrorHandler: answerUnreadable,
     frameworkErrors: (error, request, reply) => {
       reply.header('x-request-id', request.id);
       onError(error, request, reply as never);

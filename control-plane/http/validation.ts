@@ -35,8 +35,7 @@ const BODY_DEPTH_MAX = 32;
 export function refuseOddBodies(app: FastifyInstance): void {
   app.addHook('preValidation', async (request) => {
     const { body } = request;
-    if (request.is404) return; // there is no route that could take one
-    if (body === undefined || body === null) return;
+    if (request.is404 || body === undefined || body === null) return;
     if (isDeeperThan(body, BODY_DEPTH_MAX))
       throw new Problem('validation_failed', undefined, {
         errors: [{ path: '/body', message: `must not be nested more than ${BODY_DEPTH_MAX} levels deep` }],

@@ -94,7 +94,7 @@ export async function listPackages(
   }
   const { rows } = await db.query<PackageRow>(
     `${SELECT} ${conditions.length === 0 ? '' : `WHERE ${conditions.join(' AND ')}`}
-      ORDER BY p.created_at DESC, p.id DESC LIMIT ${value(page.limit + 1)}`,
+      ORDER BY p.created_at DESC NULLS LAST, p.id DESC NULLS LAST LIMIT ${value(page.limit + 1)}`, // as in 0014
     values,
   );
   const cut = cutPage(rows, page.limit, (r) => [r.created_text, r.id]);

@@ -1,8 +1,8 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import { auditContext, recordAudit } from '../audit/audit.js';
-import { readBuyer } from '../buyers/buyers.js';
 import { type ProxyAddress, ProxySchema, proxyJson } from '../buyers/schemas.js';
+import { readBuyerStanding } from '../buyers/standing.js';
 import { withTransaction } from '../db/pool.js';
 import { Problem } from '../errors.js';
 import { limitBy } from '../http/rate-limit.js';
@@ -24,6 +24,7 @@ import { type AllocateDeps, type AllocatedPackage, allocatePackages, type Packag
 import { cleanUpAllStale } from './keeper.js';
 import { listPackages, type PackageRecord, readPackageHistory } from './list.js';
 import { forgetAllocation, reportStatus, revokePackage } from './moves.js';
+import { PullQueue } from './pull-queue.js';
 import { countriesOf } from './regions.js';
 
 export interface PackagesDeps extends AllocateDeps {
@@ -89,10 +90,11 @@ const PulledSchema = Type.Object({
 /** Packages: assignment and lists for admins, pulling and reporting for buyers. */
 export const packagesPlugin: FastifyPluginAsyncTypebox<PackagesDeps> = async (app, deps) => {
   const { pool, redis, live, proxy, pullTtlMs, pullRate, offerBytes } = deps;
+  const pulls = new PullQueue(deps, pullTtlMs);
 
   /** The buyer, who must be allowed to have traffic. */
   async function taker(buyerId: string): Promise<PackageTaker> {
-    const buyer = await readBuyer(pool, buyerId);
+    const buyer = await readBuyerStanding(pool, buyerId);
     if (buyer === null) throw new Problem('not_found', 'There is no such buyer.');
     if (buyer.status !== 'active') throw new Problem('account_suspended');
     if (buyer.kycStatus !== 'approved') throw new Problem('kyc_required');
@@ -156,7 +158,7 @@ export const packagesPlugin: FastifyPluginAsyncTypebox<PackagesDeps> = async (ap
         bytesMin: body.min_bytes === undefined ? null : BigInt(body.min_bytes),
         packageId: null,
       };
-      const pulled = await allocatePackages(deps, who, filter, body.max_count, pullTtlMs);
+      const pulled = await pulls.pull(who, filter, body.max_count);
       if (pulled.length === 0) return reply.code(204).send(null);
       return reply.send({ packages: pulled.map(pulledJson) });
     },

@@ -149,6 +149,8 @@ export function paymentsQuery(
       (filter.kind === undefined || filter.kind === kind) &&
       (owner[kind] !== undefined || (filter.userId ?? filter.buyerId) === undefined),
   );
+  // A provider's top-ups, a buyer's payouts: there are none, whatever else is asked.
+  if (kinds.length === 0) return { text: DETAILS(`${SOURCES.payout} WHERE false`), values: [] };
   const limit = value(page.limit + 1);
   const branches = kinds.map((kind) => {
     const where = [...common];
@@ -157,7 +159,6 @@ export function paymentsQuery(
     const condition = where.length === 0 ? '' : ` WHERE ${where.join(' AND ')}`;
     return `(${SOURCES[kind]}${condition} ORDER BY created_at DESC, id DESC LIMIT ${limit})`;
   });
-  if (branches.length === 0) branches.push(`(${SOURCES.payout} WHERE false LIMIT ${limit})`);
   const sources = `SELECT * FROM (${branches.join(' UNION ALL ')}) x ORDER BY created_at DESC, id DESC LIMIT ${limit}`;
   return { text: DETAILS(sources), values };
 }

@@ -54,7 +54,7 @@ export const peopleSelfPlugin: FastifyPluginAsyncTypebox<PeopleSelfDeps> = async
     async (request) => {
       const { userId } = actorOf(request, 'user');
       const referrals = await readReferrals(pool, userId);
-      if (referrals === null) throw new Problem('not_found');
+      if (referrals === null) throw new Problem('invalid_token'); // deleted a moment ago
       return {
         code: referrals.code,
         link: deps.botUsername === null ? null : `https://t.me/${deps.botUsername}?start=${referrals.code}`,

@@ -37,7 +37,7 @@ export const providersPlugin: FastifyPluginAsyncTypebox<ProvidersDeps> = async (
       deps.balanceOf(userId),
       deps.settings.read(),
     ]);
-    if (user === null || user.status === 'deleted') throw new Problem('not_found');
+    if (user === null || user.status === 'deleted') throw new Problem('invalid_token'); // deleted a moment ago
     return {
       id: user.id,
       telegram_id: user.telegram_id === null ? null : Number(user.telegram_id),

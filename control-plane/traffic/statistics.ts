@@ -42,20 +42,23 @@ async function buckets(
   userId: string | null,
   starts: readonly { from: string; until: string }[],
 ): Promise<FiguresRow[]> {
-  const { rows } = await client.query<FiguresRow>(
-    `SELECT coalesce(u.bytes_up, 0)::bigint AS bytes_up, coalesce(u.bytes_down, 0)::bigint AS bytes_down,
+  // Planned once a connection: the plan of one user is another one than that of everyone.
+  const mine = userId === null ? '' : 'user_id = $3 AND';
+  const { rows } = await client.query<FiguresRow>({
+    name: userId === null ? 'figures-of-all' : 'figures-of-one',
+    text: `SELECT coalesce(u.bytes_up, 0)::bigint AS bytes_up, coalesce(u.bytes_down, 0)::bigint AS bytes_down,
             coalesce(u.earned_micros, 0)::bigint AS earned_micros, s.sessions
-     FROM unnest($2::date[], $3::date[]) WITH ORDINALITY AS b (starts, ends, n)
+     FROM unnest($1::date[], $2::date[]) WITH ORDINALITY AS b (starts, ends, n)
      LEFT JOIN LATERAL (
        SELECT sum(bytes_up) AS bytes_up, sum(bytes_down) AS bytes_down, sum(earned_micros) AS earned_micros
        FROM usage_daily_provider
-       WHERE ($1::uuid IS NULL OR user_id = $1) AND day >= b.starts AND day < b.ends) u ON true
+       WHERE ${mine} day >= b.starts AND day < b.ends) u ON true
      LEFT JOIN LATERAL (
        SELECT count(*)::int AS sessions FROM traffic_sessions
-       WHERE ($1::uuid IS NULL OR user_id = $1) AND started_at >= b.starts AND started_at < b.ends) s ON true
+       WHERE ${mine} started_at >= b.starts AND started_at < b.ends) s ON true
      ORDER BY b.n`,
-    [userId, starts.map((b) => b.from), starts.map((b) => b.until)],
-  );
+    values: [starts.map((b) => b.from), starts.map((b) => b.until), ...(userId === null ? [] : [userId])],
+  });
   return rows;
 }
 

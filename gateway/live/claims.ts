@@ -59,10 +59,10 @@ export async function takeClaim(redis: LiveRedis, claim: Claim): Promise<ClaimOu
 }
 
 /**
- * Renews, or asserts again after Redis came back empty, many claims in one round trip. The outcomes are in the
- * order of the claims; null where Redis answered with an error (try again later).
+ * `takeClaim` for many in one round trip, the first of them first. The outcomes are in the order of the claims; null
+ * where Redis answered with an error (try again later).
  */
-export async function renewClaims(
+export async function takeClaims(
   redis: LiveRedis,
   claims: readonly Claim[],
 ): Promise<Array<ClaimOutcome | null>> {
@@ -80,6 +80,9 @@ export async function renewClaims(
     return error ? null : outcome(redis, keys[i] as string, reply as [0 | 1, string]);
   });
 }
+
+/** Renews claims, or asserts them again after Redis came back empty: taking what one holds keeps it. */
+export const renewClaims = takeClaims;
 
 /** Frees the claim if the allocation holds it; says whether it did. */
 export async function releaseClaim(

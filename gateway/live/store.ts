@@ -364,6 +364,21 @@ export function writePackageRoute(redis: LiveRedis, route: PackageRoute, nowMs: 
   return write(redis, liveKeys.packageRoute(route.packageId), route, route.expiresAtMs - nowMs);
 }
 
+/** `writePackageRoute` for many in one round trip. Rejects when any of them was refused. */
+export async function writePackageRoutes(
+  redis: LiveRedis,
+  routes: readonly PackageRoute[],
+  nowMs: number,
+): Promise<void> {
+  if (routes.length === 0) return;
+  const batch = redis.pipeline();
+  for (const route of routes) {
+    const ttlMs = Math.max(1, Math.round(route.expiresAtMs - nowMs));
+    batch.set(liveKeys.packageRoute(route.packageId), JSON.stringify(route), 'PX', ttlMs);
+  }
+  for (const [error] of (await batch.exec()) ?? []) if (error) throw error;
+}
+
 export function readPackageRoute(redis: LiveRedis, packageId: string): Promise<PackageRoute | null> {
   return read(redis, liveKeys.packageRoute(packageId), isPackageRoute);
 }

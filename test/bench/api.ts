@@ -1,7 +1,8 @@
 /**
  * `npm run bench:api`: how many pulls, balances and summaries a second one control plane answers over a large record:
- * real HTTP, real tokens, every check in place. `--packages`, `--users`, `--entries` say how large, `--window-ms` how
- * long each is measured, `--out` where the figures go as Markdown. Ends with 1 when a target is missed.
+ * real HTTP, real tokens, every check in place. `--packages`, `--users`, `--entries` say how large; `--database` names
+ * one that `traffic-share seed --scale` has filled (packages are used up). `--only pull`: the cases that begin so. `--window-ms`: how long each is measured,
+ * `--out`: where the figures go as Markdown. Ends with 1 when a target is missed.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism, loadavg } from 'node:os';
@@ -13,7 +14,7 @@ import { migrateJobQueue } from '../../control-plane/db/job-queue.js';
 import { migrate } from '../../control-plane/db/migrate.js';
 import { createPool } from '../../control-plane/db/pool.js';
 import { Progress } from '../../deploy/commands/progress.js';
-import { seedScale } from '../../deploy/seed/scale.js';
+import { type Scale, seedScale } from '../../deploy/seed/scale.js';
 import { projectPath } from '../../gateway/runtime/project-path.js';
 import { Program } from '../faults/program.js';
 import { UNHURRIED_ENV } from '../helpers/cast.js';
@@ -42,6 +43,8 @@ async function main(): Promise<number> {
       entries: { type: 'string', default: '1000000' },
       'window-ms': { type: 'string', default: '5000' },
       'auth-cache-ms': { type: 'string', default: '500' },
+      database: { type: 'string' },
+      only: { type: 'string', default: '' },
       out: { type: 'string' },
     },
   });
@@ -52,24 +55,12 @@ async function main(): Promise<number> {
   };
   const undo: Array<() => unknown> = [];
   try {
-    const postgres = await startOwnPostgres();
-    undo.push(() => postgres.stop());
+    const databaseUrl = values.database ?? (await ownDatabase(undo));
     const redis = await startRedis();
     undo.push(() => redis.stop());
-    await migrate(postgres.url);
-    await migrateJobQueue(postgres.url);
-    const pool = createPool({ databaseUrl: postgres.url, applicationName: 'bench', statementTimeoutMs: 0 });
+    const pool = createPool({ databaseUrl, applicationName: 'bench', statementTimeoutMs: 0 });
     undo.push(() => pool.end());
-    const seedMs = performance.now();
-    let progress: { what: string; bar: Progress } | null = null;
-    await seedScale(pool, scale, (what, done, total) => {
-      if (progress?.what !== what) {
-        progress?.bar.end();
-        progress = { what, bar: new Progress(process.stderr, what) };
-      }
-      progress.bar.update(done, total);
-    });
-    const seededS = (performance.now() - seedMs) / 1_000;
+    const seededS = values.database === undefined ? await seed(pool, scale) : null;
     await pool.query('CHECKPOINT');
 
     const program = new Program({
@@ -83,7 +74,7 @@ async function main(): Promise<number> {
         TS_LOG_LEVEL: 'warn',
         TS_BOT_UPDATES: 'off',
         TS_AUTH_CACHE_MS: values['auth-cache-ms'],
-        TS_DATABASE_URL: postgres.url,
+        TS_DATABASE_URL: databaseUrl,
         TS_REDIS_URL: redis.url,
         TS_API_HOST: '127.0.0.1',
         TS_API_PORT: '0',
@@ -92,7 +83,7 @@ async function main(): Promise<number> {
     });
     undo.push(() => program.stop());
     await program.start();
-    const cases = await makeCases(pool);
+    const cases = (await makeCases(pool)).filter(({ name }) => name.startsWith(values.only));
     const lines: string[] = [];
     let missed = 0;
     for (const one of cases) {
@@ -112,6 +103,29 @@ async function main(): Promise<number> {
 }
 
 type Pool = ReturnType<typeof createPool>;
+
+/** An empty, migrated database in a server of its own; its URL. */
+async function ownDatabase(undo: Array<() => unknown>): Promise<string> {
+  const postgres = await startOwnPostgres();
+  undo.push(() => postgres.stop());
+  await migrate(postgres.url);
+  await migrateJobQueue(postgres.url);
+  return postgres.url;
+}
+
+/** Fills it; how long that took, seconds. */
+async function seed(pool: Pool, scale: Scale): Promise<number> {
+  const beganMs = performance.now();
+  let progress: { what: string; bar: Progress } | null = null;
+  await seedScale(pool, scale, (what, done, total) => {
+    if (progress?.what !== what) {
+      progress?.bar.end();
+      progress = { what, bar: new Progress(process.stderr, what) };
+    }
+    progress.bar.update(done, total);
+  });
+  return (performance.now() - beganMs) / 1_000;
+}
 
 async function makeCases(pool: Pool): Promise<Case[]> {
   const people = await pool.query<{ id: string }>('SELECT id FROM users ORDER BY id LIMIT $1', [CALLERS]);
@@ -191,14 +205,10 @@ function rowOf({ name, targetPerSecond }: Case, results: readonly Measured[]): s
   );
 }
 
-function reportOf(
-  scale: { users: number; packages: number; entries: number },
-  seededS: number,
-  lines: readonly string[],
-): string {
-  return `Over ${scale.packages} packages, ${scale.users} users, ${scale.entries} ledger entries (seeded in ${Math.round(
-    seededS,
-  )} s); Node ${process.version}, ${availableParallelism()} cores shared by client, control plane, Postgres and Redis,
+function reportOf(scale: Scale, seededS: number | null, lines: readonly string[]): string {
+  return `Over ${scale.packages} packages, ${scale.users} users, ${scale.entries} ledger entries${
+    seededS === null ? '' : ` (seeded in ${Math.round(seededS)} s)`
+  }; Node ${process.version}, ${availableParallelism()} cores shared by client, control plane, Postgres and Redis,
 load ${loadavg()[0]?.toFixed(1)}; ${CONNECTIONS} connections, median of ${REPEATS} windows.
 
 | call | a second (each window) | target | p50, ms | p99, ms | CPU s of the control plane per 1000 |

@@ -40,7 +40,7 @@ t.test(`${REQUESTS} requests: no 5xx, documented answers only`, async (t) => {
 t.test('a server that was broken is found out', async (t) => {
   const broken: ReadonlyArray<[string, RegExp]> = [
     ['odd-status', /418 is not documented/],
-    ['raw-error', /^500 .*internal/],
+    ['quoted-sql', /^500 .*internal/],
     ['sudden-end', /no answer/],
   ];
   const folder = projectPath('test/fuzz-api/preload');

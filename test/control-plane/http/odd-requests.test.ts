@@ -1,5 +1,23 @@
 import t from 'tap';
 import { signedIn, startWorld } from '../../helpers/control-plane.js';
+import { askRaw } from '../../helpers/raw-http.js';
+
+t.test('what is no request gets a problem document, too', async (t) => {
+  const { url } = await startWorld(t);
+  const port = Number(new URL(url).port);
+  for (const [request, status, code] of [
+    [`GET /${'x'.repeat(20_000)} HTTP/1.1\r\nHost: a\r\n\r\n`, 431, 'head_too_large'],
+    [`GET / HTTP/1.1\r\nHost: a\r\nX-A: ${'x'.repeat(20_000)}\r\n\r\n`, 431, 'head_too_large'],
+    ['GARBAGE\r\n\r\n', 400, 'malformed_request'],
+    ['GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 2\r\n\r\n', 400, 'malformed_request'],
+  ] as const) {
+    const answer = await askRaw(port, request);
+    t.equal(answer.status, status);
+    t.equal(answer.headers.get('content-type'), 'application/problem+json');
+    t.equal(answer.headers.get('connection'), 'close');
+    t.match(JSON.parse(answer.body), { status, code, request_id: answer.headers.get('x-request-id') });
+  }
+});
 
 t.test('bodies that are too deep, or that nobody asked for', async (t) => {
   const { call } = await startWorld(t);

@@ -135,6 +135,8 @@ t.test('approving and rejecting', async (t) => {
     t.same(idsOf(await list(`?user_id=${user.userId}`)), ids);
     t.same(idsOf(await list(`?user_id=${user.userId}&status=cancelled`)), [ids[2]]);
     t.same(idsOf(await list(`?user_id=${user.userId}&kind=topup`)), []);
+    t.same(idsOf(await list(`?user_id=${user.userId}&kind=topup&status=completed`)), []);
+    t.same(idsOf(await list(`?user_id=${user.userId}&buyer_id=${buyer.id}&kind=topup`)), [topUp.body.id]);
     t.same(idsOf(await list(`?buyer_id=${buyer.id}`)), [topUp.body.id]);
     t.same(idsOf(await list('?kind=topup&status=pending')), [topUp.body.id]);
     t.same(idsOf(await list('?limit=4')), [topUp.body.id, ...ids], 'both kinds, latest first');
