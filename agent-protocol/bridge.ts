@@ -1,5 +1,5 @@
 import { BLOCK_BYTES_MAX, ByteQueue, giveBlock, takeBlock } from './byte-queue.js';
-import { FRAME_HEADROOM, ResetCode } from './frame.js';
+import { FRAME_HEADROOM, RESET_TUNNEL_LOST, ResetCode } from './frame.js';
 import { COUNT_BYTES_KEPT, COUNT_BYTES_MAX, DIRECT_WRITES_AFTER, READ_BUFFER_BYTES_MAX } from './limits.js';
 import type { RawSink, RawSocket } from './raw-socket.js';
 import type { MuxStream, StreamHandler } from './stream.js';
@@ -18,6 +18,12 @@ export interface BridgeObserver {
    * direction then has pieces of up to this many bytes, whatever the other does.
    */
   readonly pieceBytesMax?: number;
+  /**
+   * For the end at the destination: what came by a tunnel that is lost goes on to the socket, for so long, ms; then the
+   * socket is reset. It has been counted and paid for, and a reset would throw away also what the operating system
+   * has not sent. Unset: the socket is reset at once.
+   */
+  readonly lingerMs?: number;
   onBytesOut(bytes: number): Verdict;
   onBytesIn(bytes: number): Verdict;
   /**
@@ -96,6 +102,8 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
   #takenInARow = 0;
   #inEnded = false;
   #socketClosed = false;
+  /** Runs while what came by a lost tunnel goes on to the socket; nothing is read from it then. */
+  #linger: NodeJS.Timeout | null = null;
   #over = false;
 
   constructor(socket: RawSocket, stream: MuxStream, observer: BridgeObserver) {
@@ -129,7 +137,7 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
   // ---- out: socket to tunnel --------------------------------------------------------------------------------------
 
   onBytes(buffer: Buffer, start: number, end: number, headroomBytes: number): boolean {
-    if (this.#over) return false;
+    if (this.#over || this.#linger !== null) return false;
     if (this.#tail !== null || this.#outBlocked) {
       this.#copyToTail(buffer, start, end);
       return false;
@@ -327,8 +335,15 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
 
   // ---- ends -------------------------------------------------------------------------------------------------------
 
-  onReset(_stream: MuxStream, _code: number): void {
-    this.#cutSocket();
+  onReset(_stream: MuxStream, code: number): void {
+    const { lingerMs } = this.#observer;
+    if (code !== RESET_TUNNEL_LOST || lingerMs === undefined || this.#over || this.#socketClosed) {
+      this.#cutSocket();
+      return;
+    }
+    this.#socket.pause();
+    this.#tail = null;
+    this.#linger = setTimeout(() => this.#cutSocket(), lingerMs);
   }
 
   /** The socket is gone: in order when both directions had ended, else the tunnel is told. */
@@ -362,6 +377,7 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
 
   #end(how: 'finished' | 'reset' | 'refused'): void {
     this.#over = true;
+    if (this.#linger !== null) clearTimeout(this.#linger);
     this.#tail = null;
     this.#queue?.clear();
     this.#queue = null;

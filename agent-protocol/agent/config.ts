@@ -41,6 +41,8 @@ export interface AgentConfig {
   readonly dialTimeoutMs: number;
   /** Head start of one connection attempt over the next (RFC 8305 section 5). */
   readonly attemptDelayMs: number;
+  /** When a tunnel is lost: time for what came by it to reach the destinations, which then are reset. */
+  readonly lingerMs: number;
   /** STATUS goes out at least this often. */
   readonly statusIntervalMs: number;
   /** Byte counts are reported to the control plane this often. */
@@ -61,6 +63,7 @@ export const AGENT_DEFAULTS: Omit<AgentConfig, 'access'> = {
   network: 'unknown',
   dialTimeoutMs: 10_000,
   attemptDelayMs: 250,
+  lingerMs: 2_000,
   statusIntervalMs: 30_000,
   reportIntervalMs: 60_000,
   refusedRetryMs: 300_000,
@@ -228,6 +231,14 @@ const OPTIONS = {
     AGENT_DEFAULTS.dialTimeoutMs,
     integer(100, 120_000),
   ),
+  lingerMs: option<number>(
+    'linger-ms',
+    'TS_LINGER_MS',
+    'ms',
+    'for what came by a tunnel that is lost to reach its destinations, which then are reset',
+    AGENT_DEFAULTS.lingerMs,
+    integer(1, 60_000),
+  ),
   noUdp: option<boolean>('no-udp', 'TS_NO_UDP', null, 'no UDP for buyers', false, parseSwitch),
   maxAssociations: option<number>(
     'max-associations',
@@ -373,6 +384,7 @@ export function readAgentConfig(
     termsVersion: v.termsVersion,
     network: v.network,
     dialTimeoutMs: v.dialTimeoutMs,
+    lingerMs: v.lingerMs,
     keepSession: v.keepSession,
   });
   return { kind: 'run', config, output: { status: v.status, logLevel: v.logLevel } };

@@ -18,6 +18,8 @@ export interface OwnedStream {
 export interface DeviceStreamOwner {
   readonly rules: OwnerRules;
   readonly dialSettings: DialSettings<RawSocket>;
+  /** See BridgeObserver. */
+  readonly lingerMs: number;
   /** Payload bytes of this tunnel, for STATUS. */
   bytesUp: number;
   bytesDown: number;
@@ -41,11 +43,12 @@ export const attemptRawSocket: Attempt<RawSocket> = (address, port, onResult) =>
  * | state | holds | leaves to |
  * |---|---|---|
  * | dialling | the dial; the gateway may not send yet | relaying (connected), over (failed, RESET, cut) |
- * | relaying | the bridge, which now is the stream's handler | over (ended, reset, refused by the owner's rules) |
+ * | relaying | the bridge, which now is the stream's handler | over (ended, reset, refused by the owner's rules, lingered) |
  * | over | nothing | |
  */
 export class DeviceStream implements StreamHandler, BridgeObserver, OwnedStream {
   readonly pieceBytesMax = READ_BUFFER_BYTES_MAX;
+  readonly lingerMs: number;
   readonly #stream: MuxStream;
   readonly #owner: DeviceStreamOwner;
   #dial: Dial | null = null;
@@ -55,6 +58,7 @@ export class DeviceStream implements StreamHandler, BridgeObserver, OwnedStream 
   constructor(stream: MuxStream, owner: DeviceStreamOwner) {
     this.#stream = stream;
     this.#owner = owner;
+    this.lingerMs = owner.lingerMs;
     stream.handler = this;
   }
 

@@ -75,6 +75,7 @@ export class DeviceTunnel implements SessionHandler, DeviceStreamOwner, DeviceAs
   readonly closed: Promise<void>;
   readonly rules: OwnerRules;
   readonly dialSettings: DialSettings<RawSocket>;
+  readonly lingerMs: number;
   bytesUp = 0;
   bytesDown = 0;
   readonly #environment: TunnelEnvironment;
@@ -92,6 +93,7 @@ export class DeviceTunnel implements SessionHandler, DeviceStreamOwner, DeviceAs
     this.#environment = environment;
     this.rules = environment.rules;
     const { config, resolve, resolveExempt } = environment;
+    this.lingerMs = config.lingerMs;
     this.dialSettings = {
       resolve,
       resolveExempt,
@@ -160,10 +162,11 @@ export class DeviceTunnel implements SessionHandler, DeviceStreamOwner, DeviceAs
     this.#closeIfDone();
   }
 
-  /** Ends it now, with its streams. Harmless when it has ended. */
+  /** Ends it now, with its streams, those that linger as well. Harmless when it has ended. */
   close(goaway: Goaway): void {
     if (this.#session !== null) this.#session.close(goaway);
     else this.#ended({ ...CLOSED, code: goaway.code, reason: goaway.reason });
+    this.cutStreams('PAUSED');
   }
 
   onWelcome(): void {

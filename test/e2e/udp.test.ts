@@ -30,9 +30,11 @@ t.test('a name is looked up through a device, and the usage shows exactly those 
   t.equal((await associate()).reply, 2, 'off by default');
   await grant(true);
   let association = await associate();
-  // Within a second on every gateway
-  for (const endMs = performance.now() + 1_000; association.reply === 2 && performance.now() < endMs; )
+  // how soon is limits.test.ts's question
+  for (let tries = 0; tries < 200 && association.reply === 2; tries++) {
+    await delay(50);
     association = await associate();
+  }
   t.equal(association.reply, 0, 'on by the grant');
 
   const client = await UdpPeer.open(t);

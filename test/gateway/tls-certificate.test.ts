@@ -107,10 +107,13 @@ t.test('a folder in which other files change all the time puts nothing off', asy
   const certificate = await TlsCertificate.open(live, log, { ...quick, settleMs: 50 });
   t.teardown(() => certificate.close());
   const busy = setInterval(() => writeFileSync(join(dirname(live.certPath), 'busy'), 'x'), 5);
-  t.teardown(() => clearInterval(busy));
-  copyFileSync(next.keyPath, live.keyPath);
-  copyFileSync(next.certPath, live.certPath);
-  await eventually(() => events.some(({ event }) => event === 'tls_certificate_reloaded'));
+  try {
+    copyFileSync(next.keyPath, live.keyPath);
+    copyFileSync(next.certPath, live.certPath);
+    await eventually(() => events.some(({ event }) => event === 'tls_certificate_reloaded'));
+  } finally {
+    clearInterval(busy); // before the folder is removed
+  }
   t.equal(certificate.current.cert, readFileSync(next.certPath, 'utf8'));
 });
 

@@ -1,7 +1,8 @@
+import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { type AgentDependencies, startAgent } from '../../../agent-protocol/agent/agent.js';
-import { type AgentConfig, agentConfig } from '../../../agent-protocol/agent/config.js';
+import { AGENT_DEFAULTS, type AgentConfig, agentConfig } from '../../../agent-protocol/agent/config.js';
 import { silentAgentLog } from '../../../agent-protocol/agent/log.js';
 import { NO_OWNER_LIMITS } from '../../../agent-protocol/agent/owner-rules.js';
 import { ResetCode } from '../../../agent-protocol/frame.js';
@@ -53,6 +54,48 @@ t.test('bytes both ways, half-close both ways, counted', async (t) => {
   cut.stream.reset(ResetCode.CANCELLED);
   await gone;
   t.equal(agent.counters.streamsOpen, 0, 'nothing is left of a stream that was reset');
+});
+
+/** What a destination still reads, and how its connection ends. */
+async function readToEnd(socket: Socket): Promise<{ bytes: number; end: string }> {
+  let bytes = 0;
+  let end = 'closed';
+  socket.on('data', (chunk: Buffer) => {
+    bytes += chunk.length;
+  });
+  socket.on('error', (error: NodeJS.ErrnoException) => {
+    end = error.code ?? 'error';
+  });
+  socket.resume();
+  await new Promise((resolve) => socket.once('close', resolve));
+  return { bytes, end };
+}
+
+t.test('a tunnel that is lost: what came by it reaches its destination, which then is reset', async (t) => {
+  const slow = await startTcp((socket) => socket.pause());
+  t.teardown(() => slow.stop());
+  const settings = { devAllow: [`127.0.0.1:${slow.port}`] };
+  const { gateway, agent, tunnel } = await connected(t, settings);
+  const stream = new TestStream(tunnel.session, '127.0.0.1', slow.port);
+  t.equal(await stream.opened, DialCode.OK);
+  const bytes = stream.stream.sendWindowBytes;
+  t.ok(bytes > 64 * 1024, 'more than the operating system sends to one who does not read');
+  stream.send('x'.repeat(bytes));
+  tunnel.session.destroy();
+  const second = await gateway.tunnels.next();
+  t.equal(agent.counters.streamsOpen, 1);
+  const [destination] = [...slow.sockets];
+  t.same(await readToEnd(destination as Socket), { bytes, end: 'ECONNRESET' });
+  t.equal(agent.counters.streamsOpen, 0);
+
+  const idle = new TestStream(second.session, '127.0.0.1', slow.port);
+  t.equal(await idle.opened, DialCode.OK);
+  const [other] = [...slow.sockets];
+  const otherEnd = readToEnd(other as Socket);
+  const stoppedAtMs = performance.now();
+  await agent.stop();
+  t.same(await otherEnd, { bytes: 0, end: 'ECONNRESET' });
+  t.ok(performance.now() - stoppedAtMs < AGENT_DEFAULTS.lingerMs, 'the owner stops it: at once');
 });
 
 t.test('dial codes', async (t) => {
