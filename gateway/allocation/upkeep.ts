@@ -1,4 +1,4 @@
-import { CLAIM_TTL_MS, renewClaims } from '../live/claims.js';
+import { CLAIM_TTL_MS, takeClaims } from '../live/claims.js';
 import type { LiveRedis } from '../live/connection.js';
 import type { GatewayRun } from '../live/records.js';
 import { readPackageRoute } from '../live/store.js';
@@ -41,7 +41,7 @@ export async function renewAllocations(
     const batch = live.slice(i, i + RENEWAL_BATCH).filter((allocation) => allocation.endedBy === null);
     const nowMs = deps.clock.nowMs();
     try {
-      const outcomes = await renewClaims(
+      const outcomes = await takeClaims(
         deps.redis,
         batch.map((allocation) => allocation.claim(nowMs, deps.gateway)),
       );

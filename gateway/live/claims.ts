@@ -59,7 +59,8 @@ export async function takeClaim(redis: LiveRedis, claim: Claim): Promise<ClaimOu
 }
 
 /**
- * `takeClaim` for many in one round trip, the first of them first. The outcomes are in the order of the claims; null
+ * `takeClaim` for many in one round trip, the first of them first; claims one holds are renewed, or asserted again after
+ * Redis came back empty. The outcomes are in the order of the claims; null
  * where Redis answered with an error (try again later).
  */
 export async function takeClaims(
@@ -80,9 +81,6 @@ export async function takeClaims(
     return error ? null : outcome(redis, keys[i] as string, reply as [0 | 1, string]);
   });
 }
-
-/** Renews claims, or asserts them again after Redis came back empty: taking what one holds keeps it. */
-export const renewClaims = takeClaims;
 
 /** Frees the claim if the allocation holds it; says whether it did. */
 export async function releaseClaim(

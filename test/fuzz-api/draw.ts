@@ -236,7 +236,8 @@ class Drawing {
       return fitting.length === 0 ? 'x' : random.pick(fitting);
     }
     const length = random.between(minLength, Math.min(maxLength, minLength + 30));
-    return 'Aбc d🙂ef-ghij'
+    // with the sign that ends a text of SQL: it may be in any name
+    return "Aб'c d🙂ef-ghij"
       .repeat(4)
       .slice(0, Math.max(length, minLength))
       .replace(/\p{Surrogate}/gu, '?');

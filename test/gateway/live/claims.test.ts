@@ -1,5 +1,5 @@
 import t from 'tap';
-import { type Claim, readClaim, releaseClaim, renewClaims, takeClaim } from '../../../gateway/live/claims.js';
+import { type Claim, readClaim, releaseClaim, takeClaim, takeClaims } from '../../../gateway/live/claims.js';
 import { liveKeys } from '../../../gateway/live/keys.js';
 import { claimRecord, onEachRedis, recordingLog } from './servers.js';
 
@@ -54,7 +54,7 @@ onEachRedis(t, async (t, server) => {
     await takeClaim(redis, claim('a', { ttlMs: 1_000 }));
     t.ok((await redis.pttl(key)) > 3_000_000, 'a pulled package’s long hold survives a short renewal');
     await redis.pexpire(key, 500);
-    await renewClaims(redis, [claim('a')]);
+    await takeClaims(redis, [claim('a')]);
     t.ok((await redis.pttl(key)) > 20_000);
     await redis.pexpire(key, 1);
     while ((await redis.exists(key)) === 1);
@@ -66,7 +66,7 @@ onEachRedis(t, async (t, server) => {
     const exits = Array.from({ length: 50 }, (_, i) => `192.0.2.${i}`);
     for (const exitIp of exits.slice(0, 25)) await takeClaim(redis, claim('mine', { exitIp }));
     for (const exitIp of exits.slice(25, 40)) await takeClaim(redis, claim('theirs', { exitIp }));
-    const outcomes = await renewClaims(
+    const outcomes = await takeClaims(
       redis,
       exits.map((exitIp) => claim('mine', { exitIp })),
     );
@@ -76,18 +76,18 @@ onEachRedis(t, async (t, server) => {
       'held ones and missing ones are ours, the others are not',
     );
     t.equal((outcomes[30] as { holder?: { allocationId: string } }).holder?.allocationId, 'theirs');
-    t.same(await renewClaims(redis, []), []);
+    t.same(await takeClaims(redis, []), []);
   });
 
   t.test('after a wipe the holder asserts its claim again, unless another was faster', async (t) => {
     const redis = server.connect(t);
     await takeClaim(redis, claim('a'));
     await redis.flushall();
-    t.same(await renewClaims(redis, [claim('a')]), [{ held: true }]);
+    t.same(await takeClaims(redis, [claim('a')]), [{ held: true }]);
     t.match(await takeClaim(redis, claim('b')), { held: false });
     await redis.flushall();
     await takeClaim(redis, claim('b'));
-    t.same(await renewClaims(redis, [claim('a')]), [{ held: false, holder: claimRecord('b') }]);
+    t.same(await takeClaims(redis, [claim('a')]), [{ held: false, holder: claimRecord('b') }]);
   });
 
   t.test('a dead allocation is displaced, no other', async (t) => {
