@@ -21,11 +21,15 @@ const SIBLINGS = 4;
 const SPEED_MIN = 0.8;
 /**
  * Windows without stalled streams differ by less than this, lowest to highest, on a machine that does nothing else; where
- * they differ by more, or the machine was busy before, others take its time and only SPEED_MIN_NOISY is asked for.
+ * they differ by more, or the machine is busy, others take its time and only SPEED_MIN_NOISY is asked for.
  */
 const QUIET_SPREAD = 0.7;
 const busyBefore = (loadavg()[0] as number) > availableParallelism();
 const SPEED_MIN_NOISY = 0.4;
+/** Gateway, device and this process alone make it 3 at most on two cores. */
+const busyNow = () => (loadavg()[0] as number) > 2 * availableParallelism();
+/** Garbage is collected when there is time for it. Streams that keep a buffer each of what came would be above this. */
+const GROWTH_BYTES_MAX_NOISY = 96 * MiB;
 const WINDOW_MS = 400;
 /** Windows without and beside stalled streams take turns. A noisy machine gets more of them. */
 const TURNS_MIN = 3;
@@ -291,13 +295,14 @@ async function measure(t: Test, kind: string): Promise<void> {
   );
   t.comment(`without: ${list(without)}`);
   t.comment(`beside: ${list(beside)}`);
+  const speeds = without.map((window) => window.bytesPerSecond);
+  const quiet = !busyBefore && !busyNow() && Math.min(...speeds) >= QUIET_SPREAD * Math.max(...speeds);
   const grownBytes = Math.max(...beside.map((w) => w.residentBytes)) - (without[0]?.residentBytes ?? 0);
   const grown = `the gateway grows by ${(grownBytes / MiB).toFixed(1)} MiB`;
-  t.ok(grownBytes <= GROWTH_BYTES_MAX, `${grown} of at most ${GROWTH_BYTES_MAX / MiB}`);
+  if (quiet) t.ok(grownBytes <= GROWTH_BYTES_MAX, `${grown} of at most ${GROWTH_BYTES_MAX / MiB}`);
+  else t.ok(grownBytes <= GROWTH_BYTES_MAX_NOISY, `${grown} on a noisy machine`);
   const share = shareKept(without, beside);
   const kept = `siblings keep ${(share * 100).toFixed(0)} % of their speed`;
-  const speeds = without.map((window) => window.bytesPerSecond);
-  const quiet = !busyBefore && Math.min(...speeds) >= QUIET_SPREAD * Math.max(...speeds);
   if (kernelShortages() > shortages)
     t.comment(`${kept}, on a kernel short of memory for sockets: not judged`);
   else if (quiet) t.ok(share >= SPEED_MIN, kept);
