@@ -213,8 +213,10 @@ export class Allocator<C extends Candidate> {
       const free = this.deps.index.freeCount(place);
       const enough =
         held >= this.#settings.rotatingAllocationsMax || this.deps.redis.status !== 'ready' || free === 0;
-      // As if drawn from both: the more are free, the likelier a new one.
-      if (own && (enough || this.#random() * (free + held) >= free)) return own;
+      // As if drawn from both: the more are free there, the likelier a new one.
+      const newIsDrawn = () =>
+        this.#random() * (free + this.#holdings.fittingCount(buyer.account, place)) < free;
+      if (own && (enough || !newIsDrawn())) return own;
       const candidate = this.deps.index.pickFree(place, exclude);
       if (candidate) return { allocation: null, candidate };
       if (own) return own;

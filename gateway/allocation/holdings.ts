@@ -10,6 +10,9 @@ export interface Held<C> {
   candidate: C;
 }
 
+/** Of an account that holds more, so many are looked at to estimate how many fit. */
+const LOOKS_MAX = 32;
+
 /** Finds among the live allocations what a connection can use. */
 export class Holdings<C extends Candidate> {
   /** Moves on with each connection: where to begin among a buyer's allocations. */
@@ -31,6 +34,19 @@ export class Holdings<C extends Candidate> {
         return { allocation, candidate };
     }
     return undefined;
+  }
+
+  /** How many of the account's allocations fit the place, about. */
+  fittingCount(account: string, place: Place): number {
+    const held = this.book.ofAccount(account);
+    const looks = Math.min(held.length, LOOKS_MAX);
+    let fitting = 0;
+    for (let i = 0; i < looks; i++) {
+      const { device } = held[(this.#turn + i) % held.length] as LiveAllocation;
+      const candidate = device && this.deps.index.byDevice(device.deviceId);
+      if (candidate && fits(candidate, place)) fitting++;
+    }
+    return looks === 0 ? 0 : (fitting * held.length) / looks;
   }
 
   /** The device that serves the allocation (not a pulled one) if it takes streams now. May end the allocation. */

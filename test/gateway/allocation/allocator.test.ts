@@ -33,6 +33,16 @@ onEachRedis(t, async (t, server) => {
     t.equal(await calls(), before, 'no claim was touched');
   });
 
+  t.test('what is held elsewhere does not keep a place from being rotated over', async (t) => {
+    const there = Array.from({ length: 60 }, (_, n) => device(n, { country: 'US' }));
+    const here = [100, 101].map((n) => device(n, { country: 'IT' }));
+    const { visit, allocator } = gateway(t, server.connect(t), [...there, ...here], { random: () => 0.4 });
+    for (let i = 0; i < 100; i++) await visit('acme', { country: 'US' });
+    t.ok(allocator.size >= 30, `${allocator.size} held`);
+    const seen = new Set([await visit('acme', { country: 'IT' }), await visit('acme', { country: 'IT' })]);
+    t.equal(seen.size, 2, 'one of two was held: the other is drawn as often');
+  });
+
   t.test('one device, many first connections at once: one allocation serves them all', async (t) => {
     const { via, allocator } = gateway(t, server.connect(t), devices(1));
     const all = await Promise.all(Array.from({ length: 50 }, () => via('acme')));
