@@ -36,31 +36,50 @@ function figuresJson(row: FiguresRow): Static<typeof FiguresSchema> {
   };
 }
 
-/** One SQL for all: sums of buckets, each from its start to the next. `userId` null: of everyone. */
+/**
+ * Sums of buckets, each from its start to the next. `userId` null: of everyone. One person's few rows are read once and
+ * matched with the buckets; everyone's many are read bucket by bucket, along the index of days.
+ */
 async function buckets(
   client: Queryable,
   userId: string | null,
   starts: readonly { from: string; until: string }[],
 ): Promise<FiguresRow[]> {
-  // Planned once a connection: the plan of one user is another one than that of everyone.
-  const mine = userId === null ? '' : 'user_id = $3 AND';
-  const { rows } = await client.query<FiguresRow>({
-    name: userId === null ? 'figures-of-all' : 'figures-of-one',
-    text: `SELECT coalesce(u.bytes_up, 0)::bigint AS bytes_up, coalesce(u.bytes_down, 0)::bigint AS bytes_down,
-            coalesce(u.earned_micros, 0)::bigint AS earned_micros, s.sessions
-     FROM unnest($1::date[], $2::date[]) WITH ORDINALITY AS b (starts, ends, n)
-     LEFT JOIN LATERAL (
-       SELECT sum(bytes_up) AS bytes_up, sum(bytes_down) AS bytes_down, sum(earned_micros) AS earned_micros
-       FROM usage_daily_provider
-       WHERE ${mine} day >= b.starts AND day < b.ends) u ON true
-     LEFT JOIN LATERAL (
-       SELECT count(*)::int AS sessions FROM traffic_sessions
-       WHERE ${mine} started_at >= b.starts AND started_at < b.ends) s ON true
-     ORDER BY b.n`,
-    values: [starts.map((b) => b.from), starts.map((b) => b.until), ...(userId === null ? [] : [userId])],
-  });
+  const bounds = [starts.map((b) => b.from), starts.map((b) => b.until)];
+  const { rows } = await client.query<FiguresRow>(
+    userId === null
+      ? { name: 'figures-of-all', text: FIGURES_OF_ALL, values: bounds }
+      : { name: 'figures-of-one', text: FIGURES_OF_ONE, values: [...bounds, userId] },
+  );
   return rows;
 }
+
+const FIGURES = `coalesce(u.bytes_up, 0)::bigint AS bytes_up, coalesce(u.bytes_down, 0)::bigint AS bytes_down,
+         coalesce(u.earned_micros, 0)::bigint AS earned_micros, coalesce(s.sessions, 0)::int AS sessions`;
+const SUMS = 'sum(bytes_up) AS bytes_up, sum(bytes_down) AS bytes_down, sum(earned_micros) AS earned_micros';
+
+const FIGURES_OF_ALL = `
+  SELECT ${FIGURES}
+    FROM unnest($1::date[], $2::date[]) WITH ORDINALITY AS b (starts, ends, n)
+    LEFT JOIN LATERAL (
+      SELECT ${SUMS} FROM usage_daily_provider WHERE day >= b.starts AND day < b.ends) u ON true
+    LEFT JOIN LATERAL (
+      SELECT count(*) AS sessions FROM traffic_sessions
+       WHERE started_at >= b.starts AND started_at < b.ends) s ON true
+   ORDER BY b.n`;
+
+const FIGURES_OF_ONE = `
+  WITH b AS (SELECT * FROM unnest($1::date[], $2::date[]) WITH ORDINALITY AS b (starts, ends, n))
+  SELECT ${FIGURES}
+    FROM b
+    LEFT JOIN (
+      SELECT b.n, ${SUMS} FROM usage_daily_provider JOIN b ON day >= b.starts AND day < b.ends
+       WHERE user_id = $3 GROUP BY b.n) u USING (n)
+    LEFT JOIN (
+      SELECT b.n, count(*) AS sessions FROM traffic_sessions
+        JOIN b ON started_at >= b.starts AND started_at < b.ends
+       WHERE user_id = $3 GROUP BY b.n) s USING (n)
+   ORDER BY n`;
 
 const day = (ms: number) => new Date(ms).toISOString().slice(0, 10);
 const DAY_MS = 86_400_000;
