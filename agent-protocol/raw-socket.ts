@@ -143,7 +143,8 @@ export class RawSocket {
   readonly #onTlsEof = (): void => {
     const end = () => this.#tlsGather?.endAfterFlush();
     const tcp = this.#tcp;
-    if (tcp === null || !tcp.writable) end();
+    // With both sides ended the socket closes by itself in this turn: no time to try.
+    if (tcp === null || !tcp.writable || this.socket.writableFinished) end();
     else
       tcp.write(nothing, (error) => {
         if (error) this.socket.destroy(error);
@@ -217,10 +218,24 @@ export class RawSocket {
 
   /** Drops the connection with RST where there is one, so that the other side can tell it from a regular end. */
   reset(): void {
-    const tcp = this.#tcp;
-    if (tcp !== null && !tcp.connecting && !tcp.destroyed) tcp.resetAndDestroy();
-    else this.socket.destroy();
+    // libuv refuses RST while a FIN is under way, and node:net takes the refusal for done: the socket would
+    // stay open for ever, without a 'close'. All written has left by then: the FIN is out within this turn.
+    if (this.#finIsUnderWay) setImmediate(this.#drop);
+    else this.#drop();
   }
+
+  get #finIsUnderWay(): boolean {
+    const { writableEnded, writableFinished, writableLength } = this.socket;
+    return writableEnded && !writableFinished && writableLength === 0;
+  }
+
+  readonly #drop = (): void => {
+    const tcp = this.#tcp;
+    // Below TLS even the FIN may have to wait, for a peer that takes no more: closing needs no peer.
+    const resets = tcp !== null && !tcp.connecting && !tcp.destroyed && !this.#finIsUnderWay;
+    if (resets) tcp.resetAndDestroy();
+    else this.socket.destroy();
+  };
 
   destroy(error?: Error): void {
     this.socket.destroy(error);

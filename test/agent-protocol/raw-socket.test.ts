@@ -7,11 +7,17 @@ import { createServer as createHttpsServer } from 'node:https';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { connect as connectTls, createServer as createTlsServer, type TLSSocket } from 'node:tls';
-import t from 'tap';
+import {
+  connect as connectTls,
+  createSecureContext,
+  createServer as createTlsServer,
+  TLSSocket,
+} from 'node:tls';
+import t, { type Test } from 'tap';
 import { FRAME_HEADROOM } from '../../agent-protocol/frame.js';
 import {
   adoptSocket,
+  adoptTls,
   dialSocket,
   dialTlsSocket,
   type RawSink,
@@ -379,5 +385,64 @@ t.test('a reset behind unread bytes is no regular end', async (t) => {
       t.equal(sink.ends, 1);
     }
     t.equal(sink.bytes, 20_000, 'what came before is delivered');
+  }
+});
+
+/** Both ends of a connection in TLS, the accepted one adopted below TLS as the gateway does it. */
+async function adoptedTls(t: Test): Promise<{ raw: RawSocket; peer: TLSSocket }> {
+  const { key, cert } = certificate();
+  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
+  const accepted = once(server, 'connection') as Promise<[Socket]>;
+  const port = await listen(t, server);
+  const peer = connectTls({ port, host: '127.0.0.1', ca: cert, servername: 'localhost' });
+  t.teardown(() => peer.destroy());
+  peer.allowHalfOpen = true;
+  const tcp = adoptSocket((await accepted)[0]);
+  const secureContext = createSecureContext({ key, cert });
+  const tls = new TLSSocket(tcp.socket, { isServer: true, secureContext });
+  await Promise.all([once(tls, 'secure'), once(peer, 'secureConnect')]);
+  return { raw: adoptTls(tls, tcp), peer };
+}
+
+async function adoptedTcp(t: Test): Promise<{ raw: RawSocket; peer: Socket }> {
+  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
+  const accepted = once(server, 'connection') as Promise<[Socket]>;
+  const peer = connect({ port: await listen(t, server), host: '127.0.0.1', allowHalfOpen: true });
+  t.teardown(() => peer.destroy());
+  return { raw: adoptSocket((await accepted)[0]), peer };
+}
+
+t.test('a reset right behind an end closes all the same', async (t) => {
+  for (const adopted of [adoptedTcp, adoptedTls]) {
+    const { raw, peer } = await adopted(t);
+    const sink = new Sink();
+    raw.setSink(sink);
+    const peerClosed = new Promise<void>((resolve) => {
+      peer.on('error', () => {});
+      peer.once('close', () => resolve());
+    });
+    raw.end();
+    raw.reset();
+    t.equal(await sink.closed, null, `${adopted.name}: gone`);
+    // Reads what there is until it is told.
+    peer.resume();
+    peer.write('on');
+    await peerClosed;
+  }
+});
+
+t.test('an end behind our own is told before the close', async (t) => {
+  for (const adopted of [adoptedTcp, adoptedTls]) {
+    const { raw, peer } = await adopted(t);
+    const sink = new Sink();
+    raw.setSink(sink);
+    raw.resume();
+    raw.end();
+    peer.resume();
+    await once(peer, 'end');
+    peer.end('bye');
+    t.equal(await sink.closed, null);
+    t.equal(sink.text, 'bye');
+    t.equal(sink.ends, 1, `${adopted.name}: in order`);
   }
 });

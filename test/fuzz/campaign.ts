@@ -275,9 +275,8 @@ class Site {
     const { gateway, deviceCount, lostDevice } = this.world;
     if (lostDevice !== null) return `a device that did nothing wrong lost its tunnel: ${lostDevice}`;
     const { connections, streams, tunnels } = status;
-    if (connections !== associations) return `${connections} connections`;
-    if (streams !== associations) return `${streams} streams`;
-    if (tunnels !== deviceCount) return `${tunnels} tunnels`;
+    if (connections !== associations || streams !== associations || tunnels !== deviceCount)
+      return `${connections} connections, ${streams} streams, ${tunnels} tunnels`;
     const metrics = await gateway.metrics();
     const strangers = metrics.get('ts_client_strangers');
     const live = metrics.get('ts_associations');

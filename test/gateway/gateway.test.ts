@@ -97,6 +97,26 @@ t.test('a device on plain ws carries streams: data, half-close, counts', async (
   await gone(plain);
 });
 
+t.test('a stream that is ended and reset in one breath leaves no connection behind', async (t) => {
+  const { plain } = await device();
+  plain.echo();
+  const { socket, reply } = await connect();
+  t.equal(reply, 0);
+  socket.write('ping');
+  await once(socket, 'data');
+  const { streamId } = await plain.next((frame) => frame.type === 4);
+  const left = closed(socket);
+  plain.sendTogether([
+    [7, streamId],
+    [8, streamId, Buffer.of(1)],
+  ]);
+  socket.resume();
+  await until(async () => (await rig.status()).connections === 0, 'the connection is gone');
+  socket.write('on');
+  await left;
+  await gone(plain);
+});
+
 t.test('tickets: none, unknown, used', async (t) => {
   const refused = Object.assign(new Error('refused'), { status: 401 });
   await t.rejects(PlainDevice.connect(rig.gateway.tunnelPort, null), refused);

@@ -33,7 +33,13 @@ export interface GatewayRig {
   bank: WalletBank;
   /** Meters as they lie in Redis. */
   meters: () => Promise<MeterReport[]>;
-  status: () => Promise<{ tunnels: number; streams: number; bytesUp: number; bytesDown: number }>;
+  status: () => Promise<{
+    connections: number;
+    tunnels: number;
+    streams: number;
+    bytesUp: number;
+    bytesDown: number;
+  }>;
   /** Stops the gateway and starts another on the same data. */
   restart: () => Promise<void>;
   stop: () => Promise<void>;

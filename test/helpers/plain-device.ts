@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import type { Socket } from 'node:net';
 import { pack, unpack } from 'msgpackr';
 import { WebSocket } from 'ws';
 
@@ -86,6 +87,14 @@ export class PlainDevice {
     message.writeUInt32BE(streamId, 1);
     payload.copy(message, 5);
     this.socket.send(message);
+  }
+
+  /** Several frames in one write, so that the gateway has them in one read. */
+  sendTogether(frames: ReadonlyArray<readonly [type: number, streamId: number, payload?: Buffer]>): void {
+    const { _socket: tcp } = this.socket as unknown as { _socket: Socket };
+    tcp.cork();
+    for (const frame of frames) this.send(...frame);
+    tcp.uncork();
   }
 
   /** HELLO, and the WELCOME that answers it. */
