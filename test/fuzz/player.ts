@@ -238,15 +238,8 @@ class Connection {
     this.#buyer.end(message);
   }
 
-  /** The first frame alone, so that the stream is joined to its buyer, then the others in one write. */
   #serveStream(stream: number): void {
-    const [first, ...others] = this.client.later;
-    if (first !== undefined) this.#sendFrame(first, stream);
-    setImmediate(() => {
-      this.#socket.cork();
-      for (const frame of others) this.#sendFrame(frame, stream);
-      this.#socket.uncork();
-    });
+    for (const frame of this.client.later) this.#sendFrame(frame, stream);
   }
 
   #sendFrame({ type, stream, payload }: LaterFrame, opened: number): void {
