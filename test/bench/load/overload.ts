@@ -1,0 +1,163 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Stage } from '../phases.js';
+import { cpuSeconds } from '../processes.js';
+import { type Role, startRole } from '../role.js';
+import type { Offer, OfferResult, OffersCalls } from '../roles/offers.js';
+import type { RunningSystem } from '../systems/system.js';
+import { newOutcome, type Outcome } from './outcome.js';
+import { type CoresUsed, clientBound, notOffered, openFilesMax } from './resources.js';
+import { BUCKET_MS, bucketsP99, percentile, recoveryMs } from './statistics.js';
+
+/** Below it the 99th percentile of a quarter second is that of a handful of requests. */
+const PROBE_PER_SECOND_MIN = 200;
+/** Normal is what the worst look before the overload was, and so much more. */
+const NORMAL_FACTOR = 1.5;
+/** Of a client's open files: its connections. */
+const OPEN_SHARE = 0.6;
+/** Connections of all clients at once: the gateway holds them, and those to the device, beside each other. */
+const OPEN_MAX = 12_000;
+/** The first looks are those of a client that warms up. */
+const WARM_UP_MS = 2 * BUCKET_MS;
+/** Until the gateway and its buffers are as before. */
+const SETTLE_MS = 1_000;
+
+/**
+ * The peak of small requests in a closed loop; then several times that rate in an open loop, which is more than
+ * anybody could answer; then half the peak again. How much is still answered, how fast the others are turned away,
+ * and how long until answers are as fast as before.
+ */
+export async function overload(stage: Stage, system: RunningSystem): Promise<Outcome> {
+  const { clients, factor, offerMs, probeMs } = stage.options.load.overload;
+  const { route } = system;
+  const { originAt } = stage;
+  const outcome = newOutcome();
+  const roles = Array.from({ length: clients }, () => startRole<OffersCalls>('offers'));
+  const probe = startRole<OffersCalls>('offers');
+  try {
+    const peak = await findPeak(outcome, stage, system);
+    const openMax = Math.floor(Math.min(openFilesMax() * OPEN_SHARE, OPEN_MAX / clients));
+    const halfPeak: Offer = {
+      perSecond: Math.max(PROBE_PER_SECOND_MIN, peak / 2),
+      durationMs: probeMs,
+      openMax,
+    };
+    const before = await probe.call.offer(route, originAt, halfPeak);
+    await delay(SETTLE_MS);
+
+    const watch = watchCpu(stage, system, roles);
+    const offer: Offer = { perSecond: (peak * factor) / clients, durationMs: offerMs, openMax };
+    const offered = roles.map((role) => role.call.offer(route, originAt, offer));
+    const all = Promise.all(offered);
+    await Promise.race([delay(offerMs), all]); // an early end is a failure, told below
+    const cores = watch();
+    const after = await probe.call.offer(route, originAt, halfPeak);
+    noteOffer(outcome, await all, { peak, offerMs, factor, cores });
+    noteRecovery(outcome, before, after);
+    return outcome;
+  } finally {
+    await probe.stop();
+    for (const role of roles) await role.stop();
+  }
+}
+
+async function findPeak(outcome: Outcome, stage: Stage, system: RunningSystem): Promise<number> {
+  const { client, originAt, options } = stage;
+  const load = {
+    concurrency: options.concurrency,
+    durationMs: options.load.overload.peakMs,
+    countMax: Number.MAX_SAFE_INTEGER,
+  };
+  let peak = 0;
+  let bound: string | null = null;
+  for (let window = 0; window < 2; window++) {
+    const watch = watchCpu(stage, system, [client]);
+    const { done, failed, error, elapsedMs } = await client.call.requests(system.route, originAt, load);
+    const perSecond = done / (elapsedMs / 1_000);
+    if (failed > 0)
+      throw new Error(`overload: ${failed} of ${done + failed} requests failed at the peak: ${error}`);
+    if (perSecond <= peak) continue;
+    peak = perSecond;
+    bound = clientBound(watch());
+  }
+  outcome.figures.overload_peak_per_s = peak;
+  if (bound !== null) outcome.remarks.push(`overload, peak: ${bound}`);
+  await delay(SETTLE_MS);
+  return peak;
+}
+
+interface Cores extends CoresUsed {
+  clients: number;
+  agent: number;
+  origin: number;
+}
+
+/** Starts a window; what it gives ends it. */
+function watchCpu(stage: Stage, system: RunningSystem, clients: readonly Role<object>[]): () => Cores {
+  const read = () => ({
+    atMs: performance.now(),
+    gateway: cpuSeconds(system.gatewayPids()),
+    agent: cpuSeconds(system.agentPids()),
+    origin: cpuSeconds([stage.origin.pid]),
+    clients: clients.map(({ pid }) => cpuSeconds([pid])),
+  });
+  const from = read();
+  return () => {
+    const to = read();
+    const seconds = (to.atMs - from.atMs) / 1_000;
+    const each = to.clients.map((used, n) => (used - (from.clients[n] ?? 0)) / seconds);
+    return {
+      gateway: (to.gateway - from.gateway) / seconds,
+      agent: (to.agent - from.agent) / seconds,
+      origin: (to.origin - from.origin) / seconds,
+      clients: each.reduce((sum, cores) => sum + cores, 0),
+      busiestClient: Math.max(...each),
+    };
+  };
+}
+
+function noteOffer(
+  outcome: Outcome,
+  results: readonly OfferResult[],
+  { peak, offerMs, factor, cores }: { peak: number; offerMs: number; factor: number; cores: Cores },
+): void {
+  const sum = (of: (result: OfferResult) => number) =>
+    results.reduce((total, result) => total + of(result), 0);
+  const begun = sum(({ begun }) => begun);
+  const refusalMs = results.flatMap((result) => result.refusalMs);
+  const lost = sum((result) => result.lost);
+  Object.assign(outcome.figures, {
+    overload_offered_per_s: begun / (offerMs / 1_000),
+    overload_goodput_percent: (sum(({ doneInTime }) => doneInTime) / (offerMs / 1_000) / peak) * 100,
+    overload_refused: refusalMs.length,
+    overload_refusal_p50_ms: percentile(refusalMs, 0.5),
+    overload_refusal_p99_ms: percentile(refusalMs, 0.99),
+    overload_unanswered: lost,
+    overload_gateway_cores: cores.gateway,
+    overload_agent_cores: cores.agent,
+    overload_clients_cores: cores.clients,
+    overload_origin_cores: cores.origin,
+  });
+  const offeredShare = begun / (peak * factor * (offerMs / 1_000));
+  const short = notOffered(offeredShare, cores);
+  if (short !== null) outcome.remarks.push(`overload: ${short}`);
+  const loss = results.find(({ firstLoss }) => firstLoss !== null)?.firstLoss;
+  if (lost > 0) outcome.remarks.push(`overload: ${lost} requests had neither answer nor refusal: ${loss}`);
+}
+
+function noteRecovery(outcome: Outcome, before: OfferResult, after: OfferResult): void {
+  const calm = bucketsP99(before.requests, WARM_UP_MS);
+  const normalMs = Math.max(...calm) * NORMAL_FACTOR;
+  if (!Number.isFinite(normalMs)) {
+    outcome.problems.push(
+      `overload: at half the peak requests failed before any overload: ${before.firstLoss}`,
+    );
+    return;
+  }
+  const recoveredMs = recoveryMs(bucketsP99(after.requests, 0), normalMs);
+  outcome.figures.overload_calm_p99_ms = percentile(calm, 0.5);
+  outcome.figures.overload_recovery_s = recoveredMs === null ? null : recoveredMs / 1_000;
+  if (recoveredMs === null)
+    outcome.problems.push(
+      `overload: at half the peak the p99 of ${BUCKET_MS} ms was not back below ${normalMs.toFixed(1)} ms by the end`,
+    );
+}
