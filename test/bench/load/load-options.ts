@@ -86,7 +86,7 @@ export function readLoadOptions(values: Values, quick: boolean, memoryAlone: boo
       factor: 5,
       peakMs: quick ? 1_500 : 4_000,
       offerMs: quick ? 2_000 : 8_000,
-      probeMs: quick ? 3_000 : 10_000,
+      probeMs: quick ? 3_000 : 15_000,
     },
     memory: {
       idleTunnels: number('idle-tunnels', quick ? 500 : large ? 20_000 : 2_000, 1),

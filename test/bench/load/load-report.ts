@@ -44,6 +44,7 @@ function rowsOf({ storm, soak, overload, memory }: LoadOptions): Row[] {
     ...back('cut', 'cut off'),
     ...back('vanish', 'vanish'),
     { what: 'streams of others that broke', figure: 'storm_others_broken', digits: 0, target: { max: 0 } },
+    { what: 'new connections of theirs that were not served', figure: 'storm_others_refused', digits: 0 },
     { what: 'longest wait of theirs for an echo, ms', figure: 'storm_others_echo_max_ms', digits: 0 },
     { what: 'requests of theirs meanwhile', figure: 'storm_others_requests', digits: 0 },
 
@@ -80,6 +81,7 @@ function rowsOf({ storm, soak, overload, memory }: LoadOptions): Row[] {
     { what: 'CPU of the gateway, cores', figure: 'soak_gateway_cores', digits: 2 },
 
     { what: 'overload: peak, small requests/s', figure: 'overload_peak_per_s', digits: 0 },
+    { what: 'CPU of the gateway at the peak, cores', figure: 'overload_peak_gateway_cores', digits: 2 },
     {
       what: `then offered, 1/s (${overload.factor} × peak were due, for ${overload.offerMs / 1_000} s)`,
       figure: 'overload_offered_per_s',

@@ -38,32 +38,56 @@ export function tooFew(
   return null;
 }
 
-/** CPU time in a window as a number of cores, of each part of a measurement. */
+/** CPU time in a window as a number of cores. */
 export interface CoresUsed {
   gateway: number;
   /** The busiest of the client processes. */
   busiestClient: number;
+  /** All parts of the measurement together. */
+  all: number;
 }
 
-/** A process with one thread of JavaScript that uses so much of a core has no more to give. */
-const CORE_FULL = 0.9;
+/** A process with one thread of JavaScript that uses so much of a core has no more to give; so has a whole machine. */
+const FULL = 0.9;
 /** Requests that were due and did begin: with fewer than this share the load was not what it should have been. */
 const OFFERED_MIN = 0.95;
 
 /** When a closed loop was as fast as its client and not as its gateway: the sentence that says so. */
 export function clientBound({ gateway, busiestClient }: CoresUsed): string | null {
-  if (busiestClient < CORE_FULL || gateway >= CORE_FULL) return null;
+  if (busiestClient < FULL || gateway >= FULL) return null;
   return (
     `the client was at its limit (${busiestClient.toFixed(2)} cores) and not the gateway ` +
     `(${gateway.toFixed(2)}): the peak is the client's`
   );
 }
 
-/** When an open loop offered less than it should have: the sentence that says so. `offered` is the share that began. */
-export function notOffered(offered: number, { gateway, busiestClient }: CoresUsed): string | null {
-  if (offered >= OFFERED_MIN) return null;
-  return (
-    `the clients offered only ${(offered * 100).toFixed(0)} % of what was due (the busiest used ` +
-    `${busiestClient.toFixed(2)} cores, the gateway ${gateway.toFixed(2)}): they were at their limit, more clients or cores are needed`
+/** How an open loop's requests went out, as shares of what was due. */
+export interface Offered {
+  begun: number;
+  /** Not begun, since as many as may be were under way. */
+  heldBack: number;
+}
+
+/**
+ * When an open loop offered less than it should have: the sentences that say so, and whose limit it was. `cores` is what
+ * the machine has.
+ */
+export function notOffered({ begun, heldBack }: Offered, used: CoresUsed, cores: number): string[] {
+  const percent = (share: number) => `${(share * 100).toFixed(0)} %`;
+  const sentences: string[] = [];
+  if (heldBack > 1 - OFFERED_MIN)
+    sentences.push(
+      `the clients held back ${percent(heldBack)} of what was due, with as many requests under way as they may have: ` +
+        'answers and refusals came too slowly',
+    );
+  const late = 1 - begun - heldBack;
+  if (late <= 1 - OFFERED_MIN) return sentences;
+  const gateway = `the gateway had ${used.gateway.toFixed(2)}`;
+  sentences.push(
+    `the clients were too slow for ${percent(late)} of what was due: ` +
+      (used.all >= cores * FULL
+        ? `all ${cores} cores were busy, ${gateway} of them: they and the gateway took CPU from each other`
+        : `the busiest of them used ${used.busiestClient.toFixed(2)} cores, ${gateway}: more --clients are needed`),
   );
+  return sentences;
 }

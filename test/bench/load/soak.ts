@@ -106,7 +106,9 @@ async function watchMemory(outcome: Outcome, stage: Stage, system: RunningSystem
 }
 
 function noteTraffic(outcome: Outcome, counted: MixedFigures): void {
-  const { errors, firstError, requests, transfers, echoes, echoP99Ms } = counted;
+  const { requests, transfers, echoes, echoP99Ms } = counted;
+  const errors = counted.errors + counted.refused;
+  const first = counted.firstError ?? counted.firstRefusal;
   Object.assign(outcome.figures, {
     soak_errors: errors,
     soak_requests: requests,
@@ -115,7 +117,7 @@ function noteTraffic(outcome: Outcome, counted: MixedFigures): void {
     soak_echo_p99_ms: echoP99Ms,
     soak_gb: (counted.bytesUp + counted.bytesDown) / 1e9,
   });
-  if (errors > 0) outcome.problems.push(`soak: ${errors} errors, the first: ${firstError}`);
+  if (errors > 0) outcome.problems.push(`soak: ${errors} errors, the first: ${first}`);
   if (requests === 0 || echoes === 0 || transfers === 0)
     outcome.problems.push('soak: a kind of traffic did nothing');
 }

@@ -66,25 +66,29 @@ export async function storm(stage: Stage, system: RunningSystem): Promise<Outcom
     const { lost, reason } = await second.role.call.losses();
     if (lost > 0) outcome.problems.push(`storm: ${lost} tunnels did not stay: ${reason}`);
 
-    const { errors, firstError, echoMaxMs, requests } = await beside.call.finish();
+    const { errors, firstError, refused, firstRefusal, echoMaxMs, requests } = await beside.call.finish();
     Object.assign(outcome.figures, {
       storm_others_broken: errors,
+      storm_others_refused: refused,
       storm_others_echo_max_ms: echoMaxMs,
       storm_others_requests: requests,
     });
     if (errors > 0)
       outcome.problems.push(`storm: ${errors} streams of another device broke, the first: ${firstError}`);
+    if (refused > 0)
+      outcome.remarks.push(`storm: ${refused} new connections were not served, the first: ${firstRefusal}`);
+    await second.role.call.close();
+    // The next phase begins with a gateway that has no storm behind it to clear away.
+    await expectTunnels(outcome, inside, others, 'when all had gone');
     return outcome;
   } finally {
     await beside.stop();
-    for (const fleet of fleets)
-      if (fleet === fleets[0]) await stopFirst(fleet);
-      else await fleet.close();
+    for (const fleet of fleets) await end(fleet);
   }
 }
 
-/** It may be stopped: then it can not end by itself. */
-async function stopFirst(fleet: Fleet): Promise<void> {
+/** Its process may be stopped: then it can not end by itself. */
+async function end(fleet: Fleet): Promise<void> {
   try {
     process.kill(fleet.role.pid, 'SIGKILL');
   } catch {} // ended

@@ -33,9 +33,12 @@ export interface MixedTraffic {
 
 /** What came of it so far. */
 export interface MixedFigures extends Payload {
-  /** Streams that broke, could not be opened, or brought another number of bytes than they should. */
+  /** Streams that broke, or brought another number of bytes than they should. */
   errors: number;
   firstError: string | null;
+  /** Connections that did not become a stream: turned away, or not served in time. */
+  refused: number;
+  firstRefusal: string | null;
   requests: number;
   transfers: number;
   echoes: number;
@@ -69,9 +72,10 @@ interface Held {
   sentAtMs: number;
 }
 
-const figures = { bytesUp: 0, bytesDown: 0, errors: 0, requests: 0, transfers: 0, echoes: 0 };
+const figures = { bytesUp: 0, bytesDown: 0, errors: 0, refused: 0, requests: 0, transfers: 0, echoes: 0 };
 const echoMicros = createHistogram();
 let firstError: string | null = null;
+let firstRefusal: string | null = null;
 let stopping = false;
 /** Streams that stay, requests and transfers under way. */
 const held = new Set<Held>();
@@ -83,21 +87,36 @@ function failed(text: string): void {
   firstError ??= text;
 }
 
-/** Dials; `begin` writes, and each byte that comes is counted. Resolves with the error when it is over. */
-function converse(
-  route: Route,
-  origin: Endpoint,
-  begin: (wire: Wire) => void,
-  onBytes: (n: number) => void,
-): Promise<Error | null> {
+function refused(error: Error | null): void {
+  figures.refused++;
+  firstRefusal ??= error?.message ?? 'closed before it was a stream';
+}
+
+/** How a conversation went: null was refused, and noted as such. */
+interface Conversation {
+  received: number;
+  error: Error | null;
+}
+
+/** Dials; `begin` writes, and each byte that comes is counted. Resolves when it is over. */
+function converse(route: Route, origin: Endpoint, begin: (wire: Wire) => void): Promise<Conversation | null> {
   return new Promise((resolve) => {
-    const wire = dial(route, origin, scratch, begin);
+    let received = 0;
+    let isStream = false;
+    const wire = dial(route, origin, scratch, () => {
+      isStream = true;
+      begin(wire);
+    });
     wire.socket.setTimeout(PATIENCE_MS, () => wire.socket.destroy(new Error('nothing moved')));
     wire.onBytes = (n) => {
       figures.bytesDown += n;
-      onBytes(n);
+      received += n;
     };
-    wire.onClose = resolve;
+    wire.onClose = (error) => {
+      if (isStream) return resolve({ received, error });
+      refused(error);
+      resolve(null);
+    };
   });
 }
 
@@ -174,17 +193,10 @@ function repeat(everyMs: number, firstAfterMs: number, act: (turn: number) => Pr
 }
 
 async function request(route: Route, origin: Endpoint): Promise<void> {
-  let received = 0;
-  const error = await converse(
-    route,
-    origin,
-    (wire) => write(wire, REQUEST),
-    (n) => {
-      received += n;
-    },
-  );
-  if (error === null && received === RESPONSE.length) figures.requests++;
-  else failed(`a request: ${error?.message ?? `${received} of ${RESPONSE.length} bytes`}`);
+  const talk = await converse(route, origin, (wire) => write(wire, REQUEST));
+  if (talk === null) return;
+  if (talk.error === null && talk.received === RESPONSE.length) figures.requests++;
+  else failed(`a request: ${talk.error?.message ?? `${talk.received} of ${RESPONSE.length} bytes`}`);
 }
 
 async function transfer(
@@ -193,17 +205,12 @@ async function transfer(
   direction: 'down' | 'up',
   bytes: number,
 ): Promise<void> {
-  let received = 0;
-  const error = await converse(
-    route,
-    origin,
-    (wire) => (direction === 'up' ? upload(wire, bytes) : write(wire, downloadOrder(bytes))),
-    (n) => {
-      received += n;
-    },
+  const talk = await converse(route, origin, (wire) =>
+    direction === 'up' ? upload(wire, bytes) : write(wire, downloadOrder(bytes)),
   );
-  if (error === null && received === (direction === 'down' ? bytes : 0)) figures.transfers++;
-  else failed(`a transfer ${direction}: ${error?.message ?? `${received} of ${bytes} bytes`}`);
+  if (talk === null) return;
+  if (talk.error === null && talk.received === (direction === 'down' ? bytes : 0)) figures.transfers++;
+  else failed(`a transfer ${direction}: ${talk.error?.message ?? `${talk.received} bytes came`}`);
 }
 
 function downloadOrder(bytes: number): Buffer {
@@ -260,6 +267,7 @@ const start: MixedCalls['start'] = async (route, origin, traffic) => {
 const now = (): MixedFigures => ({
   ...figures,
   firstError,
+  firstRefusal,
   echoP99Ms: echoMicros.count === 0 ? 0 : echoMicros.percentile(99) / 1_000,
   echoMaxMs: echoMicros.count === 0 ? 0 : echoMicros.max / 1_000,
 });

@@ -16,6 +16,8 @@ export interface OfferResult {
   due: number;
   /** Of those, begun before the offer's time was over. */
   begun: number;
+  /** Due in time, but not begun: `openMax` were open. */
+  heldBack: number;
   /** Answered wholly before the offer's time was over. */
   doneInTime: number;
   done: number;
@@ -44,6 +46,7 @@ const offer: OffersCalls['offer'] = (route, origin, { perSecond, durationMs, ope
     const result: OfferResult = {
       due: 0,
       begun: 0,
+      heldBack: 0,
       doneInTime: 0,
       done: 0,
       refused: 0,
@@ -94,8 +97,9 @@ const offer: OffersCalls['offer'] = (route, origin, { perSecond, durationMs, ope
       for (; result.due < count; result.due++) {
         const dueMs = (result.due * 1_000) / perSecond;
         if (dueMs > nowMs) break;
-        // Too late, or too many: it was due and is not offered.
-        if (nowMs <= durationMs && open < openMax) begin(dueMs);
+        if (nowMs > durationMs) continue; // too late: this process did not keep up
+        if (open >= openMax) result.heldBack++;
+        else begin(dueMs);
       }
       if (result.due < count) setTimeout(tick, 1);
       else finishWhenDone();
