@@ -104,6 +104,11 @@ function rowsOf({ storm, soak, overload, memory }: LoadOptions): Row[] {
       target: { max: 5 },
     },
     { what: 'that p99 before, ms', figure: 'overload_calm_p99_ms', digits: 1 },
+    {
+      what: 'lag of the gateway’s event loop while overloaded, most, ms',
+      figure: 'overload_loop_lag_max_ms',
+      digits: 0,
+    },
     { what: 'CPU while overloaded, cores: gateway', figure: 'overload_gateway_cores', digits: 2 },
     { what: `${overload.clients} clients`, figure: 'overload_clients_cores', digits: 2 },
     { what: 'agent', figure: 'overload_agent_cores', digits: 2 },

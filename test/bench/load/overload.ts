@@ -6,17 +6,19 @@ import { type Role, startRole } from '../role.js';
 import type { Offer, OfferResult, OffersCalls } from '../roles/offers.js';
 import type { RunningSystem } from '../systems/system.js';
 import { newOutcome, type Outcome } from './outcome.js';
-import { type CoresUsed, clientBound, notOffered, openFilesMax } from './resources.js';
+import { type CoresUsed, clientBound, localPorts, notOffered, openFilesMax } from './resources.js';
 import { BUCKET_MS, bucketsP99, percentile, recoveryMs } from './statistics.js';
 
 /** Below it the 99th percentile of a quarter second is that of a handful of requests. */
 const PROBE_PER_SECOND_MIN = 200;
 /** Normal is what the worst look before the overload was, and so much more. */
 const NORMAL_FACTOR = 1.5;
-/** Of a client's open files: its connections. */
-const OPEN_SHARE = 0.6;
-/** Connections of all clients at once: the gateway holds them, and those to the device, beside each other. */
-const OPEN_MAX = 12_000;
+/** Connections of all clients at once, as a share of the gateway's open files, and of the ports they come from. */
+const OPEN_SHARE = 0.8;
+/** The gateway closes those above 50 000 unread (TS_CONNECTIONS_MAX). */
+const OPEN_MAX = 40_000;
+/** Between two looks at the gateway's lag. */
+const LAG_MS = 200;
 /** The first looks are those of a client that warms up. */
 const WARM_UP_MS = 2 * BUCKET_MS;
 /** Until gateway, buffers and what an earlier phase left behind are at rest. */
@@ -37,7 +39,8 @@ export async function overload(stage: Stage, system: RunningSystem): Promise<Out
   try {
     await delay(SETTLE_MS);
     const peak = await findPeak(outcome, stage, system);
-    const openMax = Math.floor(Math.min(openFilesMax() * OPEN_SHARE, OPEN_MAX / clients));
+    const openAll = Math.min(OPEN_MAX, openFilesMax() * OPEN_SHARE, localPorts() * OPEN_SHARE);
+    const openMax = Math.floor(openAll / clients);
     const halfPeak: Offer = {
       perSecond: Math.max(PROBE_PER_SECOND_MIN, peak / 2),
       durationMs: probeMs,
@@ -47,11 +50,13 @@ export async function overload(stage: Stage, system: RunningSystem): Promise<Out
     await delay(SETTLE_MS);
 
     const watch = watchCpu(stage, system, roles);
+    const lag = watchLag(system);
     const offer: Offer = { perSecond: (peak * factor) / clients, durationMs: offerMs, openMax };
     const offered = roles.map((role) => role.call.offer(route, originAt, offer));
     const all = Promise.all(offered);
     await Promise.race([delay(offerMs), all]); // an early end is a failure, told below
     const cores = watch();
+    outcome.figures.overload_loop_lag_max_ms = await lag();
     const after = await probe.call.offer(route, originAt, halfPeak);
     noteOffer(outcome, await all, { peak, offerMs, factor, cores });
     noteRecovery(outcome, before, { ...after, durationMs: probeMs });
@@ -124,6 +129,24 @@ function watchCpu(stage: Stage, system: RunningSystem, clients: readonly Role<ob
   };
 }
 
+/** The largest lag of the gateway's event loop from now on; null: it does not say. What it gives ends it. */
+function watchLag({ inside }: RunningSystem): () => Promise<number | null> {
+  let most: number | null = null;
+  let over = false;
+  const look = async () => {
+    while (!over && inside !== undefined) {
+      most = Math.max(most ?? 0, await inside.loopLagMs());
+      await delay(LAG_MS);
+    }
+  };
+  const looking = look();
+  return async () => {
+    over = true;
+    await looking;
+    return most;
+  };
+}
+
 function noteOffer(
   outcome: Outcome,
   results: readonly OfferResult[],
@@ -151,6 +174,13 @@ function noteOffer(
   outcome.remarks.push(
     ...notOffered(offered, cores, availableParallelism()).map((text) => `overload: ${text}`),
   );
+  const reasons = new Map<string, number>();
+  for (const { refusals } of results)
+    for (const [why, count] of Object.entries(refusals)) reasons.set(why, (reasons.get(why) ?? 0) + count);
+  if (reasons.size > 0)
+    outcome.remarks.push(
+      `overload: refused: ${[...reasons].map(([why, count]) => `${count} × ${why}`).join(', ')}`,
+    );
   const loss = results.find(({ firstLoss }) => firstLoss !== null)?.firstLoss;
   if (lost > 0) outcome.remarks.push(`overload: ${lost} requests had neither answer nor refusal: ${loss}`);
 }

@@ -16,6 +16,8 @@ import { until } from './until.js';
 const SAMPLE_MS = 1_000;
 /** Under a minute samples come more often, so that a short form has some. */
 const SAMPLE_SHORT_MS = 100;
+/** In less time nothing can be flat: the first minutes of a process grow. */
+const SETTLED_MS = 240_000;
 /** Of the time: what flatness is asked of (the last 3 of 5 minutes). */
 const FLAT_SHARE = 0.6;
 /** Counts go to settlement every second; it books within some more. */
@@ -100,6 +102,8 @@ async function watchMemory(outcome: Outcome, stage: Stage, system: RunningSystem
   const sampler = new Sampler(durationMs < 60_000 ? SAMPLE_SHORT_MS : SAMPLE_MS, () => residentBytes(pids));
   await delay(durationMs);
   const samples = sampler.stop();
+  if (durationMs < SETTLED_MS)
+    outcome.remarks.push(`soak: ${durationMs / 1_000} s are too short for its growth to say anything`);
   outcome.figures.soak_gateway_cores = (cpuSeconds(pids) - cpuBefore) / (durationMs / 1_000);
   outcome.figures.soak_rss_max_mb = Math.max(...samples) / 1e6;
   outcome.figures.soak_growth_percent = growthPercent(lastPart(samples, FLAT_SHARE));

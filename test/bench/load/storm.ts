@@ -61,7 +61,7 @@ export async function storm(stage: Stage, system: RunningSystem): Promise<Outcom
     const second = startFleet();
     fleets.push(second);
     note(outcome, 'vanish', await second.role.call.returnFrom(inside.site, records, RETURN_TIMEOUT_MS));
-    process.kill(first.role.pid, 'SIGKILL');
+    await first.role.kill();
     await expectTunnels(outcome, inside, devices + others, 'after they vanished');
     const { lost, reason } = await second.role.call.losses();
     if (lost > 0) outcome.problems.push(`storm: ${lost} tunnels did not stay: ${reason}`);
@@ -83,16 +83,8 @@ export async function storm(stage: Stage, system: RunningSystem): Promise<Outcom
     return outcome;
   } finally {
     await beside.stop();
-    for (const fleet of fleets) await end(fleet);
+    for (const { role } of fleets) await role.kill();
   }
-}
-
-/** Its process may be stopped: then it can not end by itself. */
-async function end(fleet: Fleet): Promise<void> {
-  try {
-    process.kill(fleet.role.pid, 'SIGKILL');
-  } catch {} // ended
-  await fleet.role.stop();
 }
 
 function note(outcome: Outcome, how: 'cut' | 'vanish', comeback: Comeback): void {

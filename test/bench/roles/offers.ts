@@ -21,10 +21,10 @@ export interface OfferResult {
   /** Answered wholly before the offer's time was over. */
   doneInTime: number;
   done: number;
-  /** Turned away: ended by the other side without an answer. */
-  refused: number;
-  /** From dialling to the end, of each that was turned away. */
+  /** Turned away, ended by the other side without an answer: from dialling to the end, of each. */
   refusalMs: number[];
+  /** How many of them there were by what they were told. */
+  refusals: Record<string, number>;
   /** No answer and no end in time, or it could not be dialled. */
   lost: number;
   firstLoss: string | null;
@@ -49,8 +49,8 @@ const offer: OffersCalls['offer'] = (route, origin, { perSecond, durationMs, ope
       heldBack: 0,
       doneInTime: 0,
       done: 0,
-      refused: 0,
       refusalMs: [],
+      refusals: {},
       lost: 0,
       firstLoss: null,
       requests: [],
@@ -81,8 +81,9 @@ const offer: OffersCalls['offer'] = (route, origin, { perSecond, durationMs, ope
           result.lost++;
           result.firstLoss ??= error?.message ?? '';
         } else {
-          result.refused++;
           result.refusalMs.push(performance.now() - begunMs);
+          const why = error?.message ?? 'closed without a word';
+          result.refusals[why] = (result.refusals[why] ?? 0) + 1;
         }
         const tookMs = answeredMs === null ? null : answeredMs - startMs - dueMs;
         result.requests.push({ dueMs, tookMs });

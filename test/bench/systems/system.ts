@@ -35,6 +35,8 @@ export interface Inside {
   readonly databaseUrl: string;
   /** What the gateway says of itself. */
   status(): Promise<GatewayStatus>;
+  /** How late its event loop is, ms, as it sees it when it decides whether to turn connections away. */
+  loopLagMs(): Promise<number>;
 }
 
 export interface SystemUnderTest {

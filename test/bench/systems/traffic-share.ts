@@ -139,7 +139,7 @@ function runningSystem(
   if (gateway === null) throw new Error('nobody listens on the proxy port');
   const agents = processTree(server.pid).filter((pid) => /\/agent\/[\w.-]+\.js/.test(commandLine(pid)));
   const site = { tunnelUrl: tunnel_url, redisUrl };
-  const statusUrl = new URL('/status', metrics_urls[0]);
+  const get = (path: string) => fetch(new URL(path, metrics_urls[0]));
   return {
     label,
     route: { ...localRoute('socks5', proxy_port), username: buyer.username, password: buyer.password },
@@ -149,7 +149,11 @@ function runningSystem(
     inside: {
       site,
       databaseUrl,
-      status: async () => (await (await fetch(statusUrl)).json()) as GatewayStatus,
+      status: async () => (await (await get('/status')).json()) as GatewayStatus,
+      loopLagMs: async () => {
+        const seconds = /^ts_loop_lag_seconds(?:{.*})? (\S+)$/m.exec(await (await get('/metrics')).text());
+        return Number(seconds?.[1]) * 1_000;
+      },
     },
     stop,
   };
