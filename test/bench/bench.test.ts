@@ -5,7 +5,7 @@ import { commandLine, cpuSeconds, listenerPid, processTree, residentBytes } from
 import { addFigures, markdown, type SystemResult } from './report.js';
 
 const system = (id: string, windows: Record<string, number>[]): SystemResult => {
-  const result: SystemResult = { id, label: id, figures: {}, problems: [] };
+  const result: SystemResult = { id, label: id, figures: {}, problems: [], remarks: [] };
   for (const figures of windows) addFigures(result, figures);
   return result;
 };
@@ -31,7 +31,13 @@ t.test('the table: medians with spread, ratios above 1 where we are better', asy
     { down_8_gb_per_s: 1, down_8_cpu_s_per_gb: 0.6 },
     { down_8_gb_per_s: 2, down_8_cpu_s_per_gb: 0.6 },
   ]);
-  const absent: SystemResult = { id: 'absent', label: 'absent', figures: {}, problems: ['not installed'] };
+  const absent: SystemResult = {
+    id: 'absent',
+    label: 'absent',
+    figures: {},
+    problems: ['not installed'],
+    remarks: [],
+  };
   const text = markdown({
     machine: { node: 'v20' },
     options: readOptions([]) as Options,

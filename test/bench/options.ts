@@ -1,9 +1,19 @@
 import { parseArgs } from 'node:util';
+import {
+  LOAD_ARGUMENTS,
+  LOAD_PHASES,
+  LOAD_USAGE,
+  type LoadOptions,
+  type LoadPhase,
+  readLoadOptions,
+} from './load/load-options.js';
 
 export const PHASES = ['bulk', 'connect', 'latency', 'rate', 'memory'] as const;
 /** Alone only: the gateway is started with a switch that no other figure should have. */
 const METERING = 'metering';
-export type Phase = (typeof PHASES)[number] | typeof METERING;
+export type Phase = (typeof PHASES)[number] | LoadPhase | typeof METERING;
+/** All names that `--only` knows. */
+const NAMES = [...PHASES, ...LOAD_PHASES, METERING] as const;
 
 /** How long and how much; every figure of the table is the median of `repeats` windows. */
 export interface Options {
@@ -24,8 +34,10 @@ export interface Options {
   /** The open-loop phase: requests that begin each second, come what may, and for how long. */
   ratePerSecond: number;
   rateMs: number;
-  idleTunnels: number;
-  idleStreams: number;
+  /** Of the phases storm, soak, overload and memory. */
+  load: LoadOptions;
+  /** No peers: Traffic Share alone is put under load. */
+  alone: boolean;
   /** Files to write: `.json` or `.md`. */
   out: readonly string[];
   /** Run in a network namespace of its own (root, Linux): reno instead of the host's bbr, which paces loopback. */
@@ -41,7 +53,7 @@ export const USAGE = `npm run bench -- [options]
   --repeats <n>         windows a figure is the median of (default 5)
   --out <file>          write results: .md for people, .json for programs; may be given twice
   --netns               run in a network namespace of its own (root, Linux)
-`;
+${LOAD_USAGE}`;
 
 /** Reads the command line. Throws an Error with a sentence for people. */
 export function readOptions(args: string[]): Options | 'help' {
@@ -54,6 +66,7 @@ export function readOptions(args: string[]): Options | 'help' {
       repeats: { type: 'string' },
       out: { type: 'string', multiple: true },
       netns: { type: 'boolean', default: false },
+      ...LOAD_ARGUMENTS,
       help: { type: 'boolean', short: 'h', default: false },
     },
   });
@@ -61,11 +74,16 @@ export function readOptions(args: string[]): Options | 'help' {
   const words = (lists: string[] | undefined) =>
     (lists ?? []).flatMap((list) => list.split(',')).filter(Boolean);
   const only = words(values.only).map((word) => {
-    const phase = [...PHASES, METERING].find((p) => p === word) as Phase | undefined;
-    if (phase === undefined) throw new Error(`--only ${word}: one of ${[...PHASES, METERING].join(', ')}`);
+    const phase = NAMES.find((name) => name === word);
+    if (phase === undefined) throw new Error(`--only ${word}: one of ${NAMES.join(', ')}`);
     return phase;
   });
   if (only.includes(METERING) && only.length > 1) throw new Error(`--only ${METERING}: alone only`);
+  const isLoad = (phase: Phase) => phase === 'memory' || LOAD_PHASES.some((name) => name === phase);
+  const alone = only.length > 0 && only.every(isLoad);
+  const heavy = only.find((phase) => phase !== 'memory' && isLoad(phase));
+  if (heavy !== undefined && !alone)
+    throw new Error(`--only ${heavy}: beside ${LOAD_PHASES.join(', ')} and memory only`);
   const quick = values.quick;
   const repeats = Number(values.repeats ?? (quick ? 2 : 5));
   if (!Number.isInteger(repeats) || repeats < 1) throw new Error('--repeats: a whole number from 1');
@@ -84,8 +102,8 @@ export function readOptions(args: string[]): Options | 'help' {
     latencyMs: quick ? 500 : 1_500,
     ratePerSecond: 500,
     rateMs: quick ? 2_000 : 6_000,
-    idleTunnels: quick ? 500 : 2_000,
-    idleStreams: quick ? 500 : 2_000,
+    load: readLoadOptions(values, quick, alone),
+    alone,
     out,
     netns: values.netns,
     quick,

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { percentile } from './load/statistics.js';
 import type { Options } from './options.js';
 import { cpuSeconds } from './processes.js';
 import type { ClientCalls, Count, Endpoint, OriginCalls } from './protocol.js';
@@ -130,7 +131,7 @@ export async function latency(stage: Stage, system: RunningSystem): Promise<Figu
   });
   failWhenMany(result);
   await delay(SETTLE_MS);
-  return { p50_ms: percentile(result, 0.5), p99_ms: percentile(result, 0.99) };
+  return { p50_ms: percentile(result.latenciesMs, 0.5), p99_ms: percentile(result.latenciesMs, 0.99) };
 }
 
 /** Small requests on new connections at a fixed rate: from when each was due to its whole answer. */
@@ -140,12 +141,10 @@ export async function fixedRate(stage: Stage, system: RunningSystem): Promise<Fi
   const result = await stage.client.call.paced(system.route, stage.originAt, load);
   failWhenMany(result);
   await delay(SETTLE_MS);
-  return { rate_p50_ms: percentile(result, 0.5), rate_p99_ms: percentile(result, 0.99) };
-}
-
-function percentile({ latenciesMs }: { latenciesMs: number[] }, share: number): number | null {
-  const sorted = latenciesMs.toSorted((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? null;
+  return {
+    rate_p50_ms: percentile(result.latenciesMs, 0.5),
+    rate_p99_ms: percentile(result.latenciesMs, 0.99),
+  };
 }
 
 /** Connections that bring every part to its speed before anything is written down. */

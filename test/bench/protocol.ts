@@ -6,11 +6,13 @@
  * - `G` (of `GET `): a small HTTP request; the origin answers RESPONSE and ends the connection, as a server that is
  *   told `Connection: close` does, so that the port in TIME_WAIT is its own.
  * - `H`: the origin answers one byte and holds the connection open.
+ * - `E`: the origin sends back whatever comes, this byte included.
  */
 export const DOWN = 0x44;
 export const UP = 0x55;
 export const GET = 0x47;
 export const HOLD = 0x48;
+export const ECHO = 0x45;
 
 export const REQUEST = Buffer.from(
   'GET /small HTTP/1.1\r\nHost: origin.bench\r\nUser-Agent: bench\r\nAccept: */*\r\nConnection: close\r\n\r\n',
@@ -40,6 +42,12 @@ export interface Count {
   atMs: number;
 }
 
+/** Payload bytes in the two directions, as everywhere: `up` is towards the origin. */
+export interface Payload {
+  bytesUp: number;
+  bytesDown: number;
+}
+
 export interface ConnectResult {
   done: number;
   failed: number;
@@ -55,6 +63,8 @@ export interface OriginCalls {
   listen(): Promise<Endpoint>;
   /** Bytes swallowed by `U`. */
   count(): Promise<Count>;
+  /** Payload of all connections so far: what came, and what was sent. */
+  totals(): Promise<Payload>;
 }
 
 export interface ClientCalls {
@@ -80,5 +90,7 @@ export interface ClientCalls {
   ): Promise<ConnectResult>;
   /** Opens `count` connections that stay idle; resolves when the origin has answered on each. */
   hold(route: Route, origin: Endpoint, count: number): Promise<void>;
+  /** Of those held: how many are gone. */
+  lost(): Promise<number>;
   release(): Promise<void>;
 }

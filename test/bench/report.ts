@@ -1,7 +1,8 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';
-import type { Options } from './options.js';
+import { loadTable } from './load/load-report.js';
+import { type Options, PHASES } from './options.js';
 import type { Figures } from './phases.js';
 
 export interface SystemResult {
@@ -9,8 +10,10 @@ export interface SystemResult {
   label: string;
   /** Each figure's windows in order. */
   figures: Record<string, number[]>;
-  /** Why there are none, or why a phase has none. */
+  /** Why there are none, or why a phase has none, or what in it must not be. */
   problems: string[];
+  /** What has to be known to read the figures. */
+  remarks: string[];
 }
 
 export interface Results {
@@ -125,14 +128,16 @@ export function markdown(results: Results): string {
     lines.push(`- ${name.replaceAll('_', ' ')}: ${value}`);
   const { repeats, streams, bulkMs, connectMs, latencyMs, ratePerSecond, rateMs, concurrency } =
     results.options;
-  lines.push(
-    '',
-    `Median of ${repeats} windows (lowest–highest), systems in turn. Bulk: ${streams.join(', ')} streams, windows of ${bulkMs / 1000} s. ` +
-      `New connections: a small request on each, ${concurrency} at a time, ${connectMs / 1000} s; one at a time: ${latencyMs / 1000} s. ` +
-      `Fixed rate: ${ratePerSecond} requests/s for ${rateMs / 1000} s, each timed from when it was due. ` +
-      'CPU: user + system seconds of the processes at the gateway’s place; client, origin and agent share the same cores.',
-    '',
-  );
+  const inTurn = results.options.only.some((phase) => phase !== 'memory' && PHASES.some((p) => p === phase));
+  if (inTurn || results.options.only.includes('metering'))
+    lines.push(
+      '',
+      `Median of ${repeats} windows (lowest–highest), systems in turn. Bulk: ${streams.join(', ')} streams, windows of ${bulkMs / 1000} s. ` +
+        `New connections: a small request on each, ${concurrency} at a time, ${connectMs / 1000} s; one at a time: ${latencyMs / 1000} s. ` +
+        `Fixed rate: ${ratePerSecond} requests/s for ${rateMs / 1000} s, each timed from when it was due. ` +
+        'CPU: user + system seconds of the processes at the gateway’s place; client, origin and agent share the same cores.',
+      '',
+    );
   const tables = [bulkColumns('down', streams), bulkColumns('up', streams), CONNECTIONS, RATE];
   for (const columns of tables)
     table(lines, 'system', columns, results.systems, (system, column) => cell(system, column));
@@ -164,8 +169,9 @@ export function markdown(results: Results): string {
     lines.push('', 'Memory of the gateway process, growth of the resident size.', '');
     table(lines, 'system', MEMORY, measured, (system, column) => cell(system, column));
   }
+  loadTable(lines, results);
   const problems = results.systems.flatMap(({ id, problems }) => problems.map((text) => `- ${id}: ${text}`));
-  if (problems.length > 0) lines.push('', 'Not measured:', '', ...problems);
+  if (problems.length > 0) lines.push('', 'Not measured, or not as it must be:', '', ...problems);
   return `${lines.join('\n')}\n`;
 }
 

@@ -7,6 +7,8 @@ export interface Role<Calls> {
   readonly pid: number;
   readonly call: Calls;
   stop(): Promise<void>;
+  /** Ends it as a crash would, also when it was stopped by a signal. Harmless when it has ended. */
+  kill(): Promise<void>;
 }
 
 /** Starts a compiled file of `roles/` in a process of its own; its calls are answered over IPC, errors thrown here. */
@@ -24,7 +26,10 @@ export function startRole<Calls extends object>(name: string, args: string[] = [
     if (error === undefined) call?.resolve(value);
     else call?.reject(new Error(`${name}: ${error}`));
   });
+  const killWithUs = () => void child.kill('SIGKILL'); // one that is stopped would not notice that we have ended
+  process.once('exit', killWithUs);
   const exited = once(child, 'exit').then(() => {
+    process.off('exit', killWithUs);
     for (const call of waiting.values()) call.reject(new Error(`${name} ended`));
   });
   const call = new Proxy({} as Calls, {
@@ -43,6 +48,10 @@ export function startRole<Calls extends object>(name: string, args: string[] = [
     call,
     async stop() {
       if (child.connected) child.disconnect();
+      await exited;
+    },
+    async kill() {
+      child.kill('SIGKILL');
       await exited;
     },
   };

@@ -1,6 +1,10 @@
 /** `npm run bench`: measures Traffic Share beside its peers on this machine, each part in a process of its own. */
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
+import type { Outcome } from './load/outcome.js';
+import { overload } from './load/overload.js';
+import { soak } from './load/soak.js';
+import { storm } from './load/storm.js';
 import { measureMemory } from './memory.js';
 import { type Options, readOptions, USAGE } from './options.js';
 import {
@@ -43,14 +47,16 @@ async function startSystems(
 ): Promise<{ results: SystemResult[]; running: Measured[] }> {
   const all: readonly SystemUnderTest[] = options.only.includes('metering')
     ? [trafficShareSwitched]
-    : [trafficShare, ...peers];
+    : options.alone
+      ? [trafficShare]
+      : [trafficShare, ...peers];
   const unknown = options.systems.filter((id) => !all.some((system) => system.id === id));
   if (unknown.length > 0) throw new Error(`--systems: ${unknown.join(', ')} unknown`);
   const results: SystemResult[] = [];
   const running: Measured[] = [];
   for (const { id, start } of all) {
     if (options.systems.length > 0 && !options.systems.includes(id)) continue;
-    const result: SystemResult = { id, label: id, figures: {}, problems: [] };
+    const result: SystemResult = { id, label: id, figures: {}, problems: [], remarks: [] };
     results.push(result);
     try {
       const system = await start(stage.originAt);
@@ -92,6 +98,22 @@ async function interleaved(
     }
 }
 
+/** A phase that has more to say than figures, once on each system. */
+async function once(
+  phase: string,
+  running: readonly Measured[],
+  measure: (system: RunningSystem) => Promise<Outcome>,
+): Promise<void> {
+  for (const { result, system } of running)
+    await interleaved(phase, [{ result, system }], 1, async () => {
+      const { figures, problems, remarks } = await measure(system);
+      for (const text of [...problems, ...remarks]) say(`${phase} ${result.id}: ${text}`);
+      result.problems.push(...problems);
+      result.remarks.push(...remarks);
+      return figures;
+    });
+}
+
 async function measure(options: Options): Promise<Results> {
   const origin = startRole<OriginCalls>('origin');
   const client = startRole<ClientCalls>('client');
@@ -124,8 +146,12 @@ async function measure(options: Options): Promise<Results> {
       await interleaved('rate', running, options.repeats, (system) => fixedRate(stage, system));
     if (wanted.has('memory')) {
       const tunnels = running.filter(({ system }) => system.agentPids().length > 0);
-      await interleaved('memory', tunnels, 1, (system) => measureMemory(stage, system));
+      await once('memory', tunnels, (system) => measureMemory(stage, system));
     }
+    if (wanted.has('storm')) await once('storm', running, (system) => storm(stage, system));
+    if (wanted.has('soak')) await once('soak', running, (system) => soak(stage, system));
+    // Last: requests that it breaks are counted by both ends in their own way
+    if (wanted.has('overload')) await once('overload', running, (system) => overload(stage, system));
   } finally {
     for (const { system } of running) await system.stop();
     await client.stop();

@@ -24,6 +24,8 @@ const REQUEST_TIMEOUT_MS = 15_000;
 let open = new Set<Wire>();
 let bytesIn = 0;
 let broken: string | null = null;
+/** Connections that `hold` opened. */
+let held = 0;
 
 const bulkStart: ClientCalls['bulkStart'] = async (route, origin, direction, streams) => {
   bytesIn = 0;
@@ -181,6 +183,7 @@ const calls: ClientCalls = {
   paced,
   hold: (route, origin, count) => {
     broken = null;
+    held = count;
     return new Promise((resolve, reject) => {
       let answered = 0;
       openAll(route, origin, count, (wire) => {
@@ -191,6 +194,7 @@ const calls: ClientCalls = {
       }).catch(reject);
     });
   },
+  lost: async () => held - open.size,
   release: closeAll,
 };
 serveCalls({ ...calls });

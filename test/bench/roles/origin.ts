@@ -1,7 +1,7 @@
 /** The destination, in a process of its own. */
 import { once } from 'node:events';
 import { type AddressInfo, createServer, Socket } from 'node:net';
-import { DOWN, GET, HOLD, type OriginCalls, RESPONSE, UP } from '../protocol.js';
+import { DOWN, ECHO, GET, HOLD, type OriginCalls, RESPONSE, UP } from '../protocol.js';
 import { serveCalls } from './serve-calls.js';
 
 /** Read and write size: large enough that system calls do not decide. */
@@ -11,18 +11,32 @@ const chunk = Buffer.alloc(CHUNK_BYTES, 'b');
 const scratch = Buffer.alloc(CHUNK_BYTES);
 
 let bytesIn = 0;
+const totals = { bytesUp: 0, bytesDown: 0 };
+
+function send(socket: Socket, bytes: Buffer): void {
+  totals.bytesDown += bytes.length;
+  socket.write(bytes);
+}
 
 function serve(socket: Socket, counts: { mode: number }, n: number): void {
+  totals.bytesUp += n;
   if (counts.mode === UP) {
     bytesIn += n;
+    return;
+  }
+  if (counts.mode === ECHO) {
+    send(socket, Buffer.from(scratch.subarray(0, n)));
     return;
   }
   if (counts.mode !== 0) return;
   counts.mode = scratch[0] as number;
   if (counts.mode === UP) bytesIn += n - 1;
   else if (counts.mode === DOWN && n >= 9) sendBytes(socket, Number(scratch.readBigUInt64BE(1)));
-  else if (counts.mode === GET) socket.end(RESPONSE);
-  else if (counts.mode === HOLD) socket.write(scratch.subarray(0, 1));
+  else if (counts.mode === GET) {
+    totals.bytesDown += RESPONSE.length;
+    socket.end(RESPONSE);
+  } else if (counts.mode === HOLD) send(socket, Buffer.of(HOLD));
+  else if (counts.mode === ECHO) send(socket, Buffer.from(scratch.subarray(0, n)));
   else socket.destroy();
 }
 
@@ -32,6 +46,7 @@ function sendBytes(socket: Socket, total: number): void {
     while (left > 0) {
       const n = Math.min(left, CHUNK_BYTES);
       left -= n;
+      totals.bytesDown += n;
       if (!socket.write(n === CHUNK_BYTES ? chunk : chunk.subarray(0, n))) return;
     }
     socket.end();
@@ -68,6 +83,9 @@ const calls: OriginCalls = {
   },
   async count() {
     return { bytes: bytesIn, atMs: performance.now() };
+  },
+  async totals() {
+    return { ...totals };
   },
 };
 serveCalls({ ...calls });

@@ -6,7 +6,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ServerProcess } from '../../../deploy/standalone/services/server-process.js';
+import type { GatewayStatus } from '../../../gateway/private-server.js';
 import type { Endpoint, Route } from '../protocol.js';
+import type { DeviceSite } from '../roles/bench-device.js';
+import type { Fleet } from './fleet.js';
 
 /** Something that relays, running and ready to be measured. */
 export interface RunningSystem {
@@ -20,8 +23,20 @@ export interface RunningSystem {
   /** Takes metering and journal out of the running gateway, or puts them back; left out: it can not. */
   switchMetering?(): void;
   /** Opens tunnels that nobody uses; left out: the system can not. */
-  idleTunnels?(count: number): Promise<{ close(): Promise<void> }>;
+  idleTunnels?(count: number): Promise<Fleet>;
+  /** What the load phases need of Traffic Share; left out: another system. */
+  readonly inside?: Inside;
   stop(): Promise<void>;
+}
+
+/** Doors into a running Traffic Share that neither buyers nor devices have. */
+export interface Inside {
+  readonly site: DeviceSite;
+  readonly databaseUrl: string;
+  /** What the gateway says of itself. */
+  status(): Promise<GatewayStatus>;
+  /** How late its event loop is, ms, as it sees it when it decides whether to turn connections away. */
+  loopLagMs(): Promise<number>;
 }
 
 export interface SystemUnderTest {

@@ -1,39 +1,31 @@
-import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { Redis } from 'ioredis';
-import { type RunningRedis, startRedis } from '../../../deploy/standalone/services/redis.js';
+import { startPostgres } from '../../../deploy/standalone/services/postgres.js';
+import { startRedis } from '../../../deploy/standalone/services/redis.js';
 import {
   type ServerProcess,
   startServerProcess,
 } from '../../../deploy/standalone/services/server-process.js';
-import { liveKeys } from '../../../gateway/live/keys.js';
-import type { TicketRecord } from '../../../gateway/live/records.js';
+import type { GatewayStatus } from '../../../gateway/private-server.js';
 import { projectPath } from '../../../gateway/runtime/project-path.js';
 import { commandLine, listenerPid, processTree } from '../processes.js';
 import type { Endpoint } from '../protocol.js';
-import { startRole } from '../role.js';
+import { fleetRecords, openFleet } from './fleet.js';
 import { localRoute, type RunningSystem, type SystemUnderTest, workFolder } from './system.js';
 
 /** What the standalone system writes when everything is ready. */
 interface Standalone {
   api_url: string;
+  /** Of the gateway, then of the control plane. */
+  metrics_urls: string[];
   proxy_port: number;
   tunnel_url: string;
   buyer: { id: string; username: string; password: string };
   admin: { token: string };
 }
 
-export interface TunnelsCalls {
-  /** Opens idle tunnels, one a ticket; resolves when each was welcomed. */
-  open(url: string, tickets: string[]): Promise<void>;
-  close(): Promise<void>;
-}
-
 const START_TIMEOUT_MS = 120_000;
-/** Time a device has to use its ticket; the bench opens thousands in a row. */
-const TICKET_TTL_MS = 120_000;
 
 /**
  * The whole product as `npm start` runs it: authentication, address policy, counting, journal, settlement and money
@@ -68,29 +60,40 @@ async function startStandalone(
   if (!existsSync(cli)) return { absent: 'not built: npm run build' };
   const folder = await workFolder();
   const redis = await startRedis({ prefer: 'auto' });
+  // As the system starts its own, for the load phases to look into.
+  const postgres = await startPostgres({ dataDir: join(folder.path, 'postgres'), durable: true });
   const server = await startServerProcess([process.execPath, cli, 'start'], {
     stopSignal: 'TERM',
-    env: { ...environment(folder.path, redis, origin), ...env },
+    env: { ...environment(folder.path, redis.url, postgres.url, origin), ...env },
   });
   const stop = async () => {
     await server.stop();
+    await postgres.stop();
     await redis.stop();
     await folder.remove();
   };
   try {
     const standalone = await ready(server, join(folder.path, 'standalone.json'));
     await raiseLimits(standalone);
-    return runningSystem(standalone, label, server, redis, stop);
+    return runningSystem(standalone, label, server, { redisUrl: redis.url, databaseUrl: postgres.url }, stop);
   } catch (error) {
     await stop();
     throw error;
   }
 }
 
-function environment(dataDir: string, redis: RunningRedis, origin: Endpoint): Record<string, string> {
+function environment(
+  dataDir: string,
+  redisUrl: string,
+  databaseUrl: string,
+  origin: Endpoint,
+): Record<string, string> {
   return {
     TS_DATA_DIR: dataDir,
-    TS_REDIS_URL: redis.url,
+    TS_REDIS_URL: redisUrl,
+    TS_DATABASE_URL: databaseUrl,
+    // the bench's devices say where they come from
+    TS_TRUSTED_PROXIES: '127.0.0.1',
     TS_PROXY_PORT: '0',
     TS_API_PORT: '0',
     TS_CONTROL_METRICS_PORT: '0',
@@ -126,63 +129,32 @@ async function raiseLimits({ api_url, buyer, admin }: Standalone): Promise<void>
 }
 
 function runningSystem(
-  { proxy_port, buyer, tunnel_url }: Standalone,
+  { proxy_port, buyer, tunnel_url, metrics_urls }: Standalone,
   label: string,
   server: ServerProcess,
-  redis: RunningRedis,
+  { redisUrl, databaseUrl }: { redisUrl: string; databaseUrl: string },
   stop: () => Promise<void>,
 ): RunningSystem {
   const gateway = listenerPid(proxy_port);
   if (gateway === null) throw new Error('nobody listens on the proxy port');
   const agents = processTree(server.pid).filter((pid) => /\/agent\/[\w.-]+\.js/.test(commandLine(pid)));
+  const site = { tunnelUrl: tunnel_url, redisUrl };
+  const get = (path: string) => fetch(new URL(path, metrics_urls[0]));
   return {
     label,
     route: { ...localRoute('socks5', proxy_port), username: buyer.username, password: buyer.password },
     gatewayPids: () => [gateway],
     agentPids: () => agents,
-    idleTunnels: (count) => openIdleTunnels(tunnel_url, redis.url, count),
-    stop,
-  };
-}
-
-/** Tunnels of devices that nobody uses; their tickets are written where the gateway looks for them. */
-async function openIdleTunnels(
-  url: string,
-  redisUrl: string,
-  count: number,
-): Promise<{ close(): Promise<void> }> {
-  const tickets = Array.from({ length: count }, () => randomBytes(24).toString('base64url'));
-  const redis = new Redis(redisUrl);
-  const batch = redis.pipeline();
-  for (const ticket of tickets) {
-    const key = liveKeys.ticket(createHash('sha256').update(ticket).digest('hex'));
-    batch.set(key, JSON.stringify(ticketRecord()), 'PX', TICKET_TTL_MS);
-  }
-  await batch.exec();
-  redis.disconnect();
-  const role = startRole<TunnelsCalls>('tunnels');
-  await role.call.open(url, tickets);
-  return {
-    async close() {
-      await role.call.close();
-      await role.stop();
+    idleTunnels: (count) => openFleet(site, fleetRecords(count)),
+    inside: {
+      site,
+      databaseUrl,
+      status: async () => (await (await get('/status')).json()) as GatewayStatus,
+      loopLagMs: async () => {
+        const seconds = /^ts_loop_lag_seconds(?:{.*})? (\S+)$/m.exec(await (await get('/metrics')).text());
+        return Number(seconds?.[1]) * 1_000;
+      },
     },
-  };
-}
-
-function ticketRecord(): TicketRecord {
-  return {
-    sessionId: randomUUID(),
-    deviceId: randomUUID(),
-    providerId: randomUUID(),
-    exitIp: '127.0.0.1',
-    country: 'US',
-    city: null,
-    asn: null,
-    networkType: 'wifi',
-    offerBytes: 1e9,
-    capBytesPerDay: null,
-    termsVersion: '1',
-    clientVersion: '0.1.0',
+    stop,
   };
 }
