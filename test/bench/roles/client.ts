@@ -1,5 +1,6 @@
 /** The load, in a process of its own. */
 import {
+  ASIDE,
   type ClientCalls,
   type ConnectResult,
   DOWN,
@@ -170,6 +171,38 @@ const paced: ClientCalls['paced'] = (route, origin, { perSecond, durationMs }) =
     tick();
   });
 
+const echoes: ClientCalls['echoes'] = (route, origin, { bytes, durationMs }) =>
+  new Promise<number[]>((resolve, reject) => {
+    const timesMs: number[] = [];
+    const message = Buffer.alloc(bytes);
+    let received = 0;
+    let startMs = 0;
+    let sentMs = 0;
+    const send = () => {
+      received = 0;
+      message.fill(timesMs.length + 1); // an echo of an earlier one would show
+      message[0] = ASIDE;
+      sentMs = performance.now();
+      wire.socket.write(message);
+    };
+    const wire = dial(route, origin, scratch, send);
+    wire.socket.setTimeout(REQUEST_TIMEOUT_MS, () => wire.socket.destroy(new Error('no echo')));
+    wire.onBytes = (n) => {
+      if (!scratch.subarray(0, n).equals(message.subarray(received, received + n)))
+        return wire.socket.destroy(new Error('the echo is not what was sent'));
+      received += n;
+      if (received < bytes) return;
+      const nowMs = performance.now();
+      if (startMs === 0) startMs = nowMs;
+      else timesMs.push(nowMs - sentMs);
+      if (nowMs - startMs < durationMs) return send();
+      resolve(timesMs);
+      wire.socket.resetAndDestroy();
+    };
+    wire.onClose = (error) =>
+      reject(new Error(`the echo stream broke: ${error?.message ?? 'ended by the other side'}`));
+  });
+
 const calls: ClientCalls = {
   bulkStart,
   async bulkCount() {
@@ -179,6 +212,7 @@ const calls: ClientCalls = {
   bulkStop: closeAll,
   requests,
   paced,
+  echoes,
   hold: (route, origin, count) => {
     broken = null;
     return new Promise((resolve, reject) => {

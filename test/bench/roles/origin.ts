@@ -1,7 +1,9 @@
 /** The destination, in a process of its own. */
+import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { type AddressInfo, createServer, Socket } from 'node:net';
-import { DOWN, GET, HOLD, type OriginCalls, RESPONSE, UP } from '../protocol.js';
+import { ASIDE, DOWN, GET, HOLD, type OriginCalls, RESPONSE, UP } from '../protocol.js';
+import { roleFile } from '../role.js';
 import { serveCalls } from './serve-calls.js';
 
 /** Read and write size: large enough that system calls do not decide. */
@@ -11,6 +13,7 @@ const chunk = Buffer.alloc(CHUNK_BYTES, 'b');
 const scratch = Buffer.alloc(CHUNK_BYTES);
 
 let bytesIn = 0;
+let aside: ChildProcess | null = null;
 
 function serve(socket: Socket, counts: { mode: number }, n: number): void {
   if (counts.mode === UP) {
@@ -23,7 +26,14 @@ function serve(socket: Socket, counts: { mode: number }, n: number): void {
   else if (counts.mode === DOWN && n >= 9) sendBytes(socket, Number(scratch.readBigUInt64BE(1)));
   else if (counts.mode === GET) socket.end(RESPONSE);
   else if (counts.mode === HOLD) socket.write(scratch.subarray(0, 1));
+  else if (counts.mode === ASIDE) handAside(socket, n);
   else socket.destroy();
+}
+
+/** Its other end says nothing more before the first message is answered, so nothing is in this process then. */
+function handAside(socket: Socket, n: number): void {
+  aside ??= fork(roleFile('echo'), { serialization: 'advanced' });
+  aside.send(Buffer.from(scratch.subarray(0, n)), socket);
 }
 
 function sendBytes(socket: Socket, total: number): void {

@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ServerProcess } from '../../../deploy/standalone/services/server-process.js';
-import type { Endpoint, Route } from '../protocol.js';
+import type { Endpoint, LineCalls, Route } from '../protocol.js';
+import type { Role } from '../role.js';
 
 /** Something that relays, running and ready to be measured. */
 export interface RunningSystem {
@@ -19,6 +20,8 @@ export interface RunningSystem {
   agentPids(): number[];
   /** Takes metering and journal out of the running gateway, or puts them back; left out: it can not. */
   switchMetering?(): void;
+  /** The line between the device's end and the server's, where there is one. */
+  readonly line?: Role<LineCalls>;
   /** Opens tunnels that nobody uses; left out: the system can not. */
   idleTunnels?(count: number): Promise<{ close(): Promise<void> }>;
   stop(): Promise<void>;

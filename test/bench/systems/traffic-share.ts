@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Redis } from 'ioredis';
+import { startPostgres } from '../../../deploy/standalone/services/postgres.js';
 import { type RunningRedis, startRedis } from '../../../deploy/standalone/services/redis.js';
 import {
   type ServerProcess,
@@ -17,8 +18,10 @@ import { startRole } from '../role.js';
 import { localRoute, type RunningSystem, type SystemUnderTest, workFolder } from './system.js';
 
 /** What the standalone system writes when everything is ready. */
-interface Standalone {
+export interface Standalone {
   api_url: string;
+  /** Of the gateway, then of the control plane. */
+  metrics_urls: string[];
   proxy_port: number;
   tunnel_url: string;
   buyer: { id: string; username: string; password: string };
@@ -68,12 +71,15 @@ async function startStandalone(
   if (!existsSync(cli)) return { absent: 'not built: npm run build' };
   const folder = await workFolder();
   const redis = await startRedis({ prefer: 'auto' });
+  // As the system starts its own.
+  const postgres = await startPostgres({ dataDir: join(folder.path, 'postgres'), durable: true });
   const server = await startServerProcess([process.execPath, cli, 'start'], {
     stopSignal: 'TERM',
-    env: { ...environment(folder.path, redis, origin), ...env },
+    env: { ...environment(folder.path, redis.url, postgres.url, origin), ...env },
   });
   const stop = async () => {
     await server.stop();
+    await postgres.stop();
     await redis.stop();
     await folder.remove();
   };
@@ -87,10 +93,17 @@ async function startStandalone(
   }
 }
 
-function environment(dataDir: string, redis: RunningRedis, origin: Endpoint): Record<string, string> {
+/** Settings of the standalone system for the bench. */
+export function environment(
+  dataDir: string,
+  redisUrl: string,
+  databaseUrl: string,
+  origin: Endpoint,
+): Record<string, string> {
   return {
     TS_DATA_DIR: dataDir,
-    TS_REDIS_URL: redis.url,
+    TS_REDIS_URL: redisUrl,
+    TS_DATABASE_URL: databaseUrl,
     TS_PROXY_PORT: '0',
     TS_API_PORT: '0',
     TS_CONTROL_METRICS_PORT: '0',
@@ -107,7 +120,8 @@ function environment(dataDir: string, redis: RunningRedis, origin: Endpoint): Re
   };
 }
 
-async function ready(server: ServerProcess, file: string): Promise<Standalone> {
+/** Waits until the standalone system serves; throws with its output when it does not. */
+export async function ready(server: ServerProcess, file: string): Promise<Standalone> {
   const until = performance.now() + START_TIMEOUT_MS;
   while (server.running && performance.now() < until) {
     if (existsSync(file)) return JSON.parse(readFileSync(file, 'utf8')) as Standalone;
@@ -116,7 +130,12 @@ async function ready(server: ServerProcess, file: string): Promise<Standalone> {
   throw new Error(server.output());
 }
 
-async function raiseLimits({ api_url, buyer, admin }: Standalone): Promise<void> {
+/** What limits the demo buyer would be measured, else. */
+export async function raiseLimits({
+  api_url,
+  buyer,
+  admin,
+}: Pick<Standalone, 'api_url' | 'buyer' | 'admin'>): Promise<void> {
   const answer = await fetch(`${api_url}/api/admin/buyers/${buyer.id}`, {
     method: 'PATCH',
     headers: { 'content-type': 'application/json', authorization: `Bearer ${admin.token}` },
