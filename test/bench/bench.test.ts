@@ -16,6 +16,11 @@ t.test('options', async (t) => {
     only: ['bulk', 'latency', 'memory'],
     repeats: 2,
   });
+  t.match(readOptions(['--only', 'echo,delay', '--plots', 'plots']), {
+    only: ['echo', 'delay'],
+    lineRates: [100, 1_000],
+    plots: 'plots',
+  });
   t.throws(() => readOptions(['--only', 'speed']), /one of bulk/);
   t.throws(() => readOptions(['--repeats', '0']), /whole number/);
   t.throws(() => readOptions(['--out', 'results.txt']), /\.json or \.md/);
@@ -69,6 +74,31 @@ t.test('what a system adds at a fixed rate, window by window', async (t) => {
   });
   t.match(text, 'Added to a request over the direct way, at 500 requests/s.');
   t.match(text, '| traffic-share | 1.00 (1.00–2.00) | 7.00 (7.00–8.00) |', 'medians of differences');
+});
+
+t.test('the small stream beside bulk ones, and the long line: targets beside the figures', async (t) => {
+  const text = markdown({
+    machine: {},
+    options: readOptions(['--only', 'echo,delay']) as Options,
+    systems: [
+      system('traffic-share', [
+        { echo_up_p99_ms: 8, delay_1000_down_percent: 93, delay_1000_down_grown_s: 0.4 },
+        { echo_up_p99_ms: 6, delay_1000_down_percent: 95, delay_1000_down_grown_s: 0.6 },
+      ]),
+      system('line', [{ delay_1000_down_percent: 99.5 }]),
+      system('openssh', [{ echo_up_p99_ms: 70, delay_1000_down_percent: 30 }]),
+      system('traffic-share-tls', [{ echo_up_p99_ms: 14 }]),
+    ],
+  });
+  t.match(text, '| echo beside 8 × up, p99 ms (target ≤ 10) |');
+  t.match(text, '| 1000 Mbit/s down, % of it (target ≥ 90) | 1000 Mbit/s down, s until 90 % |');
+  t.match(text, '| traffic-share | 94.0 (93.0–95.0) | 0.50 (0.40–0.60) |');
+  t.match(text, '| openssh | 30.0 | – |', 'never got there');
+  t.match(
+    text,
+    /as a ratio[\s\S]*\| openssh \| 10\.00 \|\n\n\nTraffic Share \(traffic-share-tls\)[\s\S]*\| openssh \| 5\.00 \|/,
+  );
+  t.notMatch(text, /against[\s\S]*\| line \|[\s\S]*One stream/, 'the line is not compared with');
 });
 
 t.test('what the kernel says of processes', { skip: process.platform !== 'linux' }, async (t) => {

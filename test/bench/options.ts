@@ -8,7 +8,7 @@ import {
   readLoadOptions,
 } from './load/load-options.js';
 
-export const PHASES = ['bulk', 'connect', 'latency', 'rate', 'memory'] as const;
+export const PHASES = ['bulk', 'connect', 'latency', 'rate', 'echo', 'delay', 'memory'] as const;
 /** Alone only: the gateway is started with a switch that no other figure should have. */
 const METERING = 'metering';
 export type Phase = (typeof PHASES)[number] | LoadPhase | typeof METERING;
@@ -34,12 +34,21 @@ export interface Options {
   /** The open-loop phase: requests that begin each second, come what may, and for how long. */
   ratePerSecond: number;
   rateMs: number;
+  /** The small stream beside bulk ones: payload of a round trip, and for how long. */
+  echoBytes: number;
+  echoMs: number;
+  /** The long line: its rates in Mbit/s, time for windows to grow, and the window. */
+  lineRates: readonly number[];
+  delayWarmMs: number;
+  delayMs: number;
   /** Of the phases storm, soak, overload and memory. */
   load: LoadOptions;
   /** No peers: Traffic Share alone is put under load. */
   alone: boolean;
   /** Files to write: `.json` or `.md`. */
   out: readonly string[];
+  /** Folder for an SVG of each figure; null: none. */
+  plots: string | null;
   /** Run in a network namespace of its own (root, Linux): reno instead of the host's bbr, which paces loopback. */
   netns: boolean;
   quick: boolean;
@@ -48,10 +57,13 @@ export interface Options {
 export const USAGE = `npm run bench -- [options]
 
   --only <phase,…>      ${PHASES.join(', ')} (default: all), or metering alone: what it costs
-  --systems <id,…>      traffic-share, direct, openssh, haproxy-splice, haproxy, dante, microsocks, proxy-chain
-  --quick               short windows, 2 repeats: under 2 minutes, for a look; the full run takes under 15
+  --systems <id,…>      traffic-share, direct, openssh, haproxy-splice, haproxy, dante, microsocks, proxy-chain, for
+                        the phase delay also line; and traffic-share-tls (tunnel in TLS), which is measured only when
+                        it is named
+  --quick               short windows, 2 repeats: some 5 minutes, for a look; the full run takes some 30
   --repeats <n>         windows a figure is the median of (default 5)
   --out <file>          write results: .md for people, .json for programs; may be given twice
+  --plots <folder>      write an SVG of each figure
   --netns               run in a network namespace of its own (root, Linux)
 ${LOAD_USAGE}`;
 
@@ -65,6 +77,7 @@ export function readOptions(args: string[]): Options | 'help' {
       quick: { type: 'boolean', default: false },
       repeats: { type: 'string' },
       out: { type: 'string', multiple: true },
+      plots: { type: 'string' },
       netns: { type: 'boolean', default: false },
       ...LOAD_ARGUMENTS,
       help: { type: 'boolean', short: 'h', default: false },
@@ -102,9 +115,15 @@ export function readOptions(args: string[]): Options | 'help' {
     latencyMs: quick ? 500 : 1_500,
     ratePerSecond: 500,
     rateMs: quick ? 2_000 : 6_000,
+    echoBytes: 1_024,
+    echoMs: quick ? 1_000 : 3_000,
+    lineRates: [100, 1_000],
+    delayWarmMs: quick ? 2_000 : 4_000,
+    delayMs: quick ? 1_000 : 3_000,
     load: readLoadOptions(values, quick, alone),
     alone,
     out,
+    plots: values.plots ?? null,
     netns: values.netns,
     quick,
   };

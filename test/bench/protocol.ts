@@ -7,12 +7,14 @@
  *   told `Connection: close` does, so that the port in TIME_WAIT is its own.
  * - `H`: the origin answers one byte and holds the connection open.
  * - `E`: the origin sends back whatever comes, this byte included.
+ * - `A`: whatever comes is sent back, this byte included, by a process aside: the origin may be busy with bulk streams.
  */
 export const DOWN = 0x44;
 export const UP = 0x55;
 export const GET = 0x47;
 export const HOLD = 0x48;
 export const ECHO = 0x45;
+export const ASIDE = 0x41;
 
 export const REQUEST = Buffer.from(
   'GET /small HTTP/1.1\r\nHost: origin.bench\r\nUser-Agent: bench\r\nAccept: */*\r\nConnection: close\r\n\r\n',
@@ -67,6 +69,13 @@ export interface OriginCalls {
   totals(): Promise<Payload>;
 }
 
+export interface LineCalls {
+  /** Listens, and leads each connection on to `to` over a line of its own: `delayMs` each way, 1 Gbit/s at first. */
+  listen(to: Endpoint, delayMs: number): Promise<Endpoint>;
+  /** Of the connections there are and those to come, each way. */
+  setRate(megabitsPerSecond: number): Promise<void>;
+}
+
 export interface ClientCalls {
   /** Opens `streams` connections that move bytes without end; resolves when all of them are connected. */
   bulkStart(route: Route, origin: Endpoint, direction: 'down' | 'up', streams: number): Promise<void>;
@@ -88,6 +97,12 @@ export interface ClientCalls {
     origin: Endpoint,
     load: { perSecond: number; durationMs: number },
   ): Promise<ConnectResult>;
+  /**
+   * Messages of `bytes` on one connection that stays, each sent when the echo of the one before it was there. The time of
+   * each but the first from its first byte to the last of its echo, ms. Fails when the connection breaks or an echo is
+   * wrong.
+   */
+  echoes(route: Route, origin: Endpoint, load: { bytes: number; durationMs: number }): Promise<number[]>;
   /** Opens `count` connections that stay idle; resolves when the origin has answered on each. */
   hold(route: Route, origin: Endpoint, count: number): Promise<void>;
   /** Of those held: how many are gone. */

@@ -1,6 +1,8 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';
+import { LINE_DELAY_MS, SHARE_PERCENT_MIN } from './delay.js';
+import { BULK_STREAMS } from './echo.js';
 import { loadTable } from './load/load-report.js';
 import { type Options, PHASES } from './options.js';
 import type { Figures } from './phases.js';
@@ -61,26 +63,37 @@ export function describeMachine(netns: boolean): Record<string, string> {
   };
 }
 
-function median(values: readonly number[]): number {
+/** The middle one; of an even number the mean of the two in the middle. */
+export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >> 1;
   const upper = sorted[middle] as number;
   return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] as number) + upper) / 2;
 }
 
-interface Column {
+export interface Column {
   title: string;
+  /** The title for a figure on its own, where that of the table needs the column before it. */
+  alone?: string;
   figure: string;
   digits: number;
   /** Whether more is better: decides which way a ratio is read. */
   more: boolean;
+  /** What Traffic Share is to reach; stands in the title. */
+  target?: number;
 }
 
 /** Bulk, one direction: throughput and CPU for each number of streams. */
 function bulkColumns(direction: 'down' | 'up', streams: readonly number[]): Column[] {
   return streams.flatMap((n) => [
     { title: `${n} × ${direction}, GB/s`, figure: `${direction}_${n}_gb_per_s`, digits: 2, more: true },
-    { title: 'CPU s/GB', figure: `${direction}_${n}_cpu_s_per_gb`, digits: 2, more: false },
+    {
+      title: 'CPU s/GB',
+      alone: `${n} × ${direction}, gateway CPU s/GB`,
+      figure: `${direction}_${n}_cpu_s_per_gb`,
+      digits: 2,
+      more: false,
+    },
   ]);
 }
 
@@ -97,8 +110,11 @@ function meteringColumns(streams: readonly number[]): Column[] {
       const figure = `metering_${direction}_${n}`;
       return [
         column(`${n} × ${direction}, CPU s/GB`, `${figure}_on`, 3),
-        column('without', `${figure}_off`, 3),
-        column('cost, %', `${figure}_percent`, 1),
+        { ...column('without', `${figure}_off`, 3), alone: `${n} × ${direction}, CPU s/GB without metering` },
+        {
+          ...column('cost, %', `${figure}_percent`, 1),
+          alone: `${n} × ${direction}, what metering costs, %`,
+        },
       ];
     }),
   );
@@ -106,15 +122,72 @@ function meteringColumns(streams: readonly number[]): Column[] {
 
 const CONNECTIONS: readonly Column[] = [
   { title: 'new/s at 64', figure: 'connections_per_s', digits: 0, more: true },
-  { title: 'CPU s/1 000', figure: 'cpu_s_per_1000', digits: 3, more: false },
+  {
+    title: 'CPU s/1 000',
+    alone: 'gateway CPU s for 1 000 new connections',
+    figure: 'cpu_s_per_1000',
+    digits: 3,
+    more: false,
+  },
   { title: 'one at a time, p50 ms', figure: 'p50_ms', digits: 3, more: false },
-  { title: 'p99 ms', figure: 'p99_ms', digits: 2, more: false },
+  { title: 'p99 ms', alone: 'one at a time, p99 ms', figure: 'p99_ms', digits: 2, more: false },
 ];
 
 const RATE: readonly Column[] = [
   { title: 'at a fixed rate, p50 ms', figure: 'rate_p50_ms', digits: 2, more: false },
-  { title: 'p99 ms', figure: 'rate_p99_ms', digits: 2, more: false },
+  { title: 'p99 ms', alone: 'at a fixed rate, p99 ms', figure: 'rate_p99_ms', digits: 2, more: false },
 ];
+
+/** The small stream beside bulk ones, one direction. */
+function echoColumns(direction: 'down' | 'up'): Column[] {
+  const of = (figure: string) => `echo_${direction}_${figure}`;
+  const beside = `echo beside ${BULK_STREAMS} × ${direction}`;
+  return [
+    { title: `${beside}, p50 ms`, figure: of('p50_ms'), digits: 2, more: false },
+    { title: `${beside}, p99 ms`, figure: of('p99_ms'), digits: 2, more: false, target: 10 },
+    {
+      title: 'bulk meanwhile, GB/s',
+      alone: `${beside}: bulk meanwhile, GB/s`,
+      figure: of('bulk_gb_per_s'),
+      digits: 2,
+      more: true,
+    },
+  ];
+}
+
+/** One stream over a long line of one rate. */
+function delayColumns(rate: number): Column[] {
+  return (['down', 'up'] as const).flatMap((direction) => {
+    const of = (figure: string) => `delay_${rate}_${direction}_${figure}`;
+    const line = `${rate} Mbit/s ${direction}`;
+    const alone = `one stream over ${line}, ${2 * LINE_DELAY_MS} ms`;
+    const until = `s until ${SHARE_PERCENT_MIN} %`;
+    return [
+      {
+        title: `${line}, % of it`,
+        alone: `${alone}: % of the line`,
+        figure: of('percent'),
+        digits: 1,
+        more: true,
+        target: SHARE_PERCENT_MIN,
+      },
+      {
+        title: `${line}, ${until}`,
+        alone: `${alone}: ${until}`,
+        figure: of('grown_s'),
+        digits: 2,
+        more: false,
+      },
+      {
+        title: 'the line’s own CPU, % of a core',
+        alone: `${alone}: the line’s own CPU, % of a core`,
+        figure: of('line_cpu_percent'),
+        digits: 1,
+        more: false,
+      },
+    ];
+  });
+}
 
 const MEMORY: readonly Column[] = [
   { title: 'idle tunnel, KiB', figure: 'kib_per_idle_tunnel', digits: 1, more: false },
@@ -128,6 +201,7 @@ export function markdown(results: Results): string {
     lines.push(`- ${name.replaceAll('_', ' ')}: ${value}`);
   const { repeats, streams, bulkMs, connectMs, latencyMs, ratePerSecond, rateMs, concurrency } =
     results.options;
+  const { echoBytes, echoMs } = results.options;
   const inTurn = results.options.only.some((phase) => phase !== 'memory' && PHASES.some((p) => p === phase));
   if (inTurn || results.options.only.includes('metering'))
     lines.push(
@@ -135,24 +209,35 @@ export function markdown(results: Results): string {
       `Median of ${repeats} windows (lowest–highest), systems in turn. Bulk: ${streams.join(', ')} streams, windows of ${bulkMs / 1000} s. ` +
         `New connections: a small request on each, ${concurrency} at a time, ${connectMs / 1000} s; one at a time: ${latencyMs / 1000} s. ` +
         `Fixed rate: ${ratePerSecond} requests/s for ${rateMs / 1000} s, each timed from when it was due. ` +
+        `Echo: round trips of ${echoBytes} bytes on one stream for ${echoMs / 1000} s, one after another. ` +
         'CPU: user + system seconds of the processes at the gateway’s place; client, origin and agent share the same cores.',
       '',
     );
-  const tables = [bulkColumns('down', streams), bulkColumns('up', streams), CONNECTIONS, RATE];
+  const tables = compared(results.options);
   for (const columns of tables)
     table(lines, 'system', columns, results.systems, (system, column) => cell(system, column));
-  const ours = results.systems.find(({ id }) => id === 'traffic-share');
-  const others = results.systems.filter(
-    (system) => system !== ours && Object.keys(system.figures).length > 0,
-  );
-  if (ours !== undefined && Object.keys(ours.figures).length > 0 && others.length > 0) {
+  const withFigures = (system: SystemResult) => tables.flat().some(({ figure }) => figure in system.figures);
+  const others = results.systems.filter((system) => !isOurs(system) && withFigures(system));
+  for (const ours of results.systems.filter((system) => isOurs(system) && withFigures(system))) {
+    if (others.length === 0) break;
+    const which = ours.id === 'traffic-share' ? '' : ` (${ours.id})`;
     lines.push(
       '',
-      'Traffic Share against each, as a ratio; above 1 is better for Traffic Share in every column.',
+      `Traffic Share${which} against each, as a ratio; above 1 is better for Traffic Share in every column.`,
       '',
     );
     for (const columns of tables)
       table(lines, 'against', columns, others, (system, column) => ratio(ours, system, column));
+  }
+  const { lineRates, delayWarmMs, delayMs } = results.options;
+  if (results.options.only.includes('delay')) {
+    lines.push(
+      '',
+      `One stream, its tunnel over a line with ${2 * LINE_DELAY_MS} ms of round trip: ${delayMs / 1000} s after ` +
+        `${delayWarmMs / 1000} s to grow; a dash: not reached in these.`,
+      '',
+    );
+    for (const rate of lineRates) table(lines, 'system', delayColumns(rate), results.systems, cell);
   }
   addedOverDirect(lines, results);
   if (results.options.only.includes('metering')) {
@@ -173,6 +258,32 @@ export function markdown(results: Results): string {
   const problems = results.systems.flatMap(({ id, problems }) => problems.map((text) => `- ${id}: ${text}`));
   if (problems.length > 0) lines.push('', 'Not measured, or not as it must be:', '', ...problems);
   return `${lines.join('\n')}\n`;
+}
+
+/** Whether this is Traffic Share, in whatever form. */
+export function isOurs({ id }: SystemResult): boolean {
+  return id.startsWith('traffic-share');
+}
+
+/** The tables in which systems are compared. */
+function compared({ streams }: Options): readonly (readonly Column[])[] {
+  return [
+    bulkColumns('down', streams),
+    bulkColumns('up', streams),
+    CONNECTIONS,
+    RATE,
+    [...echoColumns('down'), ...echoColumns('up')],
+  ];
+}
+
+/** Every figure that a run with these options may have. */
+export function allColumns(options: Options): readonly Column[] {
+  return [
+    ...compared(options).flat(),
+    ...options.lineRates.flatMap(delayColumns),
+    ...meteringColumns(options.streams),
+    ...MEMORY,
+  ];
 }
 
 /** What each system adds to a request at the fixed rate: its windows less those of the way without any, in turn. */
@@ -202,11 +313,15 @@ function table(
 ): void {
   const used = columns.filter(({ figure }) => systems.some(({ figures }) => figure in figures));
   if (used.length === 0) return;
-  lines.push(`| ${[first, ...used.map(({ title }) => title)].join(' | ')} |`);
+  lines.push(`| ${[first, ...used.map(titleOf)].join(' | ')} |`);
   lines.push(`|${'---|'.repeat(used.length + 1)}`);
-  for (const system of systems.filter(({ figures }) => Object.keys(figures).length > 0))
+  for (const system of systems.filter(({ figures }) => used.some(({ figure }) => figure in figures)))
     lines.push(`| ${[system.label, ...used.map((column) => value(system, column))].join(' | ')} |`);
   lines.push('');
+}
+
+function titleOf({ title, more, target }: Column): string {
+  return target === undefined ? title : `${title} (target ${more ? '≥' : '≤'} ${target})`;
 }
 
 function cell(system: SystemResult, { figure, digits }: Column): string {

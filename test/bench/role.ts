@@ -1,5 +1,6 @@
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
+import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /** A process of the harness. */
@@ -11,10 +12,14 @@ export interface Role<Calls> {
   kill(): Promise<void>;
 }
 
-/** Starts a compiled file of `roles/` in a process of its own; its calls are answered over IPC, errors thrown here. */
+/** Absolute path of a file of `roles/`: compiled, when this is. */
+export function roleFile(name: string): string {
+  return fileURLToPath(new URL(`./roles/${name}${extname(import.meta.url)}`, import.meta.url));
+}
+
+/** Starts a file of `roles/` in a process of its own; its calls are answered over IPC, errors thrown here. */
 export function startRole<Calls extends object>(name: string, args: string[] = []): Role<Calls> {
-  const file = fileURLToPath(new URL(`./roles/${name}.js`, import.meta.url));
-  const child = fork(file, args, {
+  const child = fork(roleFile(name), args, {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     serialization: 'advanced',
   });

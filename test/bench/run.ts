@@ -1,6 +1,9 @@
 /** `npm run bench`: measures Traffic Share beside its peers on this machine, each part in a process of its own. */
 import { spawnSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { longLine } from './delay.js';
+import { echoBesideBulk } from './echo.js';
 import type { Outcome } from './load/outcome.js';
 import { overload } from './load/overload.js';
 import { soak } from './load/soak.js';
@@ -17,12 +20,18 @@ import {
   type Stage,
   warmUp,
 } from './phases.js';
+import { plots } from './plot.js';
 import type { ClientCalls, OriginCalls } from './protocol.js';
-import { addFigures, describeMachine, markdown, type Results, type SystemResult } from './report.js';
+import { addFigures, describeMachine, isOurs, markdown, type Results, type SystemResult } from './report.js';
 import { startRole } from './role.js';
+import { overLines } from './systems/over-line.js';
+import { trafficShareTls } from './systems/own-agent.js';
 import { peers } from './systems/peers.js';
 import type { RunningSystem, SystemUnderTest } from './systems/system.js';
 import { trafficShare, trafficShareSwitched } from './systems/traffic-share.js';
+
+/** Measured only when they are named. */
+const onRequest: readonly SystemUnderTest[] = [trafficShareTls];
 
 /** Set in the run inside the namespace. */
 const INSIDE = 'TS_BENCH_NETNS';
@@ -41,37 +50,70 @@ interface Measured {
   system: RunningSystem;
 }
 
-async function startSystems(
-  options: Options,
-  stage: Stage,
-): Promise<{ results: SystemResult[]; running: Measured[] }> {
+/** The systems that the phases want: those over a line are started for their phase alone. */
+function chosen(options: Options): { plain: SystemUnderTest[]; overLine: SystemUnderTest[] } {
   const all: readonly SystemUnderTest[] = options.only.includes('metering')
     ? [trafficShareSwitched]
     : options.alone
       ? [trafficShare]
       : [trafficShare, ...peers];
-  const unknown = options.systems.filter((id) => !all.some((system) => system.id === id));
+  const { systems, only } = options;
+  const named = (system: SystemUnderTest) => systems.includes(system.id);
+  const known = options.alone ? all : [...all, ...onRequest, ...overLines];
+  const unknown = systems.filter((id) => !known.some((system) => system.id === id));
   if (unknown.length > 0) throw new Error(`--systems: ${unknown.join(', ')} unknown`);
-  const results: SystemResult[] = [];
+  const wanted = (system: SystemUnderTest) => systems.length === 0 || named(system);
+  const overLine = only.includes('delay') ? overLines.filter(wanted) : [];
+  const onlyOverLine = only.every((phase) => phase === 'delay');
+  const plain = onlyOverLine ? [] : [...all.filter(wanted), ...onRequest.filter(named)];
+  if (plain.length + overLine.length === 0)
+    throw new Error(`--systems ${systems.join(',')}: none has a part in --only ${only.join(',')}`);
+  return { plain, overLine };
+}
+
+/** Starts them; the results of each, with what went wrong, are added to those there are. */
+async function startSystems(
+  systems: readonly SystemUnderTest[],
+  stage: Stage,
+  results: SystemResult[],
+): Promise<Measured[]> {
   const running: Measured[] = [];
-  for (const { id, start } of all) {
-    if (options.systems.length > 0 && !options.systems.includes(id)) continue;
-    const result: SystemResult = { id, label: id, figures: {}, problems: [], remarks: [] };
-    results.push(result);
+  for (const { id, start } of systems) {
+    let result = results.find((earlier) => earlier.id === id);
+    if (result === undefined) {
+      result = { id, label: id, figures: {}, problems: [], remarks: [] };
+      results.push(result);
+    }
+    let problem: string | null = null;
     try {
       const system = await start(stage.originAt);
-      if ('absent' in system) {
-        result.problems.push(system.absent);
-      } else {
+      if ('absent' in system) problem = system.absent;
+      else {
         result.label = system.label;
         running.push({ result, system });
       }
     } catch (error) {
-      result.problems.push(`did not start: ${(error as Error).message}`);
+      problem = `did not start: ${(error as Error).message}`;
     }
-    say(`${id}: ${result.problems[0] ?? 'ready'}`);
+    if (problem !== null && !result.problems.includes(problem)) result.problems.push(problem);
+    say(`${id}: ${problem ?? 'ready'}`);
   }
-  return { results, running };
+  return running;
+}
+
+/** The phase `delay`, on systems of its own. */
+async function measureOverLine(systems: readonly SystemUnderTest[], stage: Stage, results: SystemResult[]) {
+  const { lineRates, repeats } = stage.options;
+  const running = await startSystems(systems, stage, results);
+  try {
+    for (const rate of lineRates)
+      for (const direction of ['down', 'up'] as const)
+        await interleaved(`delay ${rate} Mbit/s ${direction}`, running, repeats, (system) =>
+          longLine(stage, system, direction, rate),
+        );
+  } finally {
+    for (const { system } of running) await system.stop();
+  }
 }
 
 /** One window of a phase on each system in turn; the order turns with each repeat. */
@@ -118,8 +160,11 @@ async function measure(options: Options): Promise<Results> {
   const origin = startRole<OriginCalls>('origin');
   const client = startRole<ClientCalls>('client');
   const stage: Stage = { origin, client, options, originAt: await origin.call.listen() };
-  const { results, running } = await startSystems(options, stage);
+  const { plain, overLine } = chosen(options);
+  const results: SystemResult[] = [];
+  let running: Measured[] = [];
   try {
+    running = await startSystems(plain, stage, results);
     const wanted = new Set(options.only);
     await interleaved('warm-up', running, 1, async (system) => {
       await warmUp(stage, system);
@@ -144,6 +189,11 @@ async function measure(options: Options): Promise<Results> {
       await interleaved('latency', running, options.repeats, (system) => latency(stage, system));
     if (wanted.has('rate'))
       await interleaved('rate', running, options.repeats, (system) => fixedRate(stage, system));
+    if (wanted.has('echo'))
+      for (const direction of ['down', 'up'] as const)
+        await interleaved(`echo ${direction}`, running, options.repeats, (system) =>
+          echoBesideBulk(stage, system, direction),
+        );
     if (wanted.has('memory')) {
       const tunnels = running.filter(({ system }) => system.agentPids().length > 0);
       await once('memory', tunnels, (system) => measureMemory(stage, system));
@@ -152,6 +202,9 @@ async function measure(options: Options): Promise<Results> {
     if (wanted.has('soak')) await once('soak', running, (system) => soak(stage, system));
     // Last: requests that it breaks are counted by both ends in their own way
     if (wanted.has('overload')) await once('overload', running, (system) => overload(stage, system));
+    // the others are gone by then: a system at rest takes time, too
+    for (const { system } of running.splice(0)) await system.stop();
+    if (overLine.length > 0) await measureOverLine(overLine, stage, results);
   } finally {
     for (const { system } of running) await system.stop();
     await client.stop();
@@ -186,8 +239,11 @@ async function main(): Promise<number> {
   process.stdout.write(markdown(results));
   for (const file of options.out)
     writeFileSync(file, file.endsWith('.json') ? `${JSON.stringify(results, null, 2)}\n` : markdown(results));
-  const ours = results.systems.find(({ id }) => id === 'traffic-share');
-  return ours !== undefined && ours.problems.length > 0 ? 1 : 0;
+  if (options.plots !== null) {
+    mkdirSync(options.plots, { recursive: true });
+    for (const [file, svg] of plots(results)) writeFileSync(join(options.plots, file), svg);
+  }
+  return results.systems.some((system) => isOurs(system) && system.problems.length > 0) ? 1 : 0;
 }
 
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(130));

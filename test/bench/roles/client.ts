@@ -1,5 +1,6 @@
 /** The load, in a process of its own. */
 import {
+  ASIDE,
   type ClientCalls,
   type ConnectResult,
   DOWN,
@@ -49,7 +50,8 @@ function pump(wire: Wire): void {
   const more = () => {
     while (wire.socket.write(chunk)) if (wire.socket.destroyed) return;
   };
-  wire.socket.on('drain', more);
+  // In the next turn: drains of a socket that takes all at once follow each other and let nothing else run
+  wire.socket.on('drain', () => setImmediate(more));
   wire.socket.write(Buffer.from([UP]));
   more();
 }
@@ -172,6 +174,38 @@ const paced: ClientCalls['paced'] = (route, origin, { perSecond, durationMs }) =
     tick();
   });
 
+const echoes: ClientCalls['echoes'] = (route, origin, { bytes, durationMs }) =>
+  new Promise<number[]>((resolve, reject) => {
+    const timesMs: number[] = [];
+    const message = Buffer.alloc(bytes);
+    let received = 0;
+    let startMs = 0;
+    let sentMs = 0;
+    const send = () => {
+      received = 0;
+      message.fill(timesMs.length + 1); // an echo of an earlier one would show
+      message[0] = ASIDE;
+      sentMs = performance.now();
+      wire.socket.write(message);
+    };
+    const wire = dial(route, origin, scratch, send);
+    wire.socket.setTimeout(REQUEST_TIMEOUT_MS, () => wire.socket.destroy(new Error('no echo')));
+    wire.onBytes = (n) => {
+      if (!scratch.subarray(0, n).equals(message.subarray(received, received + n)))
+        return wire.socket.destroy(new Error('the echo is not what was sent'));
+      received += n;
+      if (received < bytes) return;
+      const nowMs = performance.now();
+      if (startMs === 0) startMs = nowMs;
+      else timesMs.push(nowMs - sentMs);
+      if (nowMs - startMs < durationMs) return send();
+      resolve(timesMs);
+      wire.socket.resetAndDestroy();
+    };
+    wire.onClose = (error) =>
+      reject(new Error(`the echo stream broke: ${error?.message ?? 'ended by the other side'}`));
+  });
+
 const calls: ClientCalls = {
   bulkStart,
   async bulkCount() {
@@ -181,6 +215,7 @@ const calls: ClientCalls = {
   bulkStop: closeAll,
   requests,
   paced,
+  echoes,
   hold: (route, origin, count) => {
     broken = null;
     held = count;

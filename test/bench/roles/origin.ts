@@ -1,7 +1,9 @@
 /** The destination, in a process of its own. */
+import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { type AddressInfo, createServer, Socket } from 'node:net';
-import { DOWN, ECHO, GET, HOLD, type OriginCalls, RESPONSE, UP } from '../protocol.js';
+import { ASIDE, DOWN, ECHO, GET, HOLD, type OriginCalls, RESPONSE, UP } from '../protocol.js';
+import { roleFile } from '../role.js';
 import { serveCalls } from './serve-calls.js';
 
 /** Read and write size: large enough that system calls do not decide. */
@@ -17,6 +19,7 @@ function send(socket: Socket, bytes: Buffer): void {
   totals.bytesDown += bytes.length;
   socket.write(bytes);
 }
+let aside: ChildProcess | null = null;
 
 function serve(socket: Socket, counts: { mode: number }, n: number): void {
   totals.bytesUp += n;
@@ -37,7 +40,14 @@ function serve(socket: Socket, counts: { mode: number }, n: number): void {
     socket.end(RESPONSE);
   } else if (counts.mode === HOLD) send(socket, Buffer.of(HOLD));
   else if (counts.mode === ECHO) send(socket, Buffer.from(scratch.subarray(0, n)));
+  else if (counts.mode === ASIDE) handAside(socket, n);
   else socket.destroy();
+}
+
+/** Its other end says nothing more before the first message is answered, so nothing is in this process then. */
+function handAside(socket: Socket, n: number): void {
+  aside ??= fork(roleFile('echo'), { serialization: 'advanced' });
+  aside.send(Buffer.from(scratch.subarray(0, n)), socket);
 }
 
 function sendBytes(socket: Socket, total: number): void {
@@ -51,7 +61,8 @@ function sendBytes(socket: Socket, total: number): void {
     }
     socket.end();
   };
-  socket.on('drain', more);
+  // In the next turn: drains of a socket that takes all at once follow each other and let nothing else run
+  socket.on('drain', () => setImmediate(more));
   more();
 }
 

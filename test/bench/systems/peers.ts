@@ -10,7 +10,15 @@ import { startServerProcess } from '../../../deploy/standalone/services/server-p
 import { processTree } from '../processes.js';
 import type { Endpoint } from '../protocol.js';
 import { startRole } from '../role.js';
-import { localRoute, portOpen, program, type SystemUnderTest, versionOf, workFolder } from './system.js';
+import {
+  localRoute,
+  portOpen,
+  program,
+  type RunningSystem,
+  type SystemUnderTest,
+  versionOf,
+  workFolder,
+} from './system.js';
 
 /** Nothing in between: what client, origin and the kernel can do. */
 export const direct: SystemUnderTest = {
@@ -29,84 +37,89 @@ export const direct: SystemUnderTest = {
 /** The same job with encryption: a device dials out, SOCKS at the server's end comes back through the tunnel. */
 export const openssh: SystemUnderTest = {
   id: 'openssh',
-  async start() {
-    const sshd = program('sshd');
-    const ssh = program('ssh');
-    const keygen = program('ssh-keygen');
-    if (!sshd || !ssh || !keygen) return { absent: 'sshd, ssh and ssh-keygen are not installed' };
-    const folder = await workFolder();
-    const file = (name: string) => join(folder.path, name);
-    for (const name of ['host', 'user'])
-      execFileSync(keygen, ['-q', '-t', 'ed25519', '-N', '', '-f', file(name)]);
-    const sshdPort = await freePort();
-    const socksPort = await freePort();
-    const cipher = 'aes128-gcm@openssh.com';
-    const settings = [
-      `Port ${sshdPort}`,
-      'ListenAddress 127.0.0.1',
-      `HostKey ${file('host')}`,
-      `AuthorizedKeysFile ${file('user.pub')}`,
-      'PidFile none',
-      'UsePAM no',
-      'StrictModes no', // the key lies in a temporary folder
-      'PermitRootLogin prohibit-password',
-      'PasswordAuthentication no',
-      `Ciphers ${cipher}`,
-      'LogLevel ERROR',
-    ];
-    await writeFile(file('sshd_config'), `${settings.join('\n')}\n`);
-    const separation = '/run/sshd'; // Debian's sshd insists on it; its service usually makes it
-    const made = process.getuid?.() === 0 && !existsSync(separation);
-    if (made) {
-      mkdirSync(separation, { mode: 0o755 });
-      process.once('exit', () => rmSync(separation, { recursive: true, force: true }));
-    }
-    const server = await startServerProcess([sshd, '-D', '-e', '-f', file('sshd_config')], {
-      stopSignal: 'TERM',
-    });
-    const options = {
-      BatchMode: 'yes',
-      StrictHostKeyChecking: 'no',
-      UserKnownHostsFile: '/dev/null',
-      IdentitiesOnly: 'yes',
-      ExitOnForwardFailure: 'yes',
-      LogLevel: 'ERROR',
-    };
-    const words = Object.entries(options).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
-    await portOpen(sshdPort, server);
-    // -tt: a terminal makes the session interactive, and that sets TCP_NODELAY on the tunnel
-    const where = ['-p', String(sshdPort), `${userInfo().username}@127.0.0.1`, 'sleep 100000'];
-    const client = await startServerProcess(
-      [
-        ssh,
-        '-F',
-        'none',
-        '-tt',
-        '-i',
-        file('user'),
-        '-c',
-        cipher,
-        '-R',
-        `127.0.0.1:${socksPort}`,
-        ...words,
-        ...where,
-      ],
-      { stopSignal: 'TERM' },
-    );
-    await portOpen(socksPort, client);
-    return {
-      label: `OpenSSH ${versionOf(ssh, ['-V'])} \`-tt -R\` SOCKS, aes128-gcm (same job, encrypted)`,
-      route: localRoute('socks5', socksPort),
-      gatewayPids: () => processTree(server.pid),
-      agentPids: () => [client.pid],
-      async stop() {
-        await client.stop();
-        await server.stop();
-        await folder.remove();
-      },
-    };
-  },
+  start: () => startOpenssh(async (port) => port),
 };
+
+/** `dialled` says which port the device's end dials instead of sshd's. */
+export async function startOpenssh(
+  dialled: (port: number) => Promise<number>,
+): Promise<RunningSystem | { absent: string }> {
+  const sshd = program('sshd');
+  const ssh = program('ssh');
+  const keygen = program('ssh-keygen');
+  if (!sshd || !ssh || !keygen) return { absent: 'sshd, ssh and ssh-keygen are not installed' };
+  const folder = await workFolder();
+  const file = (name: string) => join(folder.path, name);
+  for (const name of ['host', 'user'])
+    execFileSync(keygen, ['-q', '-t', 'ed25519', '-N', '', '-f', file(name)]);
+  const sshdPort = await freePort();
+  const socksPort = await freePort();
+  const cipher = 'aes128-gcm@openssh.com';
+  const settings = [
+    `Port ${sshdPort}`,
+    'ListenAddress 127.0.0.1',
+    `HostKey ${file('host')}`,
+    `AuthorizedKeysFile ${file('user.pub')}`,
+    'PidFile none',
+    'UsePAM no',
+    'StrictModes no', // the key lies in a temporary folder
+    'PermitRootLogin prohibit-password',
+    'PasswordAuthentication no',
+    `Ciphers ${cipher}`,
+    'LogLevel ERROR',
+  ];
+  await writeFile(file('sshd_config'), `${settings.join('\n')}\n`);
+  const separation = '/run/sshd'; // Debian's sshd insists on it; its service usually makes it
+  const made = process.getuid?.() === 0 && !existsSync(separation);
+  if (made) {
+    mkdirSync(separation, { mode: 0o755 });
+    process.once('exit', () => rmSync(separation, { recursive: true, force: true }));
+  }
+  const server = await startServerProcess([sshd, '-D', '-e', '-f', file('sshd_config')], {
+    stopSignal: 'TERM',
+  });
+  const options = {
+    BatchMode: 'yes',
+    StrictHostKeyChecking: 'no',
+    UserKnownHostsFile: '/dev/null',
+    IdentitiesOnly: 'yes',
+    ExitOnForwardFailure: 'yes',
+    LogLevel: 'ERROR',
+  };
+  const words = Object.entries(options).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
+  await portOpen(sshdPort, server);
+  // -tt: a terminal makes the session interactive, and that sets TCP_NODELAY on the tunnel
+  const where = ['-p', String(await dialled(sshdPort)), `${userInfo().username}@127.0.0.1`, 'sleep 100000'];
+  const client = await startServerProcess(
+    [
+      ssh,
+      '-F',
+      'none',
+      '-tt',
+      '-i',
+      file('user'),
+      '-c',
+      cipher,
+      '-R',
+      `127.0.0.1:${socksPort}`,
+      ...words,
+      ...where,
+    ],
+    { stopSignal: 'TERM' },
+  );
+  await portOpen(socksPort, client);
+  return {
+    label: `OpenSSH ${versionOf(ssh, ['-V'])} \`-tt -R\` SOCKS, aes128-gcm (same job, encrypted)`,
+    route: localRoute('socks5', socksPort),
+    gatewayPids: () => processTree(server.pid),
+    agentPids: () => [client.pid],
+    async stop() {
+      await client.stop();
+      await server.stop();
+      await folder.remove();
+    },
+  };
+}
 
 /** A plain forward to the origin, no SOCKS and no tunnel: the fastest relay that anyone runs. */
 function haproxy(id: string, splice: boolean): SystemUnderTest {

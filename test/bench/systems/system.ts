@@ -7,7 +7,8 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ServerProcess } from '../../../deploy/standalone/services/server-process.js';
 import type { GatewayStatus } from '../../../gateway/private-server.js';
-import type { Endpoint, Route } from '../protocol.js';
+import type { Endpoint, LineCalls, Route } from '../protocol.js';
+import type { Role } from '../role.js';
 import type { DeviceSite } from '../roles/bench-device.js';
 import type { Fleet } from './fleet.js';
 
@@ -22,6 +23,8 @@ export interface RunningSystem {
   agentPids(): number[];
   /** Takes metering and journal out of the running gateway, or puts them back; left out: it can not. */
   switchMetering?(): void;
+  /** The line between the device's end and the server's, where there is one. */
+  readonly line?: Role<LineCalls>;
   /** Opens tunnels that nobody uses; left out: the system can not. */
   idleTunnels?(count: number): Promise<Fleet>;
   /** What the load phases need of Traffic Share; left out: another system. */

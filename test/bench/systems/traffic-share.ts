@@ -15,7 +15,7 @@ import { fleetRecords, openFleet } from './fleet.js';
 import { localRoute, type RunningSystem, type SystemUnderTest, workFolder } from './system.js';
 
 /** What the standalone system writes when everything is ready. */
-interface Standalone {
+export interface Standalone {
   api_url: string;
   /** Of the gateway, then of the control plane. */
   metrics_urls: string[];
@@ -82,7 +82,8 @@ async function startStandalone(
   }
 }
 
-function environment(
+/** Settings of the standalone system for the bench. */
+export function environment(
   dataDir: string,
   redisUrl: string,
   databaseUrl: string,
@@ -110,7 +111,8 @@ function environment(
   };
 }
 
-async function ready(server: ServerProcess, file: string): Promise<Standalone> {
+/** Waits until the standalone system serves; throws with its output when it does not. */
+export async function ready(server: ServerProcess, file: string): Promise<Standalone> {
   const until = performance.now() + START_TIMEOUT_MS;
   while (server.running && performance.now() < until) {
     if (existsSync(file)) return JSON.parse(readFileSync(file, 'utf8')) as Standalone;
@@ -119,7 +121,12 @@ async function ready(server: ServerProcess, file: string): Promise<Standalone> {
   throw new Error(server.output());
 }
 
-async function raiseLimits({ api_url, buyer, admin }: Standalone): Promise<void> {
+/** What limits the demo buyer would be measured, else. */
+export async function raiseLimits({
+  api_url,
+  buyer,
+  admin,
+}: Pick<Standalone, 'api_url' | 'buyer' | 'admin'>): Promise<void> {
   const answer = await fetch(`${api_url}/api/admin/buyers/${buyer.id}`, {
     method: 'PATCH',
     headers: { 'content-type': 'application/json', authorization: `Bearer ${admin.token}` },
