@@ -115,7 +115,7 @@ t.test('a file for each figure that was measured', async (t) => {
         problems: [],
         remarks: [],
       },
-      { id: 'peer', label: 'A <peer>', figures: { down_8_cpu_s_per_gb: [0.5] }, problems: [] },
+      { id: 'peer', label: 'A <peer>', figures: { down_8_cpu_s_per_gb: [0.5] }, problems: [], remarks: [] },
     ],
   });
   t.same([...files.keys()], ['down_8_cpu_s_per_gb.svg', 'echo_down_p99_ms.svg']);
