@@ -67,7 +67,7 @@ t.test('the time a stream takes to grow', async (t) => {
 
 const direct = (at: Endpoint): Route => ({ kind: 'direct', ...at, username: '', password: '' });
 
-t.test('roles: an echo beside bulk streams, and a line', { timeout: 60_000 }, async (t) => {
+t.test('roles: an echo beside bulk streams, and a line', { timeout: 85_000 }, async (t) => {
   const origin = startRole<OriginCalls>('origin');
   t.teardown(() => origin.stop());
   const [client, small] = [startRole<ClientCalls>('client'), startRole<ClientCalls>('client')];
@@ -79,9 +79,11 @@ t.test('roles: an echo beside bulk streams, and a line', { timeout: 60_000 }, as
 
   await client.call.bulkStart(direct(originAt), originAt, 'down', 8);
   const load = { bytes: 1_024, durationMs: 300 };
-  const besideMs = await small.call.echoes(direct(originAt), originAt, load);
-  t.ok((await client.call.bulkCount()).bytes > 0);
-  t.ok(besideMs.length > 0 && Math.min(...besideMs) < 2 * LINE_DELAY_MS, `${Math.min(...besideMs)} ms`);
+  for (let round = 0; round < 3; round++) {
+    const besideMs = await small.call.echoes(direct(originAt), originAt, load);
+    t.ok((await client.call.bulkCount()).bytes > 0);
+    t.ok(besideMs.length > 0 && Math.min(...besideMs) < 2 * LINE_DELAY_MS, `${Math.min(...besideMs)} ms`);
+  }
   await client.call.bulkStop();
 
   const overLineMs = await small.call.echoes(direct(lineAt), originAt, load);

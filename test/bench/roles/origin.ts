@@ -44,9 +44,13 @@ function serve(socket: Socket, counts: { mode: number }, n: number): void {
   else socket.destroy();
 }
 
-/** Its other end says nothing more before the first message is answered, so nothing is in this process then. */
+/**
+ * Its other end says nothing more before the first message is answered. What it says then is not to be read here: this
+ * process holds the connection, too, until it hears that it was taken.
+ */
 function handAside(socket: Socket, n: number): void {
   aside ??= fork(roleFile('echo'), { serialization: 'advanced' });
+  socket.pause();
   aside.send(Buffer.from(scratch.subarray(0, n)), socket);
 }
 
