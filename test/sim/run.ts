@@ -2,6 +2,7 @@
  * `npm run sim`: random histories of the project's settlement, wallet and journal code on simulated disk, Redis,
  * Postgres and clock. Ends with 1 and says how to replay it when one of them breaks an invariant.
  */
+import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { type HistoryResult, runHistory } from './history.js';
@@ -10,7 +11,7 @@ import { VARIANTS, type Variant } from './variants.js';
 const USAGE = `npm run sim -- [options]
   --histories N   histories to run (100000)
   --seed S        seed of the first one; the others follow it (drawn from the clock)
-  --workers W     threads (2)
+  --workers W     threads (one more than cores: each waits at times)
   --variant V     ${VARIANTS.join(', ')} (good)
   --verbose       print what happens; with one history: to replay a failed one`;
 
@@ -40,7 +41,7 @@ function readOptions(args: string[]): Options | null {
     options: {
       histories: { type: 'string', default: '100000' },
       seed: { type: 'string' },
-      workers: { type: 'string', default: '2' },
+      workers: { type: 'string', default: String(availableParallelism() + 1) },
       variant: { type: 'string', default: 'good' },
       verbose: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
