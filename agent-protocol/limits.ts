@@ -23,7 +23,7 @@ export interface SessionLimits {
 
 export const defaultLimits: SessionLimits = {
   streamWindowBytes: 128 * 1024,
-  streamWindowBytesMax: 4 * 1024 * 1024,
+  streamWindowBytesMax: 16 * 1024 * 1024,
   tunnelWindowBytesMax: 16 * 1024 * 1024,
   streamsMax: 1_000,
   frameBytesMax: 256 * 1024,
@@ -135,8 +135,21 @@ export const READ_BUFFER_BYTES_MAX = 4 * (COUNT_BYTES_MAX - COUNT_BYTES_KEPT);
 /** Own read buffers of all sockets together; at it sockets keep what they have and grow no more. */
 export const READ_BUFFERS_TOTAL_BYTES_MAX = 512 * 1024 * 1024;
 
-/** Round-trip time taken for window growth when the measured one is smaller, ms. */
-export const WINDOW_GROWTH_RTT_MS_MIN = 1;
+/**
+ * Round trip that windows are sized for when that of the way is shorter, ms: event loops answer no faster under load.
+ */
+export const WINDOW_ROUND_MS_MIN = 2;
+/** Time in which no round asked for its size after which a window shrinks, ms. */
+export const WINDOW_SHRINK_AFTER_MS = 5_000;
+/** Of windows between twice and four times this, credit is given in steps of this: bytes. */
+export const CREDIT_STEP_BYTES = 256 * 1024;
+/**
+ * Most of what the other windows of a tunnel leave to grow by that one window may take: a stream which was fast and then
+ * stalls leaves something to those that come after it.
+ */
+export const WINDOW_BUDGET_SHARE_MAX = 0.8;
+/** A PING between which and its PONG no more bytes than this were moved has met no queue: bytes, both directions. */
+export const QUIET_PING_BYTES_MAX = 64 * 1024;
 
 /** Body of a refused handshake that is read for its error code, bytes; the rest is ignored. */
 export const REFUSAL_BODY_BYTES_MAX = 16 * 1024;

@@ -1,4 +1,9 @@
-import { DEAD_AFTER_IDLE_PINGS, DEAD_AFTER_LIVE_PINGS, type SessionTimings } from './limits.js';
+import {
+  DEAD_AFTER_IDLE_PINGS,
+  DEAD_AFTER_LIVE_PINGS,
+  QUIET_PING_BYTES_MAX,
+  type SessionTimings,
+} from './limits.js';
 
 const PING_BYTES = 8;
 
@@ -15,6 +20,11 @@ const pingDue: Due = { due: 'ping' };
 export class Liveness {
   /** Smoothed round-trip time, ms (each sample counts an eighth); 0 until the first PONG. */
   rttMs = 0;
+  /**
+   * The same without queues, ms: the smallest one seen. Only a PING that met no traffic can raise it (each counts a
+   * quarter): a longer one beside traffic may be the queue of that traffic.
+   */
+  pathRttMs = 0;
   timings: SessionTimings;
   readonly #pingsWhenIdle: boolean;
   readonly #beatMs: number;
@@ -25,6 +35,7 @@ export class Liveness {
   /** Number in the PING that measures; 0: none is out. */
   #awaitedPing = 0;
   #awaitedSinceMs = 0;
+  #movedBytesBefore = 0;
   #pingCount = 0;
 
   constructor(timings: SessionTimings, pingsWhenIdle: boolean, beatMs: number, nowMs: number) {
@@ -60,24 +71,28 @@ export class Liveness {
     return dueInMs <= this.#beatMs / 2 ? pingDue : nothingDue;
   }
 
-  /** Payload of a PING to send now. */
-  ping(nowMs: number): Buffer {
+  /** Payload of a PING to send now; `movedBytes` of the tunnel so far, both directions. */
+  ping(nowMs: number, movedBytes: number): Buffer {
     const payload = Buffer.alloc(PING_BYTES);
     this.#pingedAtMs = nowMs;
     // While a PONG is awaited, further PINGs carry 0 and measure nothing: they only ask for a sign of life.
     if (this.#awaitedPing === 0) {
       this.#awaitedPing = ++this.#pingCount;
       this.#awaitedSinceMs = nowMs;
+      this.#movedBytesBefore = movedBytes;
       payload.writeUInt32BE(this.#awaitedPing, PING_BYTES - 4);
     }
     return payload;
   }
 
   /** A PONG came; one that answers no PING of ours is ignored. */
-  pong(payload: Buffer, nowMs: number): void {
+  pong(payload: Buffer, nowMs: number, movedBytes: number): void {
     if (this.#awaitedPing === 0 || payload.readUInt32BE(PING_BYTES - 4) !== this.#awaitedPing) return;
     this.#awaitedPing = 0;
     const sampleMs = nowMs - this.#awaitedSinceMs;
     this.rttMs = this.rttMs === 0 ? sampleMs : this.rttMs * 0.875 + sampleMs * 0.125;
+    if (this.pathRttMs === 0 || sampleMs < this.pathRttMs) this.pathRttMs = sampleMs;
+    else if (movedBytes - this.#movedBytesBefore <= QUIET_PING_BYTES_MAX)
+      this.pathRttMs = this.pathRttMs * 0.75 + sampleMs * 0.25;
   }
 }

@@ -29,6 +29,7 @@ import {
 } from './limits.js';
 import { Liveness } from './liveness.js';
 import type { RawSocket } from './raw-socket.js';
+import { TunnelWindowBudget } from './receive-window.js';
 import type { CloseReason, SessionHandler, SessionOptions, SessionRole } from './session-contract.js';
 import { MuxStream, type StreamCarrier, type StreamHandler } from './stream.js';
 import { WakeQueue } from './wake-queue.js';
@@ -75,8 +76,8 @@ export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
   readonly #streams = new Map<number, MuxStream>();
   /** Highest id opened, or seen in OPEN. */
   #lastStreamId = 0;
-  /** What the windows granted have grown beyond their first size, summed, bytes. */
-  #grownBytes = 0;
+  /** @internal what the windows granted have grown beyond their first size, summed */
+  readonly windowBudget = new TunnelWindowBudget(() => this.limits.tunnelWindowBytesMax);
 
   #opensInBeat = 0;
   #resetsInBeat = 0;
@@ -116,6 +117,10 @@ export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
   /** Smoothed round-trip time of PING, ms; 0 until the first PONG. */
   get rttMs(): number {
     return this.#liveness.rttMs;
+  }
+  /** The same without queues: what the way itself takes. */
+  get pathRttMs(): number {
+    return this.#liveness.pathRttMs;
   }
   get backlogBytes(): number {
     return this.#connection.raw.backlogBytes;
@@ -256,7 +261,7 @@ export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
         this.writeFrame(FrameType.PONG, 0, payload);
         return null;
       case FrameType.PONG:
-        this.#liveness.pong(payload, performance.now());
+        this.#liveness.pong(payload, performance.now(), this.bytesIn + this.bytesOut);
         return null;
       case FrameType.GOAWAY:
         return this.#take(decodeGoaway(payload), (goaway) =>
@@ -365,14 +370,7 @@ export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
     if (this.#streams.get(stream.id) !== stream) return;
     this.#streams.delete(stream.id);
     this.#waiting.remove(stream);
-    this.#grownBytes -= windowBytes - this.limits.streamWindowBytes;
-  }
-
-  /** @internal */
-  growWindow(bytes: number): boolean {
-    if (this.#grownBytes + bytes > this.limits.tunnelWindowBytesMax) return false;
-    this.#grownBytes += bytes;
-    return true;
+    this.windowBudget.giveBack(windowBytes - this.limits.streamWindowBytes);
   }
 
   /** @internal */
@@ -417,7 +415,7 @@ export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
   }
 
   #ping(nowMs: number): void {
-    this.writeFrame(FrameType.PING, 0, this.#liveness.ping(nowMs));
+    this.writeFrame(FrameType.PING, 0, this.#liveness.ping(nowMs, this.bytesIn + this.bytesOut));
   }
 
   #failIf(violation: string | null): void {

@@ -1,12 +1,8 @@
 import { datagramHeadBytes, isDatagramToName } from './datagram.js';
 import type { DatagramBacklog } from './datagram-backlog.js';
 import { type DialCode, FrameType, ResetCode } from './frame.js';
-import {
-  BACKLOG_HIGH_WATER_BYTES,
-  type SessionLimits,
-  STREAM_DATAGRAM_BYTES_MAX,
-  WINDOW_GROWTH_RTT_MS_MIN,
-} from './limits.js';
+import { BACKLOG_HIGH_WATER_BYTES, type SessionLimits, STREAM_DATAGRAM_BYTES_MAX } from './limits.js';
+import { ReceiveWindow, type WindowBudget } from './receive-window.js';
 
 /** What becomes of a stream; implemented by the bridge to a socket and by the relay. */
 export interface StreamHandler {
@@ -35,7 +31,8 @@ export interface StreamCarrier {
   /** Which end this is. */
   readonly role: 'gateway' | 'agent';
   readonly limits: SessionLimits;
-  readonly rttMs: number;
+  /** Round trip of the tunnel without queues, ms; 0 until the first PONG. */
+  readonly pathRttMs: number;
   /** Bytes written to the tunnel's socket that the operating system has not taken. */
   readonly backlogBytes: number;
   /**
@@ -57,8 +54,8 @@ export interface StreamCarrier {
   writeDatagram(streamId: number, head: Uint8Array, bytes: Uint8Array): boolean;
   /** @internal calls `stream.wake()` in its turn, once all that is in the backlog now has left it */
   awaitDrain(stream: MuxStream): void;
-  /** @internal asks for a larger receive window; false when the tunnel has no more to give */
-  growWindow(bytes: number): boolean;
+  /** @internal what its streams' receive windows grow by */
+  readonly windowBudget: WindowBudget;
   /** @internal the stream is over: forget it */
   release(stream: MuxStream, windowBytes: number): void;
 }
@@ -107,13 +104,10 @@ export class MuxStream {
   #datagramBytes = 0;
   #datagramsSinceDrain = 0;
 
-  /** Size of the window granted to the peer. */
-  #windowBytes: number;
+  /** Granted to the peer. */
+  readonly #window: ReceiveWindow;
   /** What of it the peer may still send. */
   #receivableBytes: number;
-  /** Consumed, but not yet given back. */
-  #owedBytes = 0;
-  #creditedAtMs = 0;
 
   /** @internal made by MuxSession */
   constructor(id: number, session: StreamCarrier, network: 'tcp' | 'udp', handler: StreamHandler) {
@@ -121,18 +115,19 @@ export class MuxStream {
     this.session = session;
     this.network = network;
     this.handler = handler;
-    this.sendWindowBytes = session.limits.streamWindowBytes;
-    this.#windowBytes = session.limits.streamWindowBytes;
-    this.#receivableBytes = session.limits.streamWindowBytes;
+    const { streamWindowBytes, streamWindowBytesMax } = session.limits;
+    this.sendWindowBytes = streamWindowBytes;
+    this.#window = new ReceiveWindow(streamWindowBytes, streamWindowBytesMax, session.windowBudget);
+    this.#receivableBytes = streamWindowBytes;
   }
 
   get state(): StreamState {
     return this.#state;
   }
 
-  /** Size of the window this end grants, bytes; grows with traffic. */
+  /** Size of the window this end grants, bytes; grows and shrinks with traffic. */
   get windowBytes(): number {
-    return this.#windowBytes;
+    return this.#window.bytes;
   }
 
   /** The one place that moves the state; false when the table has no such move. */
@@ -140,7 +135,7 @@ export class MuxStream {
     const next = transitions[this.#state][event];
     if (next === undefined) return false;
     this.#state = next;
-    if (next === 'closed') this.session.release(this, this.#windowBytes);
+    if (next === 'closed') this.session.release(this, this.#window.bytes);
     return true;
   }
 
@@ -197,30 +192,11 @@ export class MuxStream {
     return true;
   }
 
-  /**
-   * Tells that the slow side has taken bytes that onData gave. Credit goes back in steps of half a window. A window
-   * of which half went in less than a round trip is what limits the stream, so it doubles (up to
-   * `streamWindowBytesMax`, as long as the tunnel has room): the measured bandwidth-delay product.
-   */
+  /** Tells that the slow side has taken bytes that onData gave; see ReceiveWindow for when they are given back. */
   consumed(bytes: number): void {
-    this.#owedBytes += bytes;
-    if (this.#owedBytes * 2 < this.#windowBytes) return;
     if (this.#state !== 'open' && this.#state !== 'finSent') return;
-    const nowMs = performance.now();
-    const roundTripMs = Math.max(this.session.rttMs, WINDOW_GROWTH_RTT_MS_MIN);
-    let credit = this.#owedBytes;
-    if (nowMs - this.#creditedAtMs < roundTripMs) {
-      const growth = Math.min(
-        this.#windowBytes,
-        this.session.limits.streamWindowBytesMax - this.#windowBytes,
-      );
-      if (growth > 0 && this.session.growWindow(growth)) {
-        this.#windowBytes += growth;
-        credit += growth;
-      }
-    }
-    this.#creditedAtMs = nowMs;
-    this.#owedBytes = 0;
+    const credit = this.#window.taken(bytes, this.session.pathRttMs, performance.now());
+    if (credit === 0) return;
     this.#receivableBytes += credit;
     const payload = Buffer.allocUnsafe(4);
     payload.writeUInt32BE(credit, 0);

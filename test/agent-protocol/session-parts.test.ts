@@ -44,12 +44,12 @@ t.test(
 
 t.test('silence is counted by what lives, and not while this process stood still', async (t) => {
   const live = new Liveness(defaultTimings, true, 1_000, 0);
-  live.ping(0);
+  live.ping(0, 0);
   t.same(live.beat(24_000, 0, false, false), { due: 'nothing' });
   t.same(live.beat(25_000, 0, false, false), { due: 'ping' });
-  live.ping(25_000);
+  live.ping(25_000, 0);
   t.same(live.beat(59_000, 0, false, false), { due: 'ping' });
-  live.ping(59_000);
+  live.ping(59_000, 0);
   live.wentLive(59_500);
   t.same(
     live.beat(60_500, 0, false, true),
@@ -69,17 +69,17 @@ t.test('silence is counted by what lives, and not while this process stood still
 
 t.test('round trips are smoothed, and only the PONG asked for counts', async (t) => {
   const liveness = new Liveness(defaultTimings, true, 1_000, 0);
-  const first = liveness.ping(1_000);
-  t.same(liveness.ping(1_500), Buffer.alloc(8), 'while one is out, others measure nothing');
-  liveness.pong(Buffer.alloc(8), 1_600);
+  const first = liveness.ping(1_000, 0);
+  t.same(liveness.ping(1_500, 0), Buffer.alloc(8), 'while one is out, others measure nothing');
+  liveness.pong(Buffer.alloc(8), 1_600, 0);
   t.equal(liveness.rttMs, 0);
-  liveness.pong(first, 1_080);
+  liveness.pong(first, 1_080, 0);
   t.equal(liveness.rttMs, 80);
-  liveness.pong(first, 9_000);
+  liveness.pong(first, 9_000, 0);
   t.equal(liveness.rttMs, 80, 'not twice');
-  const second = liveness.ping(2_000);
+  const second = liveness.ping(2_000, 0);
   t.notOk(second.equals(first));
-  liveness.pong(second, 2_160);
+  liveness.pong(second, 2_160, 0);
   t.equal(liveness.rttMs, 90);
 });
 
