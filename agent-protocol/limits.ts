@@ -139,6 +139,11 @@ export const READ_BUFFERS_TOTAL_BYTES_MAX = 512 * 1024 * 1024;
  * Round trip that windows are sized for when that of the way is shorter, ms: event loops answer no faster under load.
  */
 export const WINDOW_ROUND_MS_MIN = 2;
+/**
+ * Shortest time over which the rate of a stream is measured, ms: an event loop reads one stream's bytes in a burst and then
+ * those of the others.
+ */
+export const RATE_MEASURE_MS_MIN = 20;
 /** Time in which no round asked for its size after which a window shrinks, ms. */
 export const WINDOW_SHRINK_AFTER_MS = 5_000;
 /** Of windows between twice and four times this, credit is given in steps of this: bytes. */

@@ -1,5 +1,6 @@
 import {
   CREDIT_STEP_BYTES,
+  RATE_MEASURE_MS_MIN,
   WINDOW_BUDGET_SHARE_MAX,
   WINDOW_ROUND_MS_MIN,
   WINDOW_SHRINK_AFTER_MS,
@@ -92,10 +93,10 @@ export class ReceiveWindow {
     return this.#owedBytes >= creditStepBytes(this.#bytes) ? this.#giveBack(0) : 0;
   }
 
-  #measure(roundMs: number, nowMs: number): void {
+  #measure(roundTripMs: number, nowMs: number): void {
     const elapsedMs = nowMs - this.#roundSinceMs;
-    if (elapsedMs < roundMs) return;
-    const roundTripBytes = (this.#roundBytes * roundMs) / elapsedMs;
+    if (elapsedMs < Math.max(roundTripMs, RATE_MEASURE_MS_MIN)) return;
+    const roundTripBytes = (this.#roundBytes * roundTripMs) / elapsedMs;
     this.#roundSinceMs = nowMs;
     this.#roundBytes = 0;
     const wantedBytes = Math.min(this.#maxBytes, Math.ceil(2 * roundTripBytes) + this.#firstBytes);

@@ -93,6 +93,14 @@ t.test('a window shrinks to what a slower reader needs, and one that rested star
   t.ok(room >= 0.7 * MAX, `others may grow by what it no longer has: ${room}`);
 });
 
+t.test('the rate of a stream is not that of its bursts', async (t) => {
+  const window = new ReceiveWindow(FIRST, MAX, new TunnelWindowBudget(() => MAX));
+  // 100 MB/s in bursts of 5 ms at ten times that, and a way without length.
+  for (let nowMs = 0; nowMs < 5_000; nowMs++) if (nowMs % 50 < 5) window.taken(1_000_000, 0, nowMs);
+  t.ok(window.bytes <= FIRST + 2 * 2 * 400_000, `${window.bytes} bytes`);
+  t.ok(window.bytes > FIRST, 'it grew');
+});
+
 t.test('one window leaves others something to grow by', async (t) => {
   const budget = new TunnelWindowBudget(() => 1_000);
   t.equal(budget.take(5_000, 0), 800);
