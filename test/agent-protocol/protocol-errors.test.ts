@@ -145,7 +145,7 @@ const inBoth: Array<[string, (peer: WirePeer) => void, RegExp]> = [
   ],
   ['CREDIT of 3 bytes', (p) => p.sendFrame(F.CREDIT, 1, Buffer.alloc(3)), /CREDIT shorter than 4/],
   ['CREDIT of 0', (p) => p.sendFrame(F.CREDIT, 1, credit(0)), /CREDIT of 0/],
-  ['CREDIT above the maximum', (p) => p.sendFrame(F.CREDIT, 1, credit(4 * 1024 * 1024)), /CREDIT beyond/],
+  ['CREDIT above the maximum', (p) => p.sendFrame(F.CREDIT, 1, credit(16 * 1024 * 1024)), /CREDIT beyond/],
   ['CREDIT of 2^32-1', (p) => p.sendFrame(F.CREDIT, 1, credit(0xffff_ffff)), /CREDIT beyond/],
   ['RESET without code', (p) => p.sendFrame(F.RESET, 1), /RESET shorter than 1/],
   ['PING of 7 bytes', (p) => p.sendFrame(F.PING, 0, Buffer.alloc(7)), /PING shorter than 8/],
