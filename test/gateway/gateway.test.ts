@@ -9,6 +9,7 @@ import { writeAccount, writeProviderPrice } from '../../gateway/live/store.js';
 import { type GatewayRig, startGatewayRig } from '../helpers/gateway.js';
 import { PlainDevice } from '../helpers/plain-device.js';
 import { socksConnect } from '../helpers/socks-client.js';
+import { stopwatch } from '../helpers/stopwatch.js';
 
 const HOST = 'example.org';
 let rig: GatewayRig;
@@ -182,11 +183,11 @@ t.test('stop_session: GOAWAY, streams cut, meters FINAL', async (t) => {
   socket.write('hello');
   await once(socket, 'data');
   const ended = closed(socket);
-  const startMs = performance.now();
+  const tookMs = stopwatch();
   await publishCommand(rig.redis, { kind: 'stop_session', sessionId: record.sessionId, reason: 'stopped' });
   await plain.untilClosed();
   await ended;
-  t.ok(performance.now() - startMs < 1_000, 'within a second');
+  t.ok(tookMs() < 1_000, 'within a second');
   t.match(plain.goaway, { code: 'stopped' });
   const meter = await until(
     async () => (await rig.meters()).find((m) => m.sessionId === record.sessionId && m.final),
@@ -201,11 +202,11 @@ t.test('a suspended account loses its open streams within a second', async (t) =
   const { socket } = await connect();
   socket.on('error', () => {});
   const ended = closed(socket);
-  const startMs = performance.now();
+  const tookMs = stopwatch();
   await writeAccount(rig.redis, { ...rig.account, status: 'suspended', version: 2 });
   await publishCommand(rig.redis, { kind: 'account_changed', account: rig.account.account });
   await ended;
-  t.ok(performance.now() - startMs < 1_000);
+  t.ok(tookMs() < 1_000);
   t.equal((await connect()).auth, 3, 'ACCOUNT_SUSPENDED');
   await writeAccount(rig.redis, { ...rig.account, version: 3 });
   await publishCommand(rig.redis, { kind: 'account_changed', account: rig.account.account });
