@@ -207,6 +207,17 @@ export class RawSocket {
     if (!error && this.socket.writableLength === 0) this.#sink?.onDrain();
   };
 
+  /**
+   * Finds out whether the peer has reset a connection that is not being read: nobody would hear of it before bytes are
+   * written. If it has, the socket closes. Costs a call to the operating system, when the socket is paused, and nothing
+   * else.
+   */
+  probe(): void {
+    const tcp = this.#tcp ?? this.socket;
+    if (!this.#paused || this.closed || !tcp.writable || tcp.writableLength > 0) return;
+    tcp.write(nothing);
+  }
+
   /** Half-close: FIN after what is written. */
   end(): void {
     this.socket.end();

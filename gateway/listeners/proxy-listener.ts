@@ -23,6 +23,11 @@ export interface ProxyListenerSettings extends HttpForwarderSettings, AddressGat
    * bytes are never believed.
    */
   proxyProtocolFrom: readonly string[];
+  /**
+   * How often connections that are not read (their device takes no more) are looked at, ms: one that its client has
+   * reset is closed then.
+   */
+  probeIntervalMs: number;
 }
 
 export const proxyListenerDefaults: ProxyListenerSettings = {
@@ -30,6 +35,7 @@ export const proxyListenerDefaults: ProxyListenerSettings = {
   strangersSoftMax: 1_000,
   strangersHardMax: 2_000,
   proxyProtocolFrom: [],
+  probeIntervalMs: 5_000,
   handshakeTimeoutMs: 10_000,
   headBytesMax: 16_384,
   lingerTimeoutMs: 2_000,
@@ -79,6 +85,7 @@ export class ProxyListener {
   readonly #isOverloaded: () => boolean;
   readonly #servers: Server[] = [];
   readonly #connections = new Set<RawSocket>();
+  #probing: NodeJS.Timeout | null = null;
   #draining = false;
   #dropped = 0;
   #shed = 0;
@@ -140,6 +147,9 @@ export class ProxyListener {
         server.removeListener('error', reject);
         server.on('error', (error) => this.#log.error({ err: error, port }, 'proxy port failed'));
         this.#servers.push(server);
+        this.#probing ??= setInterval(() => {
+          for (const socket of this.#connections) socket.probe();
+        }, this.#settings.probeIntervalMs).unref();
         resolve(server.address() as AddressInfo);
       });
     });
@@ -153,14 +163,16 @@ export class ProxyListener {
     this.#draining = true;
     for (const server of this.#servers.splice(0)) server.close();
     this.#switch.drain();
-    if (this.#connections.size === 0) return;
-    const timer = setTimeout(() => {
-      for (const socket of this.#connections) socket.reset();
-    }, graceMs);
-    await new Promise<void>((resolve) => {
-      this.#onEmpty = resolve;
-    });
-    clearTimeout(timer);
+    if (this.#connections.size > 0) {
+      const timer = setTimeout(() => {
+        for (const socket of this.#connections) socket.reset();
+      }, graceMs);
+      await new Promise<void>((resolve) => {
+        this.#onEmpty = resolve;
+      });
+      clearTimeout(timer);
+    }
+    if (this.#probing !== null) clearInterval(this.#probing);
   }
 
   #accept(accepted: Socket, accepts: PortProtocol): void {

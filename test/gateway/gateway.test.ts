@@ -98,6 +98,32 @@ t.test('a device on plain ws carries streams: data, half-close, counts', async (
   await gone(plain);
 });
 
+t.test('a buyer that resets while its device takes nothing is gone within seconds', async (t) => {
+  const { plain, record } = await device();
+  plain.onFrame = ({ type, streamId }) => {
+    if (type === 4) plain.send(5, streamId, Buffer.of(0));
+  };
+  const { socket, reply } = await connect();
+  t.equal(reply, 0);
+  const counted = async () =>
+    (await rig.meters()).find((m) => m.sessionId === record.sessionId)?.bytesUp ?? 0;
+  // More than window and read buffers: the device gives no credit, so the gateway stops to read.
+  socket.write(Buffer.alloc(8 << 20));
+  const arrived = () =>
+    plain.frames.filter(({ type }) => type === 6).reduce((n, f) => n + f.payload.length, 0);
+  const stopped = await until(
+    async () => arrived() > 0 && (await counted()) === arrived() && arrived(),
+    'stalled',
+  );
+  socket.resetAndDestroy();
+  const took = stopwatch();
+  await plain.next((frame) => frame.type === 8);
+  t.ok(took() < 8_000, 'and the device is told');
+  t.equal(arrived(), stopped, 'nothing else came');
+  await until(async () => (await rig.status()).connections === 0, 'no connection is left');
+  await gone(plain);
+});
+
 t.test('a stream that is ended and reset in one breath leaves no connection behind', async (t) => {
   const { plain } = await device();
   plain.echo();
