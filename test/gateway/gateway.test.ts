@@ -1,6 +1,6 @@
 /** The gateway as a whole, with devices that know only SPEC.md: plain `ws` and msgpack. */
 import { once } from 'node:events';
-import type { Socket } from 'node:net';
+import { connect as dialTcp, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { unpack } from 'msgpackr';
 import t from 'tap';
@@ -97,6 +97,32 @@ t.test('a device on plain ws carries streams: data, half-close, counts', async (
   });
   await gone(plain);
 });
+
+t.test(
+  'a device that opens and resets in one breath: plain HTTP is told, and does not wait for ever',
+  async (t) => {
+    const { plain } = await device();
+    plain.onFrame = ({ type, streamId }) => {
+      if (type !== 4) return;
+      plain.sendTogether([
+        [5, streamId, Buffer.of(0)],
+        [8, streamId, Buffer.of(1)],
+      ]);
+    };
+    const login = Buffer.from(`${rig.username}:${rig.password}`).toString('base64');
+    for (let i = 0; i < 5; i++) {
+      const socket = dialTcp(rig.gateway.proxyPort, '127.0.0.1');
+      socket.write(
+        `GET http://${HOST}/ HTTP/1.1\r\nHost: ${HOST}\r\nProxy-Authorization: Basic ${login}\r\n\r\n`,
+      );
+      const [answer] = (await once(socket, 'data')) as [Buffer];
+      t.match(answer.toString(), /^HTTP\/1\.1 502 .*\r\n[\s\S]*PEER_DROPPED/);
+      socket.destroy();
+    }
+    await until(async () => (await rig.status()).connections === 0, 'no connection is left');
+    await gone(plain);
+  },
+);
 
 t.test('a buyer that resets while its device takes nothing is gone within seconds', async (t) => {
   const { plain, record } = await device();
