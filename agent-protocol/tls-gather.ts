@@ -190,7 +190,7 @@ export class TlsGather {
 }
 
 /** The properties in which node:net keeps `onread`, which node:tls takes for sockets that it dials itself only. */
-const onreadKeys = findOnreadKeys();
+let onreadKeys: OnreadKeys | null | undefined;
 
 interface OnreadKeys {
   readonly buffer: symbol;
@@ -215,6 +215,7 @@ export function readInto(gather: TlsGather, socket: Socket): boolean {
   const fields = socket as unknown as Record<symbol, unknown> & {
     _handle: { useUserBuffer?: (buffer: Buffer) => void } | null;
   };
+  if (onreadKeys === undefined) onreadKeys = findOnreadKeys();
   if (onreadKeys === null || typeof fields._handle?.useUserBuffer !== 'function') return false;
   const first = gather.next();
   fields[onreadKeys.buffer] = first;
