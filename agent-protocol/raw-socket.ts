@@ -1,7 +1,7 @@
 /**
  * Sockets as the data path wants them: bytes go to a sink that can be swapped, out of a reused read buffer, without
- * a stream, an object or a copy per read. Plain TCP sockets read by `onread`; TLS sockets, where node:tls has no
- * such thing, by 'data' events, of which one turn's deliveries are gathered.
+ * a stream, an object or a copy per read. Plain TCP sockets read by `onread` (read-buffer.ts); TLS sockets the same
+ * way, and what one turn of the event loop decrypts is gathered (tls-gather.ts).
  */
 import {
   connect,
@@ -12,7 +12,7 @@ import {
 } from 'node:net';
 import { type ConnectionOptions, connect as connectTls, TLSSocket } from 'node:tls';
 import { ReadBuffer } from './read-buffer.js';
-import { TlsGather } from './tls-gather.js';
+import { readInto, TlsGather } from './tls-gather.js';
 
 /** Takes what a RawSocket reads and what becomes of it. */
 export interface RawSink {
@@ -56,12 +56,13 @@ export class RawSocket {
     if (isTls) {
       this.#read = null;
       this.socket = create(undefined);
-      this.#tlsGather = new TlsGather(
+      const gather = new TlsGather(
         (buffer, start, end, headroomBytes) =>
           this.#sink?.onBytes(buffer, start, end, headroomBytes) ?? false,
         this.#onEnd,
       );
-      this.socket.on('data', (chunk: Buffer) => this.#tlsGather?.add(chunk));
+      this.#tlsGather = gather;
+      if (!readInto(gather, this.socket)) this.socket.on('data', (chunk: Buffer) => gather.add(chunk));
       this.socket.on('end', this.#onTlsEof);
     } else {
       const read = new ReadBuffer();
@@ -89,6 +90,7 @@ export class RawSocket {
     this.socket.on('close', () => {
       this.closed = true;
       this.#read?.release();
+      this.#tlsGather?.close();
       this.#sink?.onClose(this.#error);
       this.#sink = null;
     });
