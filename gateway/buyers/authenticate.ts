@@ -1,4 +1,4 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
+import { hash, timingSafeEqual } from 'node:crypto';
 import type { ProxyFailure } from '../errors.js';
 import type { PackageRoute } from '../live/records.js';
 import type { StreamAccess } from '../relay/splice.js';
@@ -79,9 +79,7 @@ function findAccess(
     proof,
     tokenId,
   });
-  const given = createHash('sha256')
-    .update(password ?? '')
-    .digest();
+  const given = hash('sha256', password ?? '', 'buffer');
   const known = entry?.credentials ?? [];
   let access: StreamAccess | null = null;
   for (let i = 0; i < Math.max(COMPARISONS_MIN, known.length); i++) {
