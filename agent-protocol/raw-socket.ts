@@ -272,9 +272,21 @@ export function adoptSocket(accepted: Socket): RawSocket {
   const handle = internals._handle as NonNullable<SocketInternals['_handle']>;
   handle.readStop?.();
   handle.reading = false;
+  const raw = socketOnHandle(handle);
+  // The old object must not touch the handle any more, but its server still counts it: it closes when we do.
+  internals._handle = null;
+  accepted.setTimeout(0);
+  accepted.on('error', ignore);
+  raw.socket.once('close', () => accepted.destroy());
+  raw.socket.setNoDelay(true);
+  return raw;
+}
+
+/** @internal A socket on the handle of a TCP connection that nobody reads. Sets no options on it. */
+export function socketOnHandle(handle: object): RawSocket {
   // Undocumented but stable since Node 0.10: a net.Socket built on an existing handle. It is the only way to give an
   // accepted socket `onread`.
-  const raw = new RawSocket(
+  return new RawSocket(
     (onread) =>
       new Socket({
         handle,
@@ -287,13 +299,6 @@ export function adoptSocket(accepted: Socket): RawSocket {
       } as unknown as SocketConstructorOpts),
     false,
   );
-  // The old object must not touch the handle any more, but its server still counts it: it closes when we do.
-  internals._handle = null;
-  accepted.setTimeout(0);
-  accepted.on('error', ignore);
-  raw.socket.once('close', () => accepted.destroy());
-  raw.socket.setNoDelay(true);
-  return raw;
 }
 
 /**

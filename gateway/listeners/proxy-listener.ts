@@ -1,5 +1,6 @@
-import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
-import { adoptSocket, type RawSocket } from '../../agent-protocol/raw-socket.js';
+import type { AddressInfo, Server } from 'node:net';
+import { type Accepted, createRawServer, listen } from '../../agent-protocol/raw-server.js';
+import type { RawSocket } from '../../agent-protocol/raw-socket.js';
 import type { ProxyFailure } from '../errors.js';
 import { AddressSet, plainAddress } from '../runtime/addresses.js';
 import type { Log } from '../runtime/logging.js';
@@ -73,6 +74,11 @@ export interface ConnectionCounts {
   proxyHeaderFailures: number;
 }
 
+/** A client that vanished without a word is noticed within minutes, and its stream is freed. */
+const KEEP_ALIVE_AFTER_MS = 60_000;
+/** Connections that wait to be accepted; the kernel bounds it as well (somaxconn). */
+const BACKLOG = 4_096;
+
 const NO_PLACE = { leave() {} };
 
 /** The buyers' ports: SOCKS5 and HTTP, plain or in TLS, told apart by the first byte. Knows nothing of devices. */
@@ -131,28 +137,19 @@ export class ProxyListener {
    * Starts accepting, on one more port at each call; resolves with the address, rejects when it can not be had.
    * Port 0: any free one.
    */
-  listen(options: { host: string; port: number; accepts?: PortProtocol }): Promise<AddressInfo> {
+  async listen(options: { host: string; port: number; accepts?: PortProtocol }): Promise<AddressInfo> {
     const { host, port, accepts = 'any' } = options;
-    const server = createServer({
-      allowHalfOpen: true,
-      pauseOnConnect: true,
-      // A client that vanished without a word is noticed within minutes, and its stream is freed.
-      keepAlive: true,
-      keepAliveInitialDelay: 60_000,
+    const server = createRawServer({
+      keepAliveAfterMs: KEEP_ALIVE_AFTER_MS,
+      onAccepted: (accepted) => this.#accept(accepted, accepts),
     });
-    server.on('connection', (socket) => this.#accept(socket, accepts));
-    return new Promise((resolve, reject) => {
-      server.once('error', reject);
-      server.listen({ host, port, backlog: 4096 }, () => {
-        server.removeListener('error', reject);
-        server.on('error', (error) => this.#log.error({ err: error, port }, 'proxy port failed'));
-        this.#servers.push(server);
-        this.#probing ??= setInterval(() => {
-          for (const socket of this.#connections) socket.probe();
-        }, this.#settings.probeIntervalMs).unref();
-        resolve(server.address() as AddressInfo);
-      });
-    });
+    const address = await listen(server, { host, port, backlog: BACKLOG });
+    server.on('error', (error) => this.#log.error({ err: error, port }, 'proxy port failed'));
+    this.#servers.push(server);
+    this.#probing ??= setInterval(() => {
+      for (const socket of this.#connections) socket.probe();
+    }, this.#settings.probeIntervalMs).unref();
+    return address;
   }
 
   /**
@@ -175,15 +172,15 @@ export class ProxyListener {
     if (this.#probing !== null) clearInterval(this.#probing);
   }
 
-  #accept(accepted: Socket, accepts: PortProtocol): void {
+  #accept(accepted: Accepted, accepts: PortProtocol): void {
     const remoteAddress = accepted.remoteAddress;
     if (remoteAddress === undefined) {
-      accepted.destroy();
+      accepted.close();
       return;
     }
     if (this.#connections.size >= this.#settings.connectionsMax) {
       this.#dropped += 1;
-      accepted.destroy();
+      accepted.close();
       return;
     }
     const address = plainAddress(remoteAddress) ?? remoteAddress;
@@ -191,12 +188,12 @@ export class ProxyListener {
     if (this.#isOverloaded()) {
       this.#shed += 1;
       // A balancer sees that another gateway should have it; the first byte is not its client's.
-      if (announced) accepted.destroy();
+      if (announced) accepted.close();
       else this.#switch.turnAway(this.#adopt(accepted), new ClientPeer(address, NO_PLACE));
     } else if (announced) this.#acceptAnnounced(accepted, address, accepts);
     else {
       const place = this.#gate.enter(address);
-      if (place === null) accepted.destroy();
+      if (place === null) accepted.close();
       else {
         const socket = this.#adopt(accepted);
         this.#switch.serve(socket, this.#peer(socket, new ClientPeer(address, place)), accepts);
@@ -205,7 +202,7 @@ export class ProxyListener {
   }
 
   /** A load balancer's connection counts for the address that it announces. */
-  #acceptAnnounced(accepted: Socket, balancer: string, accepts: PortProtocol): void {
+  #acceptAnnounced(accepted: Accepted, balancer: string, accepts: PortProtocol): void {
     const socket = this.#adopt(accepted);
     this.#switch.serveAnnounced(socket, new ClientPeer(balancer, NO_PLACE), accepts, (clientAddress) => {
       // Its own connections are health checks; what it checks for others comes with their address.
@@ -215,8 +212,8 @@ export class ProxyListener {
     });
   }
 
-  #adopt(accepted: Socket): RawSocket {
-    const socket = adoptSocket(accepted);
+  #adopt(accepted: Accepted): RawSocket {
+    const socket = accepted.adopt();
     this.#connections.add(socket);
     socket.socket.once('close', () => {
       this.#connections.delete(socket);
