@@ -4,8 +4,25 @@ import type { RawSocket } from './raw-socket.js';
 import { encodeClose, encodePong, writeMessageHeader } from './websocket-frames.js';
 
 const nothing = new Uint8Array(0);
+/** So much that is held leaves at once: the other end works on it while this one goes on. */
+const HELD_BYTES_MAX = 1_024;
+/** DATA of up to so many bytes joins what is held: a copy costs less than a second write. */
+const JOIN_BYTES_MAX = 2_048;
 
-/** Puts frames on the socket of a tunnel: each frame one message, each message one write. */
+/** Writers that hold something in this turn of the event loop. */
+let holding: FrameWriter[] = [];
+
+function flushAll(): void {
+  const writers = holding;
+  holding = [];
+  for (const writer of writers) writer.flush();
+}
+
+/**
+ * Puts frames on the socket of a tunnel, each frame one message. A write to a tunnel wakes its other end and costs more
+ * than all that set-up does beside it, so the short frames of streams (OPEN, OPENED, FIN, RESET, CREDIT) of one turn of
+ * the event loop leave in one write, at its end, or with the next other frame. Order is kept.
+ */
 export class FrameWriter {
   /** All bytes written, overhead included. */
   bytesOut = 0;
@@ -13,6 +30,9 @@ export class FrameWriter {
   frameBytesMax = defaultLimits.frameBytesMax;
   readonly #raw: RawSocket;
   readonly #masked: boolean;
+  /** Whole messages that wait for the end of the turn; null: none. */
+  #held: Buffer[] | null = null;
+  #heldBytes = 0;
 
   /** @param masked whether this end is the WebSocket client */
   constructor(raw: RawSocket, masked: boolean) {
@@ -48,9 +68,16 @@ export class FrameWriter {
     return this.#inPlace(FrameType.DATAGRAM, streamId, buffer, FRAME_HEADROOM, buffer.length);
   }
 
-  /** Any other frame. */
+  /** Any other frame. Those of streams leave by the end of this turn of the event loop, the session's at once. */
   frame(type: FrameType, streamId: number, payload: Uint8Array | null): void {
-    this.#copied(type, streamId, payload ?? nothing);
+    if (streamId === 0) this.#copied(type, streamId, payload ?? nothing);
+    else this.#hold(copiedMessage(type, streamId, payload ?? nothing, this.#masked));
+  }
+
+  /** What is held leaves now. */
+  flush(): void {
+    const bytes = this.#takeHeld();
+    if (bytes !== null && this.#raw.writable) this.#raw.write(bytes);
   }
 
   webSocketPong(payload: Buffer): void {
@@ -61,23 +88,61 @@ export class FrameWriter {
     this.#write(encodeClose(code, reason, this.#masked));
   }
 
+  #hold(message: Buffer): void {
+    if (!this.#raw.writable) return;
+    this.bytesOut += message.length;
+    this.#heldBytes += message.length;
+    if (this.#held !== null) this.#held.push(message);
+    else {
+      this.#held = [message];
+      if (holding.push(this) === 1) setImmediate(flushAll);
+    }
+    if (this.#heldBytes >= HELD_BYTES_MAX) this.flush();
+  }
+
+  #takeHeld(): Buffer | null {
+    const held = this.#held;
+    if (held === null) return null;
+    this.#held = null;
+    this.#heldBytes = 0;
+    return held.length === 1 ? (held[0] as Buffer) : Buffer.concat(held);
+  }
+
   #copied(type: FrameType, streamId: number, payload: Uint8Array): boolean {
-    const buffer = Buffer.allocUnsafe(FRAME_HEADROOM + payload.length);
-    buffer.set(payload, FRAME_HEADROOM);
-    return this.#inPlace(type, streamId, buffer, FRAME_HEADROOM, buffer.length);
+    return this.#write(copiedMessage(type, streamId, payload, this.#masked));
   }
 
   #inPlace(type: FrameType, streamId: number, buffer: Buffer, start: number, end: number): boolean {
-    const frameStart = writeFrameHeader(buffer, start, type, streamId);
-    const frameBytes = FRAME_HEADER_BYTES + end - start;
-    return this.#write(
-      buffer.subarray(writeMessageHeader(buffer, frameStart, frameBytes, this.#masked), end),
-    );
+    return this.#write(messageInPlace(type, streamId, buffer, start, end, this.#masked));
   }
 
   #write(bytes: Buffer): boolean {
     if (!this.#raw.writable) return false;
     this.bytesOut += bytes.length;
+    const held = this.#takeHeld();
+    if (held === null) return this.#raw.write(bytes);
+    if (bytes.length <= JOIN_BYTES_MAX) return this.#raw.write(Buffer.concat([held, bytes]));
+    this.#raw.write(held);
     return this.#raw.write(bytes);
   }
+}
+
+function copiedMessage(type: FrameType, streamId: number, payload: Uint8Array, masked: boolean): Buffer {
+  const buffer = Buffer.allocUnsafe(FRAME_HEADROOM + payload.length);
+  buffer.set(payload, FRAME_HEADROOM);
+  return messageInPlace(type, streamId, buffer, FRAME_HEADROOM, buffer.length, masked);
+}
+
+/** The message of a frame whose payload is `buffer[start, end)`, its headers written in front of it. */
+function messageInPlace(
+  type: FrameType,
+  streamId: number,
+  buffer: Buffer,
+  start: number,
+  end: number,
+  masked: boolean,
+): Buffer {
+  const frameStart = writeFrameHeader(buffer, start, type, streamId);
+  const frameBytes = FRAME_HEADER_BYTES + end - start;
+  return buffer.subarray(writeMessageHeader(buffer, frameStart, frameBytes, masked), end);
 }

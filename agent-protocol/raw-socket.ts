@@ -1,7 +1,7 @@
 /**
  * Sockets as the data path wants them: bytes go to a sink that can be swapped, out of a reused read buffer, without
- * a stream, an object or a copy per read. Plain TCP sockets read by `onread`; TLS sockets, where node:tls has no
- * such thing, by 'data' events, of which one turn's deliveries are gathered.
+ * a stream, an object or a copy per read. Plain TCP sockets read by `onread` (read-buffer.ts); TLS sockets the same
+ * way, and what one turn of the event loop decrypts is gathered (tls-gather.ts).
  */
 import {
   connect,
@@ -12,7 +12,7 @@ import {
 } from 'node:net';
 import { type ConnectionOptions, connect as connectTls, TLSSocket } from 'node:tls';
 import { ReadBuffer } from './read-buffer.js';
-import { TlsGather } from './tls-gather.js';
+import { readInto, TlsGather } from './tls-gather.js';
 
 /** Takes what a RawSocket reads and what becomes of it. */
 export interface RawSink {
@@ -56,12 +56,13 @@ export class RawSocket {
     if (isTls) {
       this.#read = null;
       this.socket = create(undefined);
-      this.#tlsGather = new TlsGather(
+      const gather = new TlsGather(
         (buffer, start, end, headroomBytes) =>
           this.#sink?.onBytes(buffer, start, end, headroomBytes) ?? false,
         this.#onEnd,
       );
-      this.socket.on('data', (chunk: Buffer) => this.#tlsGather?.add(chunk));
+      this.#tlsGather = gather;
+      if (!readInto(gather, this.socket)) this.socket.on('data', (chunk: Buffer) => gather.add(chunk));
       this.socket.on('end', this.#onTlsEof);
     } else {
       const read = new ReadBuffer();
@@ -89,6 +90,7 @@ export class RawSocket {
     this.socket.on('close', () => {
       this.closed = true;
       this.#read?.release();
+      this.#tlsGather?.close();
       this.#sink?.onClose(this.#error);
       this.#sink = null;
     });
@@ -207,6 +209,17 @@ export class RawSocket {
     if (!error && this.socket.writableLength === 0) this.#sink?.onDrain();
   };
 
+  /**
+   * Finds out whether the peer has reset a connection that is not being read: nobody would hear of it before bytes are
+   * written. If it has, the socket closes. Costs a call to the operating system, when the socket is paused, and nothing
+   * else.
+   */
+  probe(): void {
+    const tcp = this.#tcp ?? this.socket;
+    if (!this.#paused || this.closed || !tcp.writable || tcp.writableLength > 0) return;
+    tcp.write(nothing);
+  }
+
   /** Half-close: FIN after what is written. */
   end(): void {
     this.socket.end();
@@ -259,9 +272,21 @@ export function adoptSocket(accepted: Socket): RawSocket {
   const handle = internals._handle as NonNullable<SocketInternals['_handle']>;
   handle.readStop?.();
   handle.reading = false;
+  const raw = socketOnHandle(handle);
+  // The old object must not touch the handle any more, but its server still counts it: it closes when we do.
+  internals._handle = null;
+  accepted.setTimeout(0);
+  accepted.on('error', ignore);
+  raw.socket.once('close', () => accepted.destroy());
+  raw.socket.setNoDelay(true);
+  return raw;
+}
+
+/** @internal A socket on the handle of a TCP connection that nobody reads. Sets no options on it. */
+export function socketOnHandle(handle: object): RawSocket {
   // Undocumented but stable since Node 0.10: a net.Socket built on an existing handle. It is the only way to give an
   // accepted socket `onread`.
-  const raw = new RawSocket(
+  return new RawSocket(
     (onread) =>
       new Socket({
         handle,
@@ -274,13 +299,6 @@ export function adoptSocket(accepted: Socket): RawSocket {
       } as unknown as SocketConstructorOpts),
     false,
   );
-  // The old object must not touch the handle any more, but its server still counts it: it closes when we do.
-  internals._handle = null;
-  accepted.setTimeout(0);
-  accepted.on('error', ignore);
-  raw.socket.once('close', () => accepted.destroy());
-  raw.socket.setNoDelay(true);
-  return raw;
 }
 
 /**

@@ -6,7 +6,7 @@ import { FRAME_HEADROOM } from './frame.js';
 import { READ_BUFFER_BYTES, READ_BUFFER_BYTES_MAX, READ_BUFFERS_TOTAL_BYTES_MAX } from './limits.js';
 
 /** Room in front of what is read, so that headers are written there and all leaves in one write without a copy. */
-const HEADROOM_BYTES = Math.ceil(FRAME_HEADROOM / 8) * 8;
+export const READ_HEADROOM_BYTES = Math.ceil(FRAME_HEADROOM / 8) * 8;
 /** A read that fills its buffer makes the next one this many times as large. */
 const GROWTH = 4;
 /** This many reads in a row below a sixteenth of an own buffer give it back. */
@@ -16,23 +16,35 @@ const SMALL_READS_MAX = 16;
  * One first buffer serves all sockets that have little to read: reads are handled one at a time within their
  * callback, and bytes from it are always copied if they outlive it. So an idle socket costs no buffer at all.
  */
-let common: { buffer: Buffer; view: Buffer } | null = null;
+let common: ReadMemory | null = null;
 /** Bytes of own buffers in the process, see READ_BUFFERS_TOTAL_BYTES_MAX. */
 let ownBytesTotal = 0;
+
+/** Takes so much of READ_BUFFERS_TOTAL_BYTES_MAX; false: there is not so much left, and `regardless` was not said. */
+export function takeReadBytes(bytes: number, regardless = false): boolean {
+  if (!regardless && ownBytesTotal + bytes > READ_BUFFERS_TOTAL_BYTES_MAX) return false;
+  ownBytesTotal += bytes;
+  return true;
+}
+
+/** Gives back what takeReadBytes took. */
+export function giveReadBytes(bytes: number): void {
+  ownBytesTotal -= bytes;
+}
 
 /** The buffer of one socket: the common one at first, then an own one as large as traffic makes it. */
 export class ReadBuffer {
   /** What is read lies in `buffer` from `start` on. */
   buffer: Buffer;
   view: Buffer;
-  readonly start = HEADROOM_BYTES;
+  readonly start = READ_HEADROOM_BYTES;
   /** Bytes in front of `start` that may be overwritten; 0: the common buffer, nobody may keep or change it. */
   headroomBytes = 0;
   #sizeBytes = READ_BUFFER_BYTES;
   #smallReads = 0;
 
   constructor() {
-    common ??= allocate(READ_BUFFER_BYTES);
+    common ??= allocateRead(READ_BUFFER_BYTES);
     this.buffer = common.buffer;
     this.view = common.view;
   }
@@ -44,9 +56,10 @@ export class ReadBuffer {
    * @param paused nothing is read before a resume, and by then nobody refers to them any more
    */
   next(filledBytes: number, kept: boolean, paused: boolean): Buffer {
-    if (kept && paused) return this.view;
+    // Also when it was kept: before a tunnel that always has backlog, as one in TLS, all reads are.
     if (filledBytes === this.#sizeBytes && this.#sizeBytes < READ_BUFFER_BYTES_MAX && this.#grow())
       return this.view;
+    if (kept && paused) return this.view;
     if (this.headroomBytes === 0) return this.view;
     if (filledBytes * 16 >= this.#sizeBytes) this.#smallReads = 0;
     else if (++this.#smallReads >= SMALL_READS_MAX) {
@@ -60,8 +73,8 @@ export class ReadBuffer {
   /** Gives an own buffer up; the common one is used again. */
   release(): void {
     if (this.headroomBytes === 0) return;
-    ownBytesTotal -= this.#sizeBytes;
-    common ??= allocate(READ_BUFFER_BYTES);
+    giveReadBytes(this.#sizeBytes);
+    common ??= allocateRead(READ_BUFFER_BYTES);
     this.buffer = common.buffer;
     this.view = common.view;
     this.headroomBytes = 0;
@@ -72,22 +85,28 @@ export class ReadBuffer {
   #grow(): boolean {
     const sizeBytes = Math.min(READ_BUFFER_BYTES_MAX, this.#sizeBytes * GROWTH);
     const ownBytes = this.headroomBytes === 0 ? 0 : this.#sizeBytes;
-    if (ownBytesTotal - ownBytes + sizeBytes > READ_BUFFERS_TOTAL_BYTES_MAX) return false;
-    ownBytesTotal += sizeBytes - ownBytes;
+    if (!takeReadBytes(sizeBytes - ownBytes)) return false;
     this.#sizeBytes = sizeBytes;
     this.#own();
     return true;
   }
 
   #own(): void {
-    const { buffer, view } = allocate(this.#sizeBytes);
+    const { buffer, view } = allocateRead(this.#sizeBytes);
     this.buffer = buffer;
     this.view = view;
-    this.headroomBytes = HEADROOM_BYTES;
+    this.headroomBytes = READ_HEADROOM_BYTES;
   }
 }
 
-function allocate(sizeBytes: number): { buffer: Buffer; view: Buffer } {
-  const buffer = Buffer.allocUnsafeSlow(HEADROOM_BYTES + sizeBytes);
-  return { buffer, view: buffer.subarray(HEADROOM_BYTES) };
+/** `view` is all of `buffer` but its headroom. */
+export interface ReadMemory {
+  readonly buffer: Buffer;
+  readonly view: Buffer;
+}
+
+/** Memory for reads of up to `sizeBytes`. */
+export function allocateRead(sizeBytes: number): ReadMemory {
+  const buffer = Buffer.allocUnsafeSlow(READ_HEADROOM_BYTES + sizeBytes);
+  return { buffer, view: buffer.subarray(READ_HEADROOM_BYTES) };
 }

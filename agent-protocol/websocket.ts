@@ -5,12 +5,13 @@
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { WebSocket, WebSocketServer } from 'ws';
+import { type ClientOptions, WebSocket, WebSocketServer } from 'ws';
 import { SUBPROTOCOL } from './frame.js';
 import type { Heartbeat } from './heartbeat.js';
 import { REFUSAL_BODY_BYTES_MAX, type SessionTimings } from './limits.js';
 import { adoptSocket, takeBuffered } from './raw-socket.js';
 import { MuxSession, type SessionHandler, type SessionRole } from './session.js';
+import type { TlsSessions } from './tls-sessions.js';
 
 /**
  * `ws` hands the connected socket to `setSocket` once the handshake is done. That method is not documented, but every
@@ -149,8 +150,11 @@ export interface ConnectOptions extends TunnelOptions {
   ticket: string;
   /** Further request headers. */
   headers?: Record<string, string>;
-  /** For `wss:`; certificates are always verified. */
-  tls?: { ca?: string | Buffer; servername?: string };
+  /**
+   * For `wss:`; certificates are always verified. `sessions`: those of earlier connections with the same `ca`, of which
+   * one is used, and where this one's are kept.
+   */
+  tls?: { ca?: string | Buffer; servername?: string; sessions?: TlsSessions };
   /** Time for TCP, TLS and the handshake together; default 15 s. */
   timeoutMs?: number;
 }
@@ -164,6 +168,7 @@ export function connectTunnel(options: ConnectOptions, handler: SessionHandler):
       headers: { ...options.headers, Authorization: `Bearer ${options.ticket}` },
       ...(options.tls?.ca === undefined ? {} : { ca: options.tls.ca }),
       ...(options.tls?.servername === undefined ? {} : { servername: options.tls.servername }),
+      ...resumption(options),
     });
     const timer = setTimeout(() => {
       fail(new TunnelRefused('connect_timeout', null, 'no answer in time', null));
@@ -189,6 +194,26 @@ export function connectTunnel(options: ConnectOptions, handler: SessionHandler):
       if (taken !== null) resolve(startSession(taken, true, options.role ?? 'agent', handler, options));
     });
   });
+}
+
+/** Options of ws that use a session of `tls.sessions` and keep the ones that come. */
+function resumption({
+  url,
+  tls,
+}: ConnectOptions): { session?: Buffer } & Pick<ClientOptions, 'finishRequest'> {
+  const sessions = tls?.sessions;
+  if (sessions === undefined) return {};
+  const site = `${new URL(url).host} ${tls?.servername ?? ''}`;
+  const session = sessions.take(site);
+  return {
+    ...(session && { session }),
+    finishRequest: (request) => {
+      request.once('socket', (socket) =>
+        socket.on('session', (newest: Buffer) => sessions.keep(site, newest)),
+      );
+      request.end();
+    },
+  };
 }
 
 async function readRefusal(response: IncomingMessage): Promise<TunnelRefused> {

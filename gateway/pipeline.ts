@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { DialCode as Dial, type DialCode } from '../agent-protocol/frame.js';
 import type { Allocated, Allocator } from './allocation/allocator.js';
@@ -9,7 +9,7 @@ import { checkDestination, type DestinationPolicy } from './buyers/destination-p
 import type { BuyerAccess, BuyerDirectory } from './buyers/directory.js';
 import { type AccountLimits, bandwidthRates } from './buyers/limits.js';
 import type { LoginBackoff } from './buyers/login-backoff.js';
-import { connectionRefusal, type OpenConnection } from './buyers/standing.js';
+import { accessRefusal, connectionRefusal, type OpenConnection } from './buyers/standing.js';
 import { parseUsername, type RouteParams } from './buyers/username.js';
 import { walletOwners } from './buyers/wallet-owners.js';
 import { type ProxyErrorCode, type ProxyFailure, proxyErrors } from './errors.js';
@@ -78,6 +78,8 @@ interface Wanted {
   /** 0 for an association. */
   port: number;
   network: 'tcp' | 'udp';
+  /** By which the destination was allowed; null: it is judged later. */
+  policy: DestinationPolicy | null;
   wish: RouteWish;
   dial(device: Tunnel): Promise<DialOutcome>;
 }
@@ -147,12 +149,14 @@ export class GatewayPipeline implements ProxyPipeline {
     return this.#timed(() => {
       if (this.deps.isDraining()) return { ok: false, code: 'DRAINING' };
       const { port } = destination;
-      const allowed = checkDestination(destination.host, port, auth.buyer, this.deps.policy());
+      const policy = this.deps.policy();
+      const allowed = checkDestination(destination.host, port, auth.buyer, policy);
       if (!allowed.ok) return allowed;
       return this.#open(auth, {
         host: allowed.host,
         port,
         network: 'tcp',
+        policy,
         wish: auth.params,
         dial: (device) => device.dial(allowed.host, port, this.deps.dialTimeoutMs),
       });
@@ -174,6 +178,7 @@ export class GatewayPipeline implements ProxyPipeline {
           host: '*',
           port: 0,
           network: 'udp',
+          policy: null,
           // A strict session stays where it is, also when its device can not do it.
           wish: { ...auth.params, udp: !auth.params.strict },
           dial: (device) => device.associate(this.deps.dialTimeoutMs),
@@ -295,14 +300,20 @@ export class GatewayPipeline implements ProxyPipeline {
    * this, `AccessWatch` sees to.
    */
   async #refusedNow(
-    { account, access }: BuyerAccess,
+    { account, access, limits, rules }: BuyerAccess,
     destination: Omit<OpenConnection, 'access'>,
+    judgedBy: DestinationPolicy | null,
   ): Promise<ProxyFailure | null> {
-    const { directory, policy, clock } = this.deps;
+    const { directory, clock } = this.deps;
     const entry = directory.cached(account) ?? (await directory.lookup(account));
     if (entry === null) return { ok: false, code: 'AUTH_FAILED' };
     if (entry === 'unavailable') return { ok: false, code: 'INTERNAL', detail: 'live state unavailable' };
-    const code = connectionRefusal(entry, { access, ...destination }, policy(), clock.nowMs());
+    const policy = this.deps.policy();
+    // Snapshots and lists are replaced, never changed: by the same ones the destination is allowed still.
+    const same = policy === judgedBy && entry.rules === rules && entry.snapshot.limits === limits;
+    const code = same
+      ? accessRefusal(entry, access, clock.nowMs())
+      : connectionRefusal(entry, { access, ...destination }, policy, clock.nowMs());
     return code === null ? null : { ok: false, code };
   }
 
@@ -321,7 +332,7 @@ export class GatewayPipeline implements ProxyPipeline {
           destinationPort: wanted.port,
           network: wanted.network,
         };
-        const refused = await this.#refusedNow(auth.buyer, destination);
+        const refused = await this.#refusedNow(auth.buyer, destination, wanted.policy);
         if (refused === null) return this.#relay(auth, destination, allocated, dialled, onEnd);
         dialled.stream.reset(0);
         allocated.release();
@@ -405,7 +416,15 @@ function once(work: () => void): () => void {
   };
 }
 
+/** Each made once: the exit of a tunnel never changes. */
+const exitIds = new WeakMap<Tunnel, string>();
+
 /** Names an exit to a buyer without telling what it is: the provider's id is random and never shown. */
-function exitId({ providerId, exitIp }: { providerId: string; exitIp: string }): string {
-  return createHash('sha256').update(`${providerId}|${exitIp}`).digest('base64url').slice(0, 16);
+function exitId(tunnel: Tunnel): string {
+  let id = exitIds.get(tunnel);
+  if (id === undefined) {
+    id = hash('sha256', `${tunnel.providerId}|${tunnel.exitIp}`, 'base64url').slice(0, 16);
+    exitIds.set(tunnel, id);
+  }
+  return id;
 }

@@ -1,3 +1,4 @@
+import { TlsSessions } from '../tls-sessions.js';
 import { type ByteCounts, DeviceApi, type StartRefusal, type TunnelInvitation } from './api.js';
 import { backoffMs, RECONNECT_BACKOFF, SOON_BACKOFF, SOON_FOR_MS, sleep } from './backoff.js';
 import type { AgentConfig } from './config.js';
@@ -170,6 +171,7 @@ class DeviceAgent implements Agent {
       rules: this.#rules,
       resolve: dependencies.resolve ?? cachedResolve(dnsResolve(), monotonicMs),
       resolveExempt: cachedResolve(systemResolve, monotonicMs),
+      tlsSessions: new TlsSessions(),
       isExempt: (host, port) => exempt.size > 0 && exempt.has(`${host} ${port}`),
       onStream: () => {
         this.#streamsTotal++;

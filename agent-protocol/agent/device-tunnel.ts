@@ -4,6 +4,7 @@ import { DialCode, WIRE_VERSIONS } from '../frame.js';
 import type { RawSocket } from '../raw-socket.js';
 import type { CloseReason, MuxSession, SessionHandler } from '../session.js';
 import type { MuxStream } from '../stream.js';
+import type { TlsSessions } from '../tls-sessions.js';
 import { connectTunnel, TunnelRefused } from '../websocket.js';
 import type { TunnelInvitation } from './api.js';
 import type { AgentConfig } from './config.js';
@@ -27,6 +28,8 @@ export interface TunnelEnvironment {
   readonly rules: OwnerRules;
   readonly resolve: Resolve;
   readonly resolveExempt: Resolve;
+  /** Of its gateways, for reconnecting. */
+  readonly tlsSessions: TlsSessions;
   isExempt(host: string, port: number): boolean;
   /** An OPEN came. */
   onStream(): void;
@@ -117,7 +120,8 @@ export class DeviceTunnel implements SessionHandler, DeviceStreamOwner, DeviceAs
       this.#welcomed = resolve;
     });
     try {
-      const session = await connectTunnel({ url: invitation.url, ticket: invitation.ticket }, this);
+      const tls = { sessions: this.#environment.tlsSessions };
+      const session = await connectTunnel({ url: invitation.url, ticket: invitation.ticket, tls }, this);
       if (this.#state === 'closed') {
         session.destroy(); // closed here while the handshake was under way
         return false;

@@ -1,7 +1,13 @@
 import type pg from 'pg';
 import type { LiveRedis } from '../../gateway/live/connection.js';
-import { readMeteringGateways } from '../../gateway/live/meters.js';
-import { runOf, type WalletAsk, type WalletRecord, walletField } from '../../gateway/live/records.js';
+import { readDirtyMeterKeys, readMeteringGateways } from '../../gateway/live/meters.js';
+import {
+  parseMeterKey,
+  runOf,
+  type WalletAsk,
+  type WalletRecord,
+  walletField,
+} from '../../gateway/live/records.js';
 import { readGatewayPresence } from '../../gateway/live/store.js';
 import {
   forgetWallets,
@@ -16,6 +22,7 @@ import {
 } from '../../gateway/live/wallets.js';
 import type { Log } from '../../gateway/runtime/logging.js';
 import { withTransaction } from '../db/pool.js';
+import { runsWithUnbookedMeters } from './unbooked.js';
 import {
   answerWallets,
   type HoldKey,
@@ -227,9 +234,10 @@ export class WalletKeeper {
   async #answer(questions: readonly WalletQuestion[]): Promise<WalletReply[]> {
     const { pool, redis } = this.#deps;
     const all: WalletReply[] = [];
-    for (let i = 0; i < questions.length; i += BATCH) {
+    const ready = await this.#finishedAreBooked(questions);
+    for (let i = 0; i < ready.length; i += BATCH) {
       const replies = await withTransaction(pool, (client) =>
-        answerWallets(client, questions.slice(i, i + BATCH), {
+        answerWallets(client, ready.slice(i, i + BATCH), {
           defaultBuyerPriceMicrosPerGb: this.#deps.defaultBuyerPriceMicrosPerGb(),
         }),
       );
@@ -243,6 +251,24 @@ export class WalletKeeper {
       all.push(...replies);
     }
     return all;
+  }
+
+  /**
+   * A gateway calls a run finished when its journal has nothing of it. After the loss of its host Redis may know meters
+   * that the journal has lost: until they are booked (and then known in Postgres as open) the run is not finished, else
+   * their money would be granted to others first. A later sweep asks again.
+   */
+  async #finishedAreBooked(questions: readonly WalletQuestion[]): Promise<WalletQuestion[]> {
+    const { pool, redis } = this.#deps;
+    const unbooked = new Map<string, Set<string>>();
+    for (const { gatewayId, finished } of questions) {
+      if (!finished || unbooked.has(gatewayId)) continue;
+      const meters = (await readDirtyMeterKeys(redis, gatewayId)).flatMap((key) => parseMeterKey(key) ?? []);
+      unbooked.set(gatewayId, await runsWithUnbookedMeters(pool, gatewayId, meters));
+    }
+    return questions.map((q) =>
+      q.finished && unbooked.get(q.gatewayId)?.has(q.run) ? { ...q, finished: false } : q,
+    );
   }
 
   /** Looks through everything that is asked and shown, once. Rejects when Postgres or Redis is away. */

@@ -18,6 +18,11 @@ export const standaloneSettings = {
   ),
   apiPort: integer('TS_API_PORT', 'port of the API, 0 = any free', { default: 3000, max: 65_535 }),
   tunnelPort: integer('TS_TUNNEL_PORT', 'port for devices, 0 = any free', { default: 8443, max: 65_535 }),
+  tunnelTlsCert: text(
+    'TS_TUNNEL_TLS_CERT',
+    'PEM file, with TS_TUNNEL_TLS_KEY: TLS at the tunnel port; for 127.0.0.1 or localhost, where the demo device dials',
+    null,
+  ),
   metricsPort: integer('TS_METRICS_PORT', "the gateway's private port, 0 = any free", {
     default: 9464,
     max: 65_535,

@@ -13,6 +13,7 @@ import { LiveBytes } from './live-bytes.js';
 import { choosePorts, type Ports } from './ports.js';
 import { startPostgres } from './services/postgres.js';
 import { startRedis } from './services/redis.js';
+import { tunnelUrlOf } from './tunnel-url.js';
 
 /** Time a part gets to say that it is ready. */
 const READY_TIMEOUT_MS = 60_000;
@@ -73,6 +74,7 @@ async function startSystem(context: StartContext) {
   await folder.untilEarlierRunEnded(() => say('waiting for the last run to end …'));
   const secrets = folder.secrets();
   const ports = await choosePorts(config);
+  const tunnelUrl = tunnelUrlOf(config.tunnelTlsCert, ports.tunnel);
 
   say('starting Postgres and Redis …');
   const databaseUrl = config.databaseUrl ?? (await startDatabase(context));
@@ -83,6 +85,7 @@ async function startSystem(context: StartContext) {
   say('starting control plane and gateway …');
   const env: Record<string, string> = {
     ...childEnvironment(config, ports, destination, { databaseUrl, redisUrl, dataDir: folder.path }),
+    TS_TUNNEL_URL: tunnelUrl,
     TS_INTERNAL_SECRET: secrets.internalSecret,
   };
   const controlPlane = startChild(context, 'control-plane', 'control-plane/main.js', {
@@ -102,6 +105,8 @@ async function startSystem(context: StartContext) {
     demo = await seedDemo({ apiUrl, databaseUrl, secrets, save: () => folder.saveSecrets(secrets) });
     // Only what an agent needs: some settings of the others have the same names (TS_TUNNEL_URL is direct mode).
     await startChild(context, 'agent', 'agent-protocol/agent/main.js', {
+      // Unless whoever starts it names the authority that signed it.
+      ...(config.tunnelTlsCert !== null && { NODE_EXTRA_CA_CERTS: config.tunnelTlsCert }),
       ...inheritedEnvironment(),
       NODE_ENV: 'development',
       TS_LOG_LEVEL: config.logLevel,
@@ -115,7 +120,7 @@ async function startSystem(context: StartContext) {
     await untilDeviceOnline(gatewayUrl);
   }
   const certPath = config.proxyTlsCert ?? developmentCertificateFiles(gatewayFolder(folder.path)).certPath;
-  return { gatewayUrl, description: describe(ports, destination, demo, certPath) };
+  return { gatewayUrl, description: describe(ports, tunnelUrl, destination, demo, certPath) };
 }
 
 async function startDatabase({ folder, stops }: StartContext): Promise<string> {
@@ -164,7 +169,6 @@ function childEnvironment(
     TS_METRICS_PORT: String(ports.metrics),
     TS_CONTROL_METRICS_HOST: '127.0.0.1',
     TS_CONTROL_METRICS_PORT: String(ports.controlMetrics),
-    TS_TUNNEL_URL: `ws://127.0.0.1:${ports.tunnel}/tunnel`,
     TS_PUBLIC_PROXY_HOST: '127.0.0.1',
     TS_PUBLIC_PROXY_PORT: String(ports.proxy),
     TS_GATEWAY_ID: 'standalone',
@@ -213,6 +217,7 @@ async function untilDeviceOnline(gatewayUrl: string): Promise<void> {
 /** The content of `standalone.json`: addresses and secrets for scripts. */
 function describe(
   ports: Ports,
+  tunnelUrl: string,
   destination: DemoDestination | null,
   demo: Demo | null,
   proxyTlsCertPath: string,
@@ -227,7 +232,7 @@ function describe(
     proxy_host: '127.0.0.1',
     proxy_port: ports.proxy,
     proxy_tls_cert_path: proxyTlsCertPath,
-    tunnel_url: `ws://127.0.0.1:${ports.tunnel}/tunnel`,
+    tunnel_url: tunnelUrl,
     metrics_urls: [ports.metrics, ports.controlMetrics].map((port) => `http://127.0.0.1:${port}/metrics`),
     demo_destination_url: destination?.url ?? null,
     buyer: demo?.buyer ?? null,

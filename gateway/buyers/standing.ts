@@ -24,6 +24,19 @@ export interface OpenConnection {
   network: 'tcp' | 'udp';
 }
 
+/** The part of `connectionRefusal` that has nothing to do with where the connection leads. */
+export function accessRefusal(
+  entry: AccountEntry,
+  access: StreamAccess,
+  nowMs: number,
+): ProxyErrorCode | null {
+  const barred = accountRefusal(entry);
+  if (barred !== null) return barred;
+  return isProofGood(entry, access, nowMs) && isClientAllowed(entry, access.clientAddress)
+    ? null
+    : 'AUTH_FAILED';
+}
+
 /**
  * Whether a connection that was let in may go on by what is known now, at `nowMs` (wall clock): the account in good
  * standing, its credential neither revoked nor expired, the client's address and the destination still allowed. The
@@ -36,10 +49,8 @@ export function connectionRefusal(
   policy: DestinationPolicy,
   nowMs: number,
 ): ProxyErrorCode | null {
-  const barred = accountRefusal(entry);
-  if (barred !== null) return barred;
-  if (!isProofGood(entry, access, nowMs) || !isClientAllowed(entry, access.clientAddress))
-    return 'AUTH_FAILED';
+  const refusal = accessRefusal(entry, access, nowMs);
+  if (refusal !== null) return refusal;
   const { snapshot, rules } = entry;
   if (network === 'udp') return snapshot.limits.udp === true ? null : 'UDP_NOT_ALLOWED';
   const decision = checkDestination(

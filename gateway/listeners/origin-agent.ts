@@ -60,10 +60,12 @@ export class OriginAgent extends Agent {
         return fail(new Error('the client went away'));
       }
       const stream = connected.duplex(this.#client);
-      this.#exits.set(stream, connected.exit);
       // Between requests nobody else listens: an error then must not end the process, an end must end the stream.
       const onEnd = () => stream.destroy();
       stream.on('error', () => {});
+      // Reset since the device dialled: node:http listens a tick later, to a stream that has told all it had to tell.
+      if (stream.destroyed) return fail(new Error('reset before it was used'));
+      this.#exits.set(stream, connected.exit);
       stream.once('end', onEnd);
       stream.once('agentRemove', () => stream.removeListener('end', onEnd)); // upgraded: may be half open
       done(null, withSocketMethods(stream));

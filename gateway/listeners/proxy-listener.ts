@@ -1,5 +1,6 @@
-import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
-import { adoptSocket, type RawSocket } from '../../agent-protocol/raw-socket.js';
+import type { AddressInfo, Server } from 'node:net';
+import { type Accepted, createRawServer, listen } from '../../agent-protocol/raw-server.js';
+import type { RawSocket } from '../../agent-protocol/raw-socket.js';
 import type { ProxyFailure } from '../errors.js';
 import { AddressSet, plainAddress } from '../runtime/addresses.js';
 import type { Log } from '../runtime/logging.js';
@@ -23,6 +24,11 @@ export interface ProxyListenerSettings extends HttpForwarderSettings, AddressGat
    * bytes are never believed.
    */
   proxyProtocolFrom: readonly string[];
+  /**
+   * How often connections that are not read (their device takes no more) are looked at, ms: one that its client has
+   * reset is closed then.
+   */
+  probeIntervalMs: number;
 }
 
 export const proxyListenerDefaults: ProxyListenerSettings = {
@@ -30,6 +36,7 @@ export const proxyListenerDefaults: ProxyListenerSettings = {
   strangersSoftMax: 1_000,
   strangersHardMax: 2_000,
   proxyProtocolFrom: [],
+  probeIntervalMs: 5_000,
   handshakeTimeoutMs: 10_000,
   headBytesMax: 16_384,
   lingerTimeoutMs: 2_000,
@@ -67,6 +74,11 @@ export interface ConnectionCounts {
   proxyHeaderFailures: number;
 }
 
+/** A client that vanished without a word is noticed within minutes, and its stream is freed. */
+const KEEP_ALIVE_AFTER_MS = 60_000;
+/** Connections that wait to be accepted; the kernel bounds it as well (somaxconn). */
+const BACKLOG = 4_096;
+
 const NO_PLACE = { leave() {} };
 
 /** The buyers' ports: SOCKS5 and HTTP, plain or in TLS, told apart by the first byte. Knows nothing of devices. */
@@ -79,6 +91,7 @@ export class ProxyListener {
   readonly #isOverloaded: () => boolean;
   readonly #servers: Server[] = [];
   readonly #connections = new Set<RawSocket>();
+  #probing: NodeJS.Timeout | null = null;
   #draining = false;
   #dropped = 0;
   #shed = 0;
@@ -124,25 +137,19 @@ export class ProxyListener {
    * Starts accepting, on one more port at each call; resolves with the address, rejects when it can not be had.
    * Port 0: any free one.
    */
-  listen(options: { host: string; port: number; accepts?: PortProtocol }): Promise<AddressInfo> {
+  async listen(options: { host: string; port: number; accepts?: PortProtocol }): Promise<AddressInfo> {
     const { host, port, accepts = 'any' } = options;
-    const server = createServer({
-      allowHalfOpen: true,
-      pauseOnConnect: true,
-      // A client that vanished without a word is noticed within minutes, and its stream is freed.
-      keepAlive: true,
-      keepAliveInitialDelay: 60_000,
+    const server = createRawServer({
+      keepAliveAfterMs: KEEP_ALIVE_AFTER_MS,
+      onAccepted: (accepted) => this.#accept(accepted, accepts),
     });
-    server.on('connection', (socket) => this.#accept(socket, accepts));
-    return new Promise((resolve, reject) => {
-      server.once('error', reject);
-      server.listen({ host, port, backlog: 4096 }, () => {
-        server.removeListener('error', reject);
-        server.on('error', (error) => this.#log.error({ err: error, port }, 'proxy port failed'));
-        this.#servers.push(server);
-        resolve(server.address() as AddressInfo);
-      });
-    });
+    const address = await listen(server, { host, port, backlog: BACKLOG });
+    server.on('error', (error) => this.#log.error({ err: error, port }, 'proxy port failed'));
+    this.#servers.push(server);
+    this.#probing ??= setInterval(() => {
+      for (const socket of this.#connections) socket.probe();
+    }, this.#settings.probeIntervalMs).unref();
+    return address;
   }
 
   /**
@@ -153,25 +160,27 @@ export class ProxyListener {
     this.#draining = true;
     for (const server of this.#servers.splice(0)) server.close();
     this.#switch.drain();
-    if (this.#connections.size === 0) return;
-    const timer = setTimeout(() => {
-      for (const socket of this.#connections) socket.reset();
-    }, graceMs);
-    await new Promise<void>((resolve) => {
-      this.#onEmpty = resolve;
-    });
-    clearTimeout(timer);
+    if (this.#connections.size > 0) {
+      const timer = setTimeout(() => {
+        for (const socket of this.#connections) socket.reset();
+      }, graceMs);
+      await new Promise<void>((resolve) => {
+        this.#onEmpty = resolve;
+      });
+      clearTimeout(timer);
+    }
+    if (this.#probing !== null) clearInterval(this.#probing);
   }
 
-  #accept(accepted: Socket, accepts: PortProtocol): void {
+  #accept(accepted: Accepted, accepts: PortProtocol): void {
     const remoteAddress = accepted.remoteAddress;
     if (remoteAddress === undefined) {
-      accepted.destroy();
+      accepted.close();
       return;
     }
     if (this.#connections.size >= this.#settings.connectionsMax) {
       this.#dropped += 1;
-      accepted.destroy();
+      accepted.close();
       return;
     }
     const address = plainAddress(remoteAddress) ?? remoteAddress;
@@ -179,12 +188,12 @@ export class ProxyListener {
     if (this.#isOverloaded()) {
       this.#shed += 1;
       // A balancer sees that another gateway should have it; the first byte is not its client's.
-      if (announced) accepted.destroy();
+      if (announced) accepted.close();
       else this.#switch.turnAway(this.#adopt(accepted), new ClientPeer(address, NO_PLACE));
     } else if (announced) this.#acceptAnnounced(accepted, address, accepts);
     else {
       const place = this.#gate.enter(address);
-      if (place === null) accepted.destroy();
+      if (place === null) accepted.close();
       else {
         const socket = this.#adopt(accepted);
         this.#switch.serve(socket, this.#peer(socket, new ClientPeer(address, place)), accepts);
@@ -193,7 +202,7 @@ export class ProxyListener {
   }
 
   /** A load balancer's connection counts for the address that it announces. */
-  #acceptAnnounced(accepted: Socket, balancer: string, accepts: PortProtocol): void {
+  #acceptAnnounced(accepted: Accepted, balancer: string, accepts: PortProtocol): void {
     const socket = this.#adopt(accepted);
     this.#switch.serveAnnounced(socket, new ClientPeer(balancer, NO_PLACE), accepts, (clientAddress) => {
       // Its own connections are health checks; what it checks for others comes with their address.
@@ -203,8 +212,8 @@ export class ProxyListener {
     });
   }
 
-  #adopt(accepted: Socket): RawSocket {
-    const socket = adoptSocket(accepted);
+  #adopt(accepted: Accepted): RawSocket {
+    const socket = accepted.adopt();
     this.#connections.add(socket);
     socket.socket.once('close', () => {
       this.#connections.delete(socket);

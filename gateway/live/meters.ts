@@ -88,6 +88,18 @@ export async function readDirtyMeters(
   return found;
 }
 
+/** Keys of the gateway's meters that grew since settlement last booked them. */
+export async function readDirtyMeterKeys(redis: LiveRedis, gatewayId: string): Promise<string[]> {
+  const keys = new Set<string>();
+  let cursor = '0';
+  do {
+    const [next, some] = await redis.sscan(liveKeys.dirtyMeters(gatewayId), cursor, 'COUNT', SCRIPT_BATCH);
+    for (const key of some) keys.add(key);
+    cursor = next;
+  } while (cursor !== '0');
+  return [...keys];
+}
+
 /** Every meter of the gateway in Redis, by meter key. */
 export async function readMeters(redis: LiveRedis, gatewayId: string): Promise<Map<string, MeterReport>> {
   return readHash(redis, liveKeys.meters(gatewayId), isReport);

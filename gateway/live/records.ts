@@ -240,15 +240,28 @@ export type GatewayCommand =
   /** One run of one gateway is to end as at SIGTERM; the run that is started after it is not meant. */
   | { kind: 'drain'; gatewayId: string; run: string };
 
-/** The identity of a meter: a price change starts a new one (DESIGN.md, "Counting bytes and booking money"). */
-export function meterKey(m: {
+/** What tells a gateway's meters apart: a price change starts a new one. */
+export interface MeterIdentity {
   sessionId: string;
   allocationId: string;
   epoch: string;
   providerPriceMicrosPerGb: string;
   buyerPriceMicrosPerGb: string;
-}): string {
+}
+
+/** The name of a meter in Redis. */
+export function meterKey(m: MeterIdentity): string {
   return `${m.sessionId}.${m.allocationId}.${m.epoch}.${m.providerPriceMicrosPerGb}.${m.buyerPriceMicrosPerGb}`;
+}
+
+const METER_KEY = /^([0-9a-f-]{36})\.([0-9a-f-]{36})\.([0-9a-f]{32})\.(\d{1,15})\.(\d{1,15})$/;
+
+/** The meter that a `meterKey` names; null: it is none. */
+export function parseMeterKey(key: string): MeterIdentity | null {
+  const parts = METER_KEY.exec(key) as [string, string, string, string, string, string] | null;
+  if (parts === null) return null;
+  const [, sessionId, allocationId, epoch, providerPriceMicrosPerGb, buyerPriceMicrosPerGb] = parts;
+  return { sessionId, allocationId, epoch, providerPriceMicrosPerGb, buyerPriceMicrosPerGb };
 }
 
 /**

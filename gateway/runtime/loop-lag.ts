@@ -7,8 +7,13 @@ export interface LoopLagSettings {
   intervalMs: number;
 }
 
-/** Weight of the newest of the looks; a single pause of collecting garbage is no overload. */
+/** Weight of the newest of the looks. */
 const NEWEST_WEIGHT = 0.25;
+/**
+ * A look counts for so many times the limit at most: a single pause, be it of collecting garbage or of a machine that
+ * ran nobody for a while, is no overload, however long it was. Three in a row are.
+ */
+const LATE_FACTOR_MAX = 2;
 
 /**
  * How late the event loop serves its timers, and whether that is too late to take on more work. One timer a process:
@@ -56,8 +61,9 @@ export class LoopLag {
 
   /** One look: a timer was so late, ms. */
   note(lateMs: number): void {
-    this.#lagMs += NEWEST_WEIGHT * (lateMs - this.#lagMs);
     const { lagMsMax } = this.#settings;
+    const countedMs = lagMsMax === 0 ? lateMs : Math.min(lateMs, LATE_FACTOR_MAX * lagMsMax);
+    this.#lagMs += NEWEST_WEIGHT * (countedMs - this.#lagMs);
     if (lagMsMax === 0) return;
     if (this.#lagMs > lagMsMax) this.#overloaded = true;
     else if (this.#lagMs < lagMsMax / 2) this.#overloaded = false;

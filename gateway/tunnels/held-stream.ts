@@ -35,11 +35,6 @@ export class HeldStream implements StreamHandler {
 
   onWritable(): void {}
 
-  /** Whether the stream ended by RESET while it was held: there is nothing to take over. */
-  get wasReset(): boolean {
-    return this.#resetCode !== null;
-  }
-
   /** Gives what was held to the handler that the stream now has, in order. */
   replay(stream: MuxStream): void {
     const pieces = this.#pieces;

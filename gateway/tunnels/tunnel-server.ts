@@ -1,9 +1,10 @@
-import { createHash } from 'node:crypto';
+import { constants, createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { DEFAULT_CIPHERS } from 'node:tls';
 import type { Hello, Status } from '../../agent-protocol/control.js';
 import { limitsMessage } from '../../agent-protocol/control.js';
 import { WIRE_VERSIONS } from '../../agent-protocol/frame.js';
@@ -197,12 +198,20 @@ export class TunnelServer {
   }
 }
 
-/** A server whose next handshakes follow the certificate. */
+/**
+ * AES-128 first: Node puts AES-256, which costs more and is no safer here. A client that prefers ChaCha20, as phones
+ * without AES in hardware do, gets that.
+ */
+const TLS_OPTIONS = {
+  minVersion: TLS_VERSION_MIN,
+  ciphers: `TLS_AES_128_GCM_SHA256:${DEFAULT_CIPHERS}`,
+  secureOptions: constants.SSL_OP_PRIORITIZE_CHACHA,
+} as const;
+
+/** A server whose next handshakes follow the certificate. Agents resume by ticket until the next certificate or start. */
 function tlsServer(certificate: TlsCertificate): Server {
   const { cert, key } = certificate.current;
-  const server = createTlsServer({ cert, key, minVersion: TLS_VERSION_MIN });
-  certificate.onChange(({ cert, key }) => {
-    server.setSecureContext({ cert, key, minVersion: TLS_VERSION_MIN });
-  });
+  const server = createTlsServer({ cert, key, ...TLS_OPTIONS });
+  certificate.onChange(({ cert, key }) => server.setSecureContext({ cert, key, ...TLS_OPTIONS }));
   return server;
 }

@@ -168,6 +168,39 @@ t.test('buffers: small reads share one, large ones grow, kept ones are left alon
   }
 });
 
+t.test('buffers grow also where each read is kept and pauses, as before a tunnel with backlog', async (t) => {
+  const bytes = randomBytes(8 * 1024 * 1024);
+  const port = await listen(
+    t,
+    createServer((socket) => socket.once('data', () => socket.end(bytes))),
+  );
+  const raw = dialSocket({ port, host: '127.0.0.1' });
+  let intact = true;
+  class Pausing extends Sink {
+    override onBytes(buffer: Buffer, start: number, end: number, headroomBytes: number): boolean {
+      super.onBytes(buffer, start, end, headroomBytes);
+      const copy = this.pieces.at(-1) as Buffer;
+      raw.pause();
+      setImmediate(() => {
+        if (headroomBytes > 0 && !buffer.subarray(start, end).equals(copy)) intact = false;
+        raw.resume();
+      });
+      return true;
+    }
+  }
+  const sink = new Pausing();
+  raw.setSink(sink);
+  raw.resume();
+  await once(raw.socket, 'connect');
+  raw.write(Buffer.from('go'));
+  await until(() => sink.ends === 1);
+  t.ok(Buffer.concat(sink.pieces).equals(bytes));
+  t.ok(intact, 'kept bytes are left alone until resume()');
+  t.ok(Math.max(...sink.pieces.map(({ length }) => length)) > 64 * 1024, 'reads become large');
+  raw.end();
+  await sink.closed;
+});
+
 t.test('onDrain comes after a write of any size that did not go at once', async (t) => {
   const sockets: Socket[] = [];
   const port = await listen(
@@ -259,6 +292,7 @@ t.test('TLS: bulk is gathered, small messages are not delayed, pause holds, FIN 
   t.teardown(() => client.destroy());
   const [second] = (await once(server, 'secureConnection')) as [TLSSocket];
   const adopted = adoptSocket(second);
+  t.equal(second.listenerCount('data'), 0, 'this Node lets a TLS socket read into our memory: see readInto');
   const adoptedSink = new Sink();
   adopted.setSink(adoptedSink);
   adopted.resume();

@@ -4,36 +4,25 @@
  * one that `traffic-share seed --scale` has filled (packages are used up). `--only pull`: the cases that begin so. `--window-ms`: how long each is measured,
  * `--out`: where the figures go as Markdown. Ends with 1 when a target is missed.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { availableParallelism, loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
-import { issueAccessToken } from '../../control-plane/auth/access-token.js';
-import { insertLogin } from '../../control-plane/auth/logins.js';
-import { createToken } from '../../control-plane/buyers/tokens.js';
 import { migrateJobQueue } from '../../control-plane/db/job-queue.js';
 import { migrate } from '../../control-plane/db/migrate.js';
 import { createPool } from '../../control-plane/db/pool.js';
 import { Progress } from '../../deploy/commands/progress.js';
 import { type Scale, seedScale } from '../../deploy/seed/scale.js';
-import { projectPath } from '../../gateway/runtime/project-path.js';
-import { Program } from '../faults/program.js';
-import { UNHURRIED_ENV } from '../helpers/cast.js';
-import { TEST_ENV } from '../helpers/control-plane.js';
 import { startOwnPostgres, startRedis } from '../helpers/services.js';
-import { type LoadResult, load, type Wire, wireRequest } from './http-load.js';
-
-const CONNECTIONS = 32;
-/** People whose tokens take turns. */
-const CALLERS = 1_000;
-const WARM_MS = 3_000;
-const REPEATS = 3;
-
-interface Case {
-  name: string;
-  /** Answers a second that must be reached. */
-  targetPerSecond: number;
-  requests: readonly Wire[];
-}
+import {
+  type Case,
+  CONNECTIONS,
+  type MeasuredWindow,
+  makeCases,
+  measureCase,
+  REPEATS,
+  startControlPlane,
+} from './api-load.js';
+import { median } from './report.js';
 
 async function main(): Promise<number> {
   const { values } = parseArgs({
@@ -63,31 +52,15 @@ async function main(): Promise<number> {
     const seededS = values.database === undefined ? await seed(pool, scale) : null;
     await pool.query('CHECKPOINT');
 
-    const program = new Program({
-      name: 'control-plane',
-      entry: projectPath('dist/control-plane/main.js'),
-      logFd: 2,
-      preload: null,
-      env: {
-        ...TEST_ENV,
-        ...UNHURRIED_ENV,
-        TS_LOG_LEVEL: 'warn',
-        TS_BOT_UPDATES: 'off',
-        TS_AUTH_CACHE_MS: values['auth-cache-ms'],
-        TS_DATABASE_URL: databaseUrl,
-        TS_REDIS_URL: redis.url,
-        TS_API_HOST: '127.0.0.1',
-        TS_API_PORT: '0',
-        TS_CONTROL_METRICS_PORT: '0',
-      },
+    const program = await startControlPlane(databaseUrl, redis.url, {
+      TS_AUTH_CACHE_MS: values['auth-cache-ms'],
     });
     undo.push(() => program.stop());
-    await program.start();
     const cases = (await makeCases(pool)).filter(({ name }) => name.startsWith(values.only));
     const lines: string[] = [];
     let missed = 0;
     for (const one of cases) {
-      const results = await measure(one, program, Number(values['window-ms']));
+      const results = await measureCase(one, program, Number(values['window-ms']));
       const line = rowOf(one, results);
       process.stdout.write(`${line}\n`);
       lines.push(line);
@@ -127,74 +100,7 @@ async function seed(pool: Pool, scale: Scale): Promise<number> {
   return (performance.now() - beganMs) / 1_000;
 }
 
-async function makeCases(pool: Pool): Promise<Case[]> {
-  const people = await pool.query<{ id: string }>('SELECT id FROM users ORDER BY id LIMIT $1', [CALLERS]);
-  const users: string[] = [];
-  for (const { id: userId } of people.rows) {
-    const loginId = await insertLogin(pool, { userId, ip: '127.0.0.1', userAgent: 'bench' });
-    users.push(
-      await issueAccessToken(TEST_ENV.TS_JWT_SECRET, { userId, role: 'user', loginId, ttlS: 86_400 }),
-    );
-  }
-  const { rows } = await pool.query<{ id: string }>('SELECT id FROM buyers ORDER BY id LIMIT $1', [CALLERS]);
-  const buyers: string[] = [];
-  for (const { id: buyerId } of rows) buyers.push((await createToken(pool, { buyerId })).secret);
-  const get = (path: string, tokens: string[]) =>
-    tokens.map((token) => wireRequest('GET', path, { authorization: `Bearer ${token}` }));
-  return [
-    {
-      name: 'pull, one package',
-      targetPerSecond: 1_000,
-      requests: buyers.map((token) =>
-        wireRequest(
-          'POST',
-          '/api/buyer/packets/pull',
-          { authorization: `Bearer ${token}` },
-          { max_count: 1 },
-        ),
-      ),
-    },
-    { name: 'balance of a provider', targetPerSecond: 1_500, requests: get('/api/balance', users) },
-    { name: 'balance of a buyer', targetPerSecond: 1_500, requests: get('/api/buyer/me/balance', buyers) },
-    { name: 'summary of traffic', targetPerSecond: 1_500, requests: get('/api/traffic/summary', users) },
-  ];
-}
-
-interface Measured extends LoadResult {
-  /** CPU of the control plane, seconds a second. */
-  cpu: number;
-}
-
-async function measure({ requests, name }: Case, program: Program, windowMs: number): Promise<Measured[]> {
-  let at = 0;
-  const next = () => requests[at++ % requests.length] as Wire;
-  const port = program.port ?? 0;
-  await load({ port, connections: CONNECTIONS, windowMs: WARM_MS, next });
-  const results: Measured[] = [];
-  for (let n = 0; n < REPEATS; n++) {
-    const [cpuMs, beganMs] = [cpuMsOf(program.pid ?? 0), performance.now()];
-    const result = await load({ port, connections: CONNECTIONS, windowMs, next });
-    const cpu = (cpuMsOf(program.pid ?? 0) - cpuMs) / (performance.now() - beganMs);
-    const bad = Object.keys(result.statuses).filter((status) => status !== '200');
-    if (bad.length > 0) throw new Error(`${name}: ${JSON.stringify(result.statuses)}`);
-    results.push({ ...result, cpu });
-  }
-  return results;
-}
-
-/** CPU time a process has used, ms (proc(5): clock ticks of 10 ms). */
-function cpuMsOf(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    .replace(/^.*\) /s, '')
-    .split(' ');
-  return (Number(fields[11]) + Number(fields[12])) * 10;
-}
-
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
-}
-
-function rowOf({ name, targetPerSecond }: Case, results: readonly Measured[]): string {
+function rowOf({ name, targetPerSecond }: Case, results: readonly MeasuredWindow[]): string {
   const of = (key: 'perSecond' | 'p50Ms' | 'p99Ms' | 'cpu') => median(results.map((r) => r[key]));
   const rate = of('perSecond');
   const spread = results.map((r) => Math.round(r.perSecond)).join(', ');

@@ -2,6 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { control } from './control/control.js';
 import { longLine } from './delay.js';
 import { echoBesideBulk } from './echo.js';
 import type { Outcome } from './load/outcome.js';
@@ -199,6 +200,7 @@ async function measure(options: Options): Promise<Results> {
       await once('memory', tunnels, (system) => measureMemory(stage, system));
     }
     if (wanted.has('storm')) await once('storm', running, (system) => storm(stage, system));
+    if (wanted.has('control')) await once('control', running, (system) => control(stage, system));
     if (wanted.has('soak')) await once('soak', running, (system) => soak(stage, system));
     // Last: requests that it breaks are counted by both ends in their own way
     if (wanted.has('overload')) await once('overload', running, (system) => overload(stage, system));

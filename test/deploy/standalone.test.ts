@@ -4,11 +4,14 @@ import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { type CertificateExtension, generate } from 'selfsigned';
 import t from 'tap';
 import { readStandaloneConfig } from '../../deploy/standalone/config.js';
 import { DataFolder, lockOf } from '../../deploy/standalone/data-folder.js';
 import { startDemoDestination } from '../../deploy/standalone/demo-destination.js';
 import { choosePorts } from '../../deploy/standalone/ports.js';
+import { tunnelUrlOf } from '../../deploy/standalone/tunnel-url.js';
+import { developmentCertificate } from '../../gateway/runtime/development-certificate.js';
 
 t.test('a port that is taken is named with the setting to change', async (t) => {
   const server = createServer().listen(0, '127.0.0.1');
@@ -27,6 +30,28 @@ t.test('a port that is taken is named with the setting to change', async (t) => 
   });
   const ports = await choosePorts(readStandaloneConfig({ ...free, TS_API_PORT: '0' }));
   t.equal(new Set(Object.values(ports)).size, 6, 'six different free ports');
+});
+
+t.test('where devices dial follows the certificate of the tunnel port', async (t) => {
+  t.equal(tunnelUrlOf(null, 8443), 'ws://127.0.0.1:8443/tunnel');
+  const folder = t.testdir({ text: 'no certificate' });
+  const { certPath } = await developmentCertificate(folder, Date.now());
+  t.equal(tunnelUrlOf(certPath, 8443), 'wss://127.0.0.1:8443/tunnel');
+  const drawn = async (name: string) => {
+    const path = join(folder, name);
+    const altName: CertificateExtension = { name: 'subjectAltName', altNames: [{ type: 2, value: name }] };
+    const { cert } = await generate([{ name: 'commonName', value: name }], {
+      keyType: 'ec',
+      extensions: [altName],
+    });
+    await writeFile(path, cert);
+    return path;
+  };
+  t.equal(tunnelUrlOf(await drawn('localhost'), 1), 'wss://localhost:1/tunnel');
+  const elsewhere = await drawn('gw.example.com');
+  t.throws(() => tunnelUrlOf(elsewhere, 1), /TS_TUNNEL_TLS_CERT=.*neither 127\.0\.0\.1 nor localhost/);
+  t.throws(() => tunnelUrlOf(join(folder, 'text'), 1), /is no certificate in PEM/);
+  t.throws(() => tunnelUrlOf(join(folder, 'none'), 1), /is no certificate in PEM: ENOENT/);
 });
 
 t.test('production is refused', async (t) => {

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { ProxyAgent, request } from 'undici';
+import { developmentCertificate } from '../../gateway/runtime/development-certificate.js';
 import { removeData, type Standalone, startStandalone } from '../helpers/standalone.js';
 
 /** A PATH on which there is only node: no redis-server, no curl, no postgres. */
@@ -92,4 +93,19 @@ t.test('from nothing, again after Ctrl-C, and again after kill -9', async (t) =>
   t.match(await fetchDemo(system), /It works/, 'after kill -9 it starts again and serves');
   const after = await balances();
   t.ok(String(after[1]) < String(before[1]), 'and goes on with the same money');
+});
+
+t.test('with a certificate at the tunnel port its own device dials in TLS', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'ts-tunnel-tls-'));
+  const { certPath, keyPath } = await developmentCertificate(folder, Date.now());
+  const env = { ...(await bareEnvironment()), TS_TUNNEL_TLS_CERT: certPath, TS_TUNNEL_TLS_KEY: keyPath };
+  const system = await startStandalone({ env });
+  t.teardown(async () => {
+    await system.stop();
+    await removeData(system.dataDir);
+    await removeData(folder);
+  });
+  t.match(system.file.tunnel_url, /^wss:\/\/127\.0\.0\.1:\d+\/tunnel$/);
+  t.match(system.output(), `tunnels   ${system.file.tunnel_url}`);
+  t.match(await fetchDemo(system), /It works/);
 });

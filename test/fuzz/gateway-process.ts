@@ -1,4 +1,4 @@
-import { type ChildProcess, fork } from 'node:child_process';
+import { type ChildProcess, fork, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, fstatSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs';
 import { get } from 'node:http';
@@ -60,6 +60,8 @@ export class GatewayProcess {
         `--max-old-space-size=${HEAP_MB_MAX}`,
         '--trace-warnings',
         '--enable-source-maps',
+        '--import',
+        projectPath('test/fuzz/inside/describe-sockets.mjs'),
         ...(options.preload ? ['--import', options.preload] : []),
       ],
     });
@@ -102,6 +104,19 @@ export class GatewayProcess {
   get residentBytes(): number {
     const status = readFileSync(`/proc/${this.#child.pid}/status`, 'utf8');
     return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]) * 1_024;
+  }
+
+  /** What each of its sockets is at, a line each; of the kernel's view what `ss` says, where there is one. */
+  async describeSockets(): Promise<string[]> {
+    const answered = once(this.#child, 'message', { signal: AbortSignal.timeout(ANSWER_TIMEOUT_MS) });
+    this.#child.send({ describeSockets: true });
+    const inside = await answered.then(
+      ([message]) => (message as { sockets: string[] }).sockets,
+      (error: Error) => [`no description: ${error.message}`],
+    );
+    const { stdout } = spawnSync('ss', ['-tnpoe', '-O', 'state', 'all'], { encoding: 'utf8' });
+    const kernel = (stdout ?? '').split('\n').filter((line) => line.includes(`pid=${this.#child.pid},`));
+    return [...inside, ...kernel];
   }
 
   /** `/status`. Rejects when the private port does not answer in time. */

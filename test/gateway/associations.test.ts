@@ -15,6 +15,7 @@ import { startGatewayRig } from '../helpers/gateway.js';
 import { PlainDevice } from '../helpers/plain-device.js';
 import { socksConnect } from '../helpers/socks-client.js';
 import { socksAssociate, udpReply, udpRequest } from '../helpers/socks-udp-client.js';
+import { stopwatch } from '../helpers/stopwatch.js';
 import { openUdpSockets, UdpPeer } from '../helpers/udp-peer.js';
 import { usageBatches } from '../helpers/usage-batches.js';
 import { fundsKey } from '../helpers/wallet-bank.js';
@@ -362,10 +363,10 @@ t.test('the grant: none, given, withdrawn', async (t) => {
     port: echo.port, // nobody listens there by TCP
   });
   t.equal(tcp.reply, 5);
-  const startMs = performance.now();
+  const tookMs = stopwatch();
   await account({}, false);
   await closed(control);
-  t.ok(performance.now() - startMs < 1_000, 'cut within a second');
+  t.ok(tookMs() < 1_000, 'cut within a second');
   const again = await UdpPeer.open(t, '127.0.0.1', port);
   t.equal(again.port, port, 'its UDP port is free');
   t.equal((await associate()).reply, 2);
@@ -469,7 +470,7 @@ t.test('limits: datagrams a second, idle time, associations, ports', async (t) =
   range.close();
   const base = await startBase(t, {
     TS_UDP_DATAGRAMS_PER_SECOND_MAX: '20',
-    TS_UDP_IDLE_MS: '400',
+    TS_UDP_IDLE_MS: '1500',
     TS_UDP_ASSOCIATIONS_MAX: '1',
     TS_UDP_PORTS: `${range.port}-${range.port}`,
   });
@@ -484,7 +485,7 @@ t.test('limits: datagrams a second, idle time, associations, ports', async (t) =
   t.ok(passed >= 10 && passed < 60, `${passed} of 200 came back`);
   const startMs = performance.now();
   await closed(control);
-  t.ok(performance.now() - startMs >= 200, 'idle, it ends by itself');
+  t.ok(performance.now() - startMs >= 750, 'idle, it ends by itself');
   await until(async () => (await rig.status()).streams === 0, 'the stream is over');
   const next = await client();
   t.equal(next.port, range.port, 'the port is free again');
@@ -541,7 +542,7 @@ t.test('drain: an association goes on for the time there is, then ends', async (
   const { control, send, next } = await client();
   send('127.0.0.1', echo.port, 'before');
   await next();
-  const stopped = rig.gateway.stop(300);
+  const stopped = rig.gateway.stop(1_500);
   send('127.0.0.1', echo.port, 'during');
   t.equal((await next()).data.toString(), 'during');
   await closed(control);

@@ -1,6 +1,6 @@
 /** The gateway as a whole, with devices that know only SPEC.md: plain `ws` and msgpack. */
 import { once } from 'node:events';
-import type { Socket } from 'node:net';
+import { connect as dialTcp, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { unpack } from 'msgpackr';
 import t from 'tap';
@@ -9,6 +9,7 @@ import { writeAccount, writeProviderPrice } from '../../gateway/live/store.js';
 import { type GatewayRig, startGatewayRig } from '../helpers/gateway.js';
 import { PlainDevice } from '../helpers/plain-device.js';
 import { socksConnect } from '../helpers/socks-client.js';
+import { stopwatch } from '../helpers/stopwatch.js';
 
 const HOST = 'example.org';
 let rig: GatewayRig;
@@ -97,6 +98,58 @@ t.test('a device on plain ws carries streams: data, half-close, counts', async (
   await gone(plain);
 });
 
+t.test(
+  'a device that opens and resets in one breath: plain HTTP is told, and does not wait for ever',
+  async (t) => {
+    const { plain } = await device();
+    plain.onFrame = ({ type, streamId }) => {
+      if (type !== 4) return;
+      plain.sendTogether([
+        [5, streamId, Buffer.of(0)],
+        [8, streamId, Buffer.of(1)],
+      ]);
+    };
+    const login = Buffer.from(`${rig.username}:${rig.password}`).toString('base64');
+    for (let i = 0; i < 5; i++) {
+      const socket = dialTcp(rig.gateway.proxyPort, '127.0.0.1');
+      socket.write(
+        `GET http://${HOST}/ HTTP/1.1\r\nHost: ${HOST}\r\nProxy-Authorization: Basic ${login}\r\n\r\n`,
+      );
+      const [answer] = (await once(socket, 'data')) as [Buffer];
+      t.match(answer.toString(), /^HTTP\/1\.1 502 .*\r\n[\s\S]*PEER_DROPPED/);
+      socket.destroy();
+    }
+    await until(async () => (await rig.status()).connections === 0, 'no connection is left');
+    await gone(plain);
+  },
+);
+
+t.test('a buyer that resets while its device takes nothing is gone within seconds', async (t) => {
+  const { plain, record } = await device();
+  plain.onFrame = ({ type, streamId }) => {
+    if (type === 4) plain.send(5, streamId, Buffer.of(0));
+  };
+  const { socket, reply } = await connect();
+  t.equal(reply, 0);
+  const counted = async () =>
+    (await rig.meters()).find((m) => m.sessionId === record.sessionId)?.bytesUp ?? 0;
+  // More than window and read buffers: the device gives no credit, so the gateway stops to read.
+  socket.write(Buffer.alloc(8 << 20));
+  const arrived = () =>
+    plain.frames.filter(({ type }) => type === 6).reduce((n, f) => n + f.payload.length, 0);
+  const stopped = await until(
+    async () => arrived() > 0 && (await counted()) === arrived() && arrived(),
+    'stalled',
+  );
+  socket.resetAndDestroy();
+  const took = stopwatch();
+  await plain.next((frame) => frame.type === 8);
+  t.ok(took() < 8_000, 'and the device is told');
+  t.equal(arrived(), stopped, 'nothing else came');
+  await until(async () => (await rig.status()).connections === 0, 'no connection is left');
+  await gone(plain);
+});
+
 t.test('a stream that is ended and reset in one breath leaves no connection behind', async (t) => {
   const { plain } = await device();
   plain.echo();
@@ -182,11 +235,11 @@ t.test('stop_session: GOAWAY, streams cut, meters FINAL', async (t) => {
   socket.write('hello');
   await once(socket, 'data');
   const ended = closed(socket);
-  const startMs = performance.now();
+  const tookMs = stopwatch();
   await publishCommand(rig.redis, { kind: 'stop_session', sessionId: record.sessionId, reason: 'stopped' });
   await plain.untilClosed();
   await ended;
-  t.ok(performance.now() - startMs < 1_000, 'within a second');
+  t.ok(tookMs() < 1_000, 'within a second');
   t.match(plain.goaway, { code: 'stopped' });
   const meter = await until(
     async () => (await rig.meters()).find((m) => m.sessionId === record.sessionId && m.final),
@@ -201,11 +254,11 @@ t.test('a suspended account loses its open streams within a second', async (t) =
   const { socket } = await connect();
   socket.on('error', () => {});
   const ended = closed(socket);
-  const startMs = performance.now();
+  const tookMs = stopwatch();
   await writeAccount(rig.redis, { ...rig.account, status: 'suspended', version: 2 });
   await publishCommand(rig.redis, { kind: 'account_changed', account: rig.account.account });
   await ended;
-  t.ok(performance.now() - startMs < 1_000);
+  t.ok(tookMs() < 1_000);
   t.equal((await connect()).auth, 3, 'ACCOUNT_SUSPENDED');
   await writeAccount(rig.redis, { ...rig.account, version: 3 });
   await publishCommand(rig.redis, { kind: 'account_changed', account: rig.account.account });

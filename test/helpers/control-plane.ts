@@ -39,6 +39,9 @@ export const TEST_ENV = {
   TS_AUTH_CACHE_MS: '0',
 };
 
+/** Longest wait of a test's control plane for a connection to Postgres, or an answer of Redis, ms. */
+const UNHURRIED_MS = 15_000;
+
 export interface SentCode {
   telegramId: number;
   code: string;
@@ -107,9 +110,15 @@ export async function startWorld(t: Teardown, options: WorldOptions = {}): Promi
     ...options.env,
   });
   const log = options.log ?? silentLog;
-  const pool = createPool({ databaseUrl, applicationName: 'test', connectionsMax: 12 });
+  // A machine that stalls for a second has not lost its servers.
+  const pool = createPool({
+    databaseUrl,
+    applicationName: 'test',
+    connectionsMax: 12,
+    connectTimeoutMs: UNHURRIED_MS,
+  });
   t.teardown(() => pool.end());
-  const redis = connectLive({ url: redisUrl, log: silentLog });
+  const redis = connectLive({ url: redisUrl, log: silentLog, commandTimeoutMs: UNHURRIED_MS });
   t.teardown(() => redis.disconnect());
   const limiterRedis = connectLimiter(redisUrl, () => {});
   t.teardown(() => limiterRedis.disconnect());

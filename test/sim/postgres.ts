@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import type { WalletKind } from '../../gateway/live/records.js';
+import { meterKey, type WalletKind } from '../../gateway/live/records.js';
 import {
   accountKey,
   type HoldRow,
@@ -238,6 +238,23 @@ const STATEMENTS: ReadonlyArray<[part: string, does: Statement]> = [
     (at) => {
       const ids = new Set(at.tx.holdsWhere((h) => !h.closed).map((h) => h.gatewayId));
       return Array.from(ids, (gateway_id) => ({ gateway_id }));
+    },
+  ],
+  [
+    'SELECT DISTINCT epoch FROM unnest',
+    (
+      { db },
+      [gatewayId, sessions, allocations, epochs, provider, buyer]: [string, ...(readonly string[])[]],
+    ) => {
+      const named = (i: number) =>
+        meterKey({
+          sessionId: sessions?.[i] as string,
+          allocationId: allocations?.[i] as string,
+          epoch: epochs?.[i] as string,
+          providerPriceMicrosPerGb: provider?.[i] as string,
+          buyerPriceMicrosPerGb: buyer?.[i] as string,
+        });
+      return (epochs ?? []).flatMap((epoch, i) => (db.meters.get(gatewayId, named(i)) ? [] : [{ epoch }]));
     },
   ],
   [

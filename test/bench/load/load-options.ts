@@ -1,5 +1,18 @@
+import type { Load } from '../../control-plane/settlement/throughput.js';
+import type { AllocationLoad } from '../control/allocation.js';
+
 /** Sizes and durations of the phases that put Traffic Share alone under load. */
 export interface LoadOptions {
+  control: {
+    allocation: AllocationLoad;
+    settlement: Load;
+    /** Free ones, to be pulled. */
+    packages: number;
+    /** Each of the windows. */
+    pullMs: number;
+    /** How long Redis is watched while nothing is asked for. */
+    restMs: number;
+  };
   storm: {
     devices: number;
     /** Of other devices, while the storm goes on. */
@@ -30,7 +43,7 @@ export interface LoadOptions {
 }
 
 /** Phases that are run only when they are named; they can be named together, and with `memory`. */
-export const LOAD_PHASES = ['storm', 'soak', 'overload'] as const;
+export const LOAD_PHASES = ['storm', 'soak', 'overload', 'control'] as const;
 export type LoadPhase = (typeof LOAD_PHASES)[number];
 
 /** Options of the command line, as `parseArgs` takes them. */
@@ -50,6 +63,7 @@ export const LOAD_USAGE = `
     --only storm        all devices lose their tunnels at once and dial again; then they vanish and dial again
     --only soak         streams with mixed traffic over many devices for minutes: errors, memory, money
     --only overload     five times what the gateway can do, and what comes after
+    --only control      what moves no bytes: allocation, settlement, pull, use of Redis
     --only memory       as in the default run, but 20000 tunnels and 10000 streams, held for 300 s
   --storm-devices <n>   devices of storm (default 5000, quick 300)
   --soak-devices <n>, --soak-streams <n>, --soak-s <seconds>
@@ -79,6 +93,17 @@ export function readLoadOptions(values: Values, quick: boolean, memoryAlone: boo
   };
   if (soak.devices > soak.streams) throw new Error('--soak-devices: not more than streams');
   return {
+    control: {
+      allocation: quick
+        ? { devices: 2_000, connections: 20_000, claims: 500, concurrency: 64 }
+        : { devices: 10_000, connections: 200_000, claims: 5_000, concurrency: 64 },
+      settlement: quick
+        ? { meters: 1_000, sessions: 50, buyers: 25, rounds: 2 }
+        : { meters: 10_000, sessions: 200, buyers: 100, rounds: 5 },
+      packages: quick ? 4_000 : 40_000,
+      pullMs: quick ? 500 : 4_000,
+      restMs: quick ? 3_000 : 15_000,
+    },
     storm: { devices: number('storm-devices', quick ? 300 : 5_000, 1), streams: quick ? STREAMS_MIN : 100 },
     soak,
     overload: {

@@ -80,6 +80,29 @@ function rowsOf({ storm, soak, overload, memory }: LoadOptions): Row[] {
     { what: 'p99 of an echo, ms', figure: 'soak_echo_p99_ms', digits: 1 },
     { what: 'CPU of the gateway, cores', figure: 'soak_gateway_cores', digits: 2 },
 
+    {
+      what: 'control: connections/s that find an exit, held already',
+      figure: 'allocation_held_per_s',
+      digits: 0,
+    },
+    { what: 'the same in one of 200 cities', figure: 'allocation_city_per_s', digits: 0 },
+    { what: 'with a claim in Redis for each', figure: 'allocation_claims_per_s', digits: 0 },
+    { what: 'p99 of a claim, ms', figure: 'allocation_claim_p99_ms', digits: 2 },
+    {
+      what: 'settlement, new meters/s',
+      figure: 'settlement_first_per_s',
+      digits: 0,
+    },
+    { what: 'meters that grew/s', figure: 'settlement_growth_per_s', digits: 0, target: { min: 5_000 } },
+    { what: 'pulls/s, one package each', figure: 'pull_per_s', digits: 0, target: { min: 1_000 } },
+    { what: 'p50 of a pull, ms', figure: 'pull_p50_ms', digits: 1 },
+    { what: 'p99 of a pull, ms', figure: 'pull_p99_ms', digits: 1 },
+    { what: 'CPU s of the control plane for 1 000 pulls', figure: 'pull_cpu_s_per_1000', digits: 2 },
+    { what: 'Redis: commands/s at rest', figure: 'redis_rest_commands_per_s', digits: 1 },
+    { what: 'bytes/s at rest', figure: 'redis_rest_bytes_per_s', digits: 0 },
+    { what: 'commands for 1 000 connections', figure: 'redis_commands_per_1000_connections', digits: 1 },
+    { what: 'commands for a GB', figure: 'redis_commands_per_gb', digits: 1 },
+
     { what: 'overload: peak, small requests/s', figure: 'overload_peak_per_s', digits: 0 },
     { what: 'CPU of the gateway at the peak, cores', figure: 'overload_peak_gateway_cores', digits: 2 },
     {

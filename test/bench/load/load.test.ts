@@ -17,7 +17,7 @@ t.test('phases under load: named alone, together, with memory; never beside peer
   });
   t.throws(
     () => options('--only', 'storm,bulk'),
-    /--only storm: beside storm, soak, overload and memory only/,
+    /--only storm: beside storm, soak, overload, control and memory only/,
   );
   t.match(options('--only', 'memory').load.memory, {
     idleTunnels: 20_000,
@@ -27,6 +27,8 @@ t.test('phases under load: named alone, together, with memory; never beside peer
   t.match(options('--only', 'memory', '--quick').load.memory, { idleTunnels: 500, holdMs: 3_000 });
   t.match(options('--only', 'soak').load.soak, { devices: 1_000, streams: 10_000, durationMs: 300_000 });
   t.match(options('--only', 'storm', '--storm-devices', '20000').load.storm, { devices: 20_000 });
+  const { allocation } = options('--only', 'control').load.control;
+  t.ok(allocation.claims < allocation.devices, 'an exit for each claim');
   t.throws(() => options('--only', 'soak', '--soak-s', '1.5'), /--soak-s: a whole number from 2/);
   t.throws(() => options('--soak-streams', '100', '--soak-devices', '101'), /not more than streams/);
 });

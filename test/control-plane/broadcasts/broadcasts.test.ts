@@ -17,6 +17,7 @@ import {
   type TestWorld,
   withDevice,
 } from '../../helpers/control-plane.js';
+import { stopwatch } from '../../helpers/stopwatch.js';
 
 /** Takes messages and keeps them until told what became of them. */
 class HeldSender implements MessageSender {
@@ -146,12 +147,14 @@ t.test('25 a second also when each call takes 200 ms, over batches', async (t) =
   const { notify, read } = admins(world, await signedIn(world, 'admin'));
   await people(world, 99);
   const { id } = await notify('all');
+  const runMs = stopwatch();
   t.equal(await world.services.broadcasts.runOnce(), 100);
+  t.ok(runMs() < 5_000, 'no slower');
   t.match(await read(id), { status: 'done', counters: { sent: 100 } });
   t.equal(new Set(api.sent.map((s) => s.chatId)).size, 100);
   const times = api.sent.map((s) => s.atMs);
   const tookMs = (times.at(-1) as number) - (times[0] as number);
-  t.ok(tookMs >= 3_900 && tookMs < 5_000, `100 messages in ${Math.round(tookMs)} ms`);
+  t.ok(tookMs >= 3_900, `100 messages in ${Math.round(tookMs)} ms`);
 });
 
 t.test('a crash: it goes on, and nobody is sent it twice', async (t) => {

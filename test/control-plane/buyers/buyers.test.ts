@@ -7,6 +7,7 @@ import { readAccount } from '../../../gateway/live/store.js';
 import { signedIn, startWorld } from '../../helpers/control-plane.js';
 import { assertLedger } from '../../helpers/ledger.js';
 import { addSession, addUser, TestMeter } from '../../helpers/money-world.js';
+import { stopwatch } from '../../helpers/stopwatch.js';
 
 const sha256Hex = (text: string) => createHash('sha256').update(text).digest('hex');
 
@@ -140,9 +141,9 @@ t.test('buyers', async (t) => {
     );
 
     const from = await readLastCommandId(redis);
-    const began = performance.now();
+    const tookMs = stopwatch();
     t.equal((await asAdmin('POST', `/api/admin/tokens/${token.id}/revoke`)).status, 200);
-    t.ok(performance.now() - began < 1_000, 'within a second');
+    t.ok(tookMs() < 1_000, 'within a second');
     t.equal((await call('GET', '/api/buyer/me', { token: token.token })).status, 401);
     t.notOk((await credentials())?.includes(sha256Hex(token.token)));
     const commands = (await readCommands(redis, from, 10, 0)).map((c) => c.command);

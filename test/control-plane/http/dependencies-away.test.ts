@@ -2,6 +2,7 @@ import t from 'tap';
 import { migrate } from '../../../control-plane/db/migrate.js';
 import { signedIn, startWorld, withDevice } from '../../helpers/control-plane.js';
 import { startOwnPostgres, startRedis } from '../../helpers/services.js';
+import { stopwatch } from '../../helpers/stopwatch.js';
 
 t.test('Redis goes away', async (t) => {
   const postgres = await startOwnPostgres();
@@ -13,10 +14,10 @@ t.test('Redis goes away', async (t) => {
   const device = await withDevice(world, user);
   await redis.stop();
 
-  const startedAt = performance.now();
+  const tookMs = stopwatch();
   const me = await world.call('GET', '/api/user/me', { token: user.token });
   t.equal(me.status, 200, 'calls that need no live state are answered');
-  t.ok(performance.now() - startedAt < 2_000, 'without waiting for the rate limiter');
+  t.ok(tookMs() < 2_000, 'without waiting for the rate limiter');
 
   const start = await world.call('POST', '/api/traffic/start', {
     token: user.token,

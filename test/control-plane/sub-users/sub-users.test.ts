@@ -9,6 +9,7 @@ import { systemClock } from '../../../gateway/runtime/clock.js';
 import { silentLog } from '../../../gateway/runtime/logging.js';
 import { signedIn, startWorld } from '../../helpers/control-plane.js';
 import { addSession, addUser, TestMeter } from '../../helpers/money-world.js';
+import { stopwatch } from '../../helpers/stopwatch.js';
 
 t.test('sub-users', async (t) => {
   const world = await startWorld(t, {
@@ -86,9 +87,9 @@ t.test('sub-users', async (t) => {
     const replayed = (await asBuyer('POST', '', { name: 'x', bytes_max: 10 }, key)).body;
     t.match(replayed, { id: sub.id, proxy: null }, 'one key, one sub-user; the password is shown once');
     const from = await readLastCommandId(redis);
-    const began = performance.now();
+    const tookMs = stopwatch();
     const rotated = await asBuyer('PATCH', `/${sub.id}`, { rotate_password: true });
-    t.ok(performance.now() - began < 1_000);
+    t.ok(tookMs() < 1_000);
     const commands = (await readCommands(redis, from, 10, 0)).map((c) => c.command);
     t.ok(commands.some((c) => c?.kind === 'account_changed' && c.account === sub.account));
     t.match(await enter(sub.account, sub.proxy.password), { code: 'AUTH_FAILED' });

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import t from 'tap';
 import { withTransaction } from '../../../control-plane/db/pool.js';
-import { post } from '../../../control-plane/ledger/ledger.js';
+import { post, readBalances } from '../../../control-plane/ledger/ledger.js';
 import { bookMeters } from '../../../control-plane/settlement/book.js';
 import { readReport } from '../../../control-plane/settlement/reports.js';
 import { readHeld } from '../../../control-plane/wallets/held.js';
@@ -15,6 +15,7 @@ import {
 } from '../../../control-plane/wallets/wallets.js';
 import { connectLive } from '../../../gateway/live/connection.js';
 import { liveKeys } from '../../../gateway/live/keys.js';
+import { reportMeters } from '../../../gateway/live/meters.js';
 import { meterKey, runOf, type WalletOwner, walletField } from '../../../gateway/live/records.js';
 import { writeGatewayPresence } from '../../../gateway/live/store.js';
 import { askWallets, readWallets, ringWalletBell } from '../../../gateway/live/wallets.js';
@@ -422,6 +423,33 @@ t.test('the keeper', async (t) => {
       { granted: String(4n * USD + 10n), state: 'exhausted' },
       'a top-up is answered',
     );
+  });
+
+  t.test('a run is not finished while meters of it that its journal lost wait in Redis', async (t) => {
+    const one = keeper(600_000);
+    const buyerId = await addBuyer(pool);
+    await fund(pool, buyerId, 6n * USD);
+    const owner: WalletOwner = { kind: 'buyer', ownerId: buyerId };
+    const session = await addSession(pool, await addUser(pool));
+    const meter = new TestMeter('gd', session.sessionId, buyerId).count(0, 10 ** 9);
+    const field = walletField(runOf(meter.epoch), owner);
+    await present('gd', runOf(meter.epoch));
+    await ask('gd', field, 3n * USD, { ring: false });
+    await one.sweep();
+    t.equal(await heldOf(pool, owner), 3n * USD);
+    await reportMeters(redis, 'gd', [meter.report()]);
+    await ask('gd', field, 3n * USD, { renounced: 500_000n, finished: true, ring: false });
+    await one.sweep();
+    t.equal(await heldOf(pool, owner), 2_500_000n, 'what is given back is taken, the rest stays held');
+    await withTransaction(pool, async (client) => {
+      const report = meter.report({ final: true });
+      const read = readReport(meterKey(report), JSON.stringify(report), Date.now());
+      if (!read.ok) throw new Error(read.reason);
+      return bookMeters(client, 'gd', [read.claim], { referralPercent: 10, offerBytes: 10 ** 9 });
+    });
+    await one.sweep();
+    t.equal(await heldOf(pool, owner), 0n, 'booked, though still dirty: it is closed');
+    t.equal((await readBalances(pool, 'buyer_prepaid', [buyerId])).get(buyerId)?.balanceMicros, 4n * USD);
   });
 
   t.test('Redis is emptied: everything is shown again, old runs included', async (t) => {

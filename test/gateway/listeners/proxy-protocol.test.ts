@@ -8,6 +8,7 @@ import {
   readProxyHeader,
 } from '../../../gateway/listeners/proxy-protocol.js';
 import { type Log, silentLog } from '../../../gateway/runtime/logging.js';
+import { stopwatch } from '../../helpers/stopwatch.js';
 import {
   basic,
   certificate,
@@ -211,7 +212,7 @@ t.test('the header comes within the deadline of the request, which is one for bo
   const { port, listener } = await startListener(t, {
     settings: { ...balanced.settings, handshakeTimeoutMs: 300 },
   });
-  const startedAtMs = performance.now();
+  const tookMs = stopwatch();
   const silent = await from(t, port, '127.0.0.2');
   const half = await from(t, port, '127.0.0.2');
   half.send('PROXY TCP4 192.0');
@@ -219,7 +220,7 @@ t.test('the header comes within the deadline of the request, which is one for bo
   await new Promise((resolve) => setTimeout(resolve, 200));
   late.send(`${HEADER}CONNECT a`);
   await Promise.all([silent.end(), half.end(), late.end()]);
-  t.ok(performance.now() - startedAtMs < 300 + 190, 'what the header took is not given back');
+  t.ok(tookMs() < 300 + 190, 'what the header took is not given back');
   t.equal(listener.counts.deadlines, 3);
 });
 

@@ -10,6 +10,7 @@ import { liveKeys } from '../../../gateway/live/keys.js';
 import type { GatewayCommand } from '../../../gateway/live/records.js';
 import { markReady } from '../../../gateway/live/store.js';
 import { redisKinds } from '../../helpers/services.js';
+import { stopwatch } from '../../helpers/stopwatch.js';
 import { connect, onEachRedis, recordingLog } from './servers.js';
 
 const changed = (account: string): GatewayCommand => ({ kind: 'account_changed', account });
@@ -58,9 +59,9 @@ onEachRedis(t, async (t, server) => {
       await publishCommand(redis, changed('before'));
       const { told, until } = await follow(t, server.url, { pollMs });
       await publishCommand(redis, changed('one'));
-      const startMs = performance.now();
+      const tookMs = stopwatch();
       await until('one');
-      t.ok(performance.now() - startMs < 1_000, 'within a second');
+      t.ok(tookMs() < 1_000, 'within a second');
       for (let i = 0; i < 50; i++) void publishCommand(redis, changed(`many${i}`));
       await until('many49');
       t.same(
@@ -118,9 +119,9 @@ onEachRedis(t, async (t, server) => {
   t.test('stop ends at once and calls nobody any more', async (t) => {
     const redis = server.connect(t);
     const { told, reader } = await follow(t, server.url, { blockMs: 800 });
-    const startMs = performance.now();
+    const tookMs = stopwatch();
     await reader.stop();
-    t.ok(performance.now() - startMs < 500);
+    t.ok(tookMs() < 500);
     await publishCommand(redis, changed('late'));
     t.same(told, ['resync started']);
   });

@@ -4,6 +4,7 @@ import t from 'tap';
 import { startRedis } from '../../../deploy/standalone/services/redis.js';
 import { LiveStateAwayError } from '../../../gateway/live/connection.js';
 import { freePort, redisKinds } from '../../helpers/services.js';
+import { stopwatch } from '../../helpers/stopwatch.js';
 import { connect, onEachRedis, recordingLog } from './servers.js';
 
 onEachRedis(t, async (t, server) => {
@@ -33,10 +34,10 @@ for (const kind of redisKinds())
     await redis.set('k', '1');
     await first.kill();
 
-    const startMs = performance.now();
+    const tookMs = stopwatch();
     const outcomes = await Promise.allSettled(Array.from({ length: 20 }, () => redis.get('k')));
     t.ok(outcomes.every((outcome) => outcome.status === 'rejected'));
-    t.ok(performance.now() - startMs < 1_500, 'they fail fast');
+    t.ok(tookMs() < 1_500, 'they fail fast');
     await t.rejects(redis.get('k'), 'and go on failing');
     t.equal(
       log.events.filter((event) => event === 'live_state_away').length,
@@ -69,9 +70,9 @@ t.test('a server that takes connections and never answers', async (t) => {
   });
   const { port } = mute.address() as { port: number };
   const redis = connect(t, { url: `redis://127.0.0.1:${port}`, commandTimeoutMs: 200 });
-  const startMs = performance.now();
+  const tookMs = stopwatch();
   await t.rejects(redis.get('k'));
-  t.ok(performance.now() - startMs < 1_000);
+  t.ok(tookMs() < 1_000);
 });
 
 t.test('what waits for a connection is bounded', async (t) => {
