@@ -138,7 +138,7 @@ export const READ_BUFFERS_TOTAL_BYTES_MAX = 512 * 1024 * 1024;
 /**
  * Round trip that windows are sized for when that of the way is shorter, ms: event loops answer no faster under load.
  */
-export const WINDOW_ROUND_MS_MIN = 2;
+export const WINDOW_ROUND_MS_MIN = 5;
 /**
  * Shortest time over which the rate of a stream is measured, ms: an event loop reads one stream's bytes in a burst and then
  * those of the others.
