@@ -13,7 +13,7 @@ import { LiveBytes } from './live-bytes.js';
 import { choosePorts, type Ports } from './ports.js';
 import { startPostgres } from './services/postgres.js';
 import { startRedis } from './services/redis.js';
-import { tunnelUrlOf } from './tunnel-url.js';
+import { tunnelUrlOf, writeTrust } from './tunnel-url.js';
 
 /** Time a part gets to say that it is ready. */
 const READY_TIMEOUT_MS = 60_000;
@@ -105,9 +105,14 @@ async function startSystem(context: StartContext) {
     demo = await seedDemo({ apiUrl, databaseUrl, secrets, save: () => folder.saveSecrets(secrets) });
     // Only what an agent needs: some settings of the others have the same names (TS_TUNNEL_URL is direct mode).
     await startChild(context, 'agent', 'agent-protocol/agent/main.js', {
-      // Unless whoever starts it names the authority that signed it.
-      ...(config.tunnelTlsCert !== null && { NODE_EXTRA_CA_CERTS: config.tunnelTlsCert }),
       ...inheritedEnvironment(),
+      ...(config.tunnelTlsCert !== null && {
+        NODE_EXTRA_CA_CERTS: writeTrust(
+          folder.file('device-trust.pem'),
+          config.tunnelTlsCert,
+          inheritedEnvironment().NODE_EXTRA_CA_CERTS,
+        ),
+      }),
       NODE_ENV: 'development',
       TS_LOG_LEVEL: config.logLevel,
       TS_DEV_ALLOW: env.TS_DEV_ALLOW ?? '',

@@ -1,11 +1,13 @@
 /** `npm start` with nothing but Node: what it prints, what it writes, and that its data outlives it. */
-import { mkdtemp, readFile, stat, symlink } from 'node:fs/promises';
+import { mkdtemp, readFile, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { ProxyAgent, request } from 'undici';
 import { developmentCertificate } from '../../gateway/runtime/development-certificate.js';
 import { removeData, type Standalone, startStandalone } from '../helpers/standalone.js';
+import { testCertificate } from '../helpers/test-certificate.js';
 
 /** A PATH on which there is only node: no redis-server, no curl, no postgres. */
 async function bareEnvironment(): Promise<Record<string, string>> {
@@ -98,7 +100,15 @@ t.test('from nothing, again after Ctrl-C, and again after kill -9', async (t) =>
 t.test('with a certificate at the tunnel port its own device dials in TLS', async (t) => {
   const folder = await mkdtemp(join(tmpdir(), 'ts-tunnel-tls-'));
   const { certPath, keyPath } = await developmentCertificate(folder, Date.now());
-  const env = { ...(await bareEnvironment()), TS_TUNNEL_TLS_CERT: certPath, TS_TUNNEL_TLS_KEY: keyPath };
+  // Whoever starts it trusts others as well.
+  const others = join(folder, 'others.pem');
+  await writeFile(others, testCertificate.cert);
+  const env = {
+    ...(await bareEnvironment()),
+    TS_TUNNEL_TLS_CERT: certPath,
+    TS_TUNNEL_TLS_KEY: keyPath,
+    NODE_EXTRA_CA_CERTS: others,
+  };
   const system = await startStandalone({ env });
   t.teardown(async () => {
     await system.stop();
@@ -106,6 +116,7 @@ t.test('with a certificate at the tunnel port its own device dials in TLS', asyn
     await removeData(folder);
   });
   t.match(system.file.tunnel_url, /^wss:\/\/127\.0\.0\.1:\d+\/tunnel$/);
-  t.match(system.output(), `tunnels   ${system.file.tunnel_url}`);
   t.match(await fetchDemo(system), /It works/);
+  // Printed once the file is written. Never too late: tap ends a test that waits for ever.
+  while (!system.output().includes(`tunnels   ${system.file.tunnel_url}`)) await delay(20);
 });
