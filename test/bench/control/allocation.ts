@@ -5,6 +5,7 @@ import type { Candidate, RouteWish } from '../../../gateway/allocation/candidate
 import type { LiveRedis } from '../../../gateway/live/connection.js';
 import { systemClock } from '../../../gateway/runtime/clock.js';
 import { silentLog } from '../../../gateway/runtime/logging.js';
+import { buyer, wish } from '../../gateway/allocation/world.js';
 import { percentile } from '../load/statistics.js';
 import type { Figures } from '../phases.js';
 
@@ -21,20 +22,6 @@ export interface AllocationLoad {
 const COUNTRIES = ['DE', 'US', 'FR', 'IT', 'PL'];
 const CITIES_PER_COUNTRY = 40;
 const BUYERS = 4;
-/** A wish without any preference. */
-const ANY: RouteWish = {
-  country: null,
-  state: null,
-  city: null,
-  asn: null,
-  isp: null,
-  session: null,
-  ttlMinutes: 10,
-  strict: false,
-  fallback: 'none',
-  net: 'any',
-  packageId: null,
-};
 
 /**
  * How many connections a second find their exit: in memory, where their buyer holds some (anywhere, and in one city),
@@ -54,9 +41,8 @@ export async function measureAllocation(redis: LiveRedis, load: AllocationLoad):
     onAllocationEnded: () => {},
   });
   try {
-    const visit = async (account: string, wish: Partial<RouteWish>): Promise<void> => {
-      const route = { account, buyerId: `buyer-${account}`, packageRoute: null };
-      const outcome = await allocator.allocate(route, { ...ANY, ...wish });
+    const visit = async (account: string, wanted: Partial<RouteWish>): Promise<void> => {
+      const outcome = await allocator.allocate(buyer(account), wish(wanted));
       if (!outcome.ok) throw new Error(`allocation: ${outcome.code} ${outcome.detail ?? ''}`);
       outcome.release();
     };
