@@ -260,7 +260,27 @@ const LOCAL_SUFFIXES: readonly string[] = [
  * refused as loopback instead of being resolved as a name. Names: letters, digits, `-` and `_`; Unicode names
  * are converted to punycode first.
  */
-export function parseHost(host: string): ParsedHost {
+export function parseHost(text: string): ParsedHost {
+  const known = recentHosts.get(text) ?? earlierHosts.get(text);
+  if (known !== undefined) return known;
+  if (text.length > NAME_BYTES_MAX + 1) return parseNewHost(text);
+  // A copy: the text may be part of a whole head, which would be remembered with it.
+  const host = Buffer.from(text, 'utf16le').toString('utf16le');
+  const parsed = parseNewHost(host);
+  if (recentHosts.size >= HOSTS_REMEMBERED) {
+    earlierHosts = recentHosts;
+    recentHosts = new Map();
+  }
+  recentHosts.set(host, parsed);
+  return parsed;
+}
+
+/** The hosts asked for lately, and those before them: a connection has its host read at several places. */
+const HOSTS_REMEMBERED = 1_000;
+let recentHosts = new Map<string, ParsedHost>();
+let earlierHosts: ReadonlyMap<string, ParsedHost> = new Map();
+
+function parseNewHost(host: string): ParsedHost {
   if (host === '') return invalid('empty');
   if (host.length > NAME_BYTES_MAX + 1) return invalid('too_long');
   const bracketed = host.startsWith('[') || host.endsWith(']');

@@ -8,9 +8,9 @@ import { Verdict } from './verdict.js';
 /**
  * Sees every byte before it goes on, in pieces of less than COUNT_BYTES_MAX. `out` is socket to tunnel, `in` tunnel to
  * socket; at a gateway bytesUp and bytesDown. A piece is offered only when those before it in its direction are with
- * the operating system, and what is not, of both directions, never exceeds COUNT_BYTES_MAX. After GO it goes on at
- * once; after WAIT the bytes stay here until `Bridge.retry`, which offers them again; after REFUSE both sides are reset
- * and the bytes do not go on.
+ * the operating system or among the tunnel's `heldDataBytes`, and what is not with it, of both directions, never exceeds
+ * COUNT_BYTES_MAX. After GO it goes on at once; after WAIT the bytes stay here until `Bridge.retry`, which offers them
+ * again; after REFUSE both sides are reset and the bytes do not go on.
  */
 export interface BridgeObserver {
   /**
@@ -134,6 +134,14 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
     if (this.#tail !== null && !this.#outBlocked) this.#goOn();
   }
 
+  /** How large the next piece of a direction may be, when so much of the other is under way; always more than 0. */
+  #roomBytes(otherBytes: number): number {
+    return Math.min(
+      this.#pieceBytesMax,
+      this.#unsentBytesMax - otherBytes - this.#stream.session.heldDataBytes,
+    );
+  }
+
   // ---- out: socket to tunnel --------------------------------------------------------------------------------------
 
   onBytes(buffer: Buffer, start: number, end: number, headroomBytes: number): boolean {
@@ -165,7 +173,7 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
     const stream = this.#stream;
     let from = start;
     while (from < end) {
-      const roomBytes = Math.min(this.#pieceBytesMax, this.#unsentBytesMax - this.#writingBytes);
+      const roomBytes = this.#roomBytes(this.#writingBytes);
       const to = Math.min(end, from + roomBytes, from + stream.sendWindowBytes);
       const verdict = this.#observer.onBytesOut(to - from);
       if (verdict !== Verdict.GO) {
@@ -234,8 +242,7 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
     }
     let from = start;
     while (from < end) {
-      const roomBytes = Math.min(this.#pieceBytesMax, this.#unsentBytesMax - this.#sendingBytes);
-      const to = Math.min(end, from + roomBytes);
+      const to = Math.min(end, from + this.#roomBytes(this.#sendingBytes));
       const verdict = this.#observer.onBytesIn(to - from);
       if (verdict === Verdict.REFUSE) {
         this.#cutBoth(ResetCode.REFUSED, 'refused');
@@ -270,12 +277,16 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
         session.keepReadBuffer();
         this.#keepsReadBuffer = true;
       }
-    } else if (bytes < BLOCK_USE_BYTES_MIN || bytes > BLOCK_BYTES_MAX)
+    } else if (bytes < BLOCK_USE_BYTES_MIN || bytes > BLOCK_BYTES_MAX - FRAME_HEADROOM)
       taken = this.#socket.write(Buffer.from(buffer.subarray(from, to)));
     else {
       const block = takeBlock();
-      buffer.copy(block, 0, from, to);
-      taken = this.#socket.write(block.subarray(0, bytes));
+      const socket = this.#socket;
+      const end = FRAME_HEADROOM + bytes;
+      buffer.copy(block, FRAME_HEADROOM, from, to);
+      taken =
+        socket.writeBehindHeadroom?.(block, FRAME_HEADROOM, end) ??
+        socket.write(block.subarray(FRAME_HEADROOM, end));
       if (taken) giveBlock(block);
       else this.#writingBlock = block;
     }
@@ -308,12 +319,11 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
   /** Counts and writes what is queued, as long as the socket takes it and the observer lets it. */
   #writeQueue(queue: ByteQueue): void {
     while (queue.bytes > 0) {
-      const roomBytes = Math.min(this.#pieceBytesMax, this.#unsentBytesMax - this.#sendingBytes);
-      const bytes = queue.nextBytes(roomBytes);
+      const bytes = queue.nextBytes(this.#roomBytes(this.#sendingBytes));
       const verdict = this.#observer.onBytesIn(bytes);
       if (verdict === Verdict.REFUSE) this.#cutBoth(ResetCode.REFUSED, 'refused');
       if (verdict !== Verdict.GO) return;
-      if (!this.#socket.write(queue.shift(bytes))) {
+      if (!this.#writeShifted(queue, bytes)) {
         this.#writingBytes = bytes;
         this.#writingBlock = queue.takeSpent();
         break;
@@ -325,6 +335,16 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
     if (queue.bytes > 0) return;
     this.#queue = null;
     if (this.#inEnded) this.#socket.end();
+  }
+
+  /** What was written before has left: its end may be overwritten. */
+  #writeShifted(queue: ByteQueue, bytes: number): boolean {
+    const socket = this.#socket;
+    const piece = queue.shift(bytes);
+    if (socket.writeBehindHeadroom === undefined) return socket.write(piece);
+    // Blocks are memory of their own, from its first byte on.
+    const start = piece.byteOffset;
+    return socket.writeBehindHeadroom(queue.shiftedFrom as Buffer, start, start + piece.length);
   }
 
   onFin(): void {

@@ -1,8 +1,10 @@
-import { SPARE_BLOCKS_MAX } from './limits.js';
+import { FRAME_HEADROOM } from './frame.js';
+import { COUNT_BYTES_KEPT, COUNT_BYTES_MAX, SPARE_BLOCKS_MAX } from './limits.js';
 
 /** Smallest and largest block, bytes. */
-const BLOCK_BYTES_MIN = 4 * 1024;
-export const BLOCK_BYTES_MAX = 64 * 1024;
+const BLOCK_BYTES_MIN = FRAME_HEADROOM + 4 * 1024;
+/** It holds what is counted at once at most, so that a slow reader gets whole pieces and no scraps between them. */
+export const BLOCK_BYTES_MAX = FRAME_HEADROOM + COUNT_BYTES_MAX - COUNT_BYTES_KEPT;
 
 /**
  * Blocks of the largest size that nobody uses. Streams whose reader is the slower side need one after another:
@@ -28,12 +30,14 @@ export class ByteQueue {
   /** Bytes held. */
   bytes = 0;
   readonly #blocks: Buffer[] = [];
-  /** Where reading is in the first block. */
-  #start = 0;
+  /** Where reading is in the first block. In front of it lie FRAME_HEADROOM bytes that nobody needs any more. */
+  #start = FRAME_HEADROOM;
   /** Where writing is in the last block. */
-  #end = 0;
+  #end = FRAME_HEADROOM;
   /** Taken to its end by the last shift. */
   #spent: Buffer | null = null;
+  /** What the last shift took lies in this block. */
+  shiftedFrom: Buffer | null = null;
 
   push(buffer: Buffer, start: number, end: number): void {
     this.bytes += end - start;
@@ -41,10 +45,11 @@ export class ByteQueue {
     while (from < end) {
       let block = this.#blocks.at(-1);
       if (block === undefined || this.#end === block.length) {
-        const bytes = Math.max(block === undefined ? BLOCK_BYTES_MIN : block.length * 2, end - from);
+        const leastBytes = FRAME_HEADROOM + end - from;
+        const bytes = Math.max(block === undefined ? BLOCK_BYTES_MIN : block.length * 2, leastBytes);
         block = bytes > BLOCK_BYTES_MAX / 2 ? takeBlock() : Buffer.allocUnsafeSlow(bytes);
         this.#blocks.push(block);
-        this.#end = 0;
+        this.#end = FRAME_HEADROOM;
       }
       const copied = buffer.copy(block, this.#end, from, end);
       this.#end += copied;
@@ -60,7 +65,10 @@ export class ByteQueue {
     return Math.min(blockEnd - this.#start, bytesMax);
   }
 
-  /** Takes the next bytes, at most `bytesMax`, without a copy; they stay as they are. Empty when there are none. */
+  /**
+   * Takes the next bytes, at most `bytesMax`, without a copy; they stay as they are. Empty when there are none. Once what
+   * was taken before is not needed any more, the FRAME_HEADROOM bytes in front of them in `shiftedFrom` may be overwritten.
+   */
   shift(bytesMax: number): Buffer {
     this.#spent = null;
     const block = this.#blocks[0];
@@ -69,9 +77,10 @@ export class ByteQueue {
     const slice = block.subarray(this.#start, end);
     this.bytes -= slice.length;
     this.#start = end;
+    this.shiftedFrom = block;
     if (end === block.length || this.bytes === 0) {
       this.#blocks.shift();
-      this.#start = 0;
+      this.#start = FRAME_HEADROOM;
       this.#spent = block;
     }
     return slice;
@@ -86,11 +95,12 @@ export class ByteQueue {
 
   /** Drops what is held. Blocks of which nothing was taken can be used again. */
   clear(): void {
-    for (const [i, block] of this.#blocks.entries()) if (i > 0 || this.#start === 0) giveBlock(block);
+    for (const [i, block] of this.#blocks.entries())
+      if (i > 0 || this.#start === FRAME_HEADROOM) giveBlock(block);
     this.#blocks.length = 0;
-    this.#start = 0;
-    this.#end = 0;
-    this.#spent = null;
+    this.#start = FRAME_HEADROOM;
+    this.#end = FRAME_HEADROOM;
+    this.#spent = this.shiftedFrom = null;
     this.bytes = 0;
   }
 }

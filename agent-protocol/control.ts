@@ -5,7 +5,7 @@
  */
 import { Packr, Unpackr } from 'msgpackr';
 import type { GoawayCode } from './frame.js';
-import { limitsProblem, type SessionLimits } from './limits.js';
+import { LINK_REQUEST_CHARS_MAX, limitsProblem, type SessionLimits } from './limits.js';
 import { isPlainMsgpack } from './msgpack-scan.js';
 
 export { DialCode, type GoawayCode, ResetCode } from './frame.js';
@@ -24,6 +24,8 @@ export interface Hello {
   udp?: boolean | undefined;
   /** Wire versions the agent speaks. */
   versions: number[];
+  /** On a link between gateways alone: the versions of requests and answers that it speaks. */
+  link_versions?: number[] | undefined;
 }
 
 /** The gateway's answer to HELLO; opens the tunnel. */
@@ -43,6 +45,8 @@ export interface Welcome {
   terms_version: string;
   ping_live_ms: number;
   ping_idle_ms: number;
+  /** On a link: the version of requests and answers in use, the highest both speak. */
+  link_version?: number | undefined;
 }
 
 /** What an agent tells of itself; all advice, nothing is paid by it. */
@@ -70,6 +74,13 @@ export interface Open {
   /** 1 to 65535. */
   port: number;
   network: 'tcp' | 'udp';
+  /** On a link: what the other gateway is asked for, in the link's own form. Host and port then mean nothing. */
+  request?: string | undefined;
+}
+
+/** OPEN on a link. */
+export function openOnLink(request: string): Open {
+  return { host: '0.0.0.0', port: 1, network: 'tcp', request };
 }
 
 /** OPEN of an association; an agent reads nothing out of its host and port. */
@@ -128,14 +139,16 @@ interface Field {
   readonly check: Check;
   readonly required: boolean;
 }
-type Schema = Readonly<Record<string, Field>>;
+/** Keys with what they may hold. */
+type Schema = readonly (readonly [key: string, field: Field])[];
+const schema = (fields: Readonly<Record<string, Field>>): Schema => Object.entries(fields);
 const must = (check: Check): Field => ({ check, required: true });
 const may = (check: Check): Field => ({ check, required: false });
 
 const byteCount = integer(0, Number.MAX_SAFE_INTEGER);
 const durationMs = integer(0, 0x7fffffff);
 
-const helloSchema: Schema = {
+const helloSchema = schema({
   agent: must(text(1, 64)),
   agent_version: must(text(1, 64)),
   os: must(text(1, 64)),
@@ -143,15 +156,16 @@ const helloSchema: Schema = {
   terms_version: must(text(0, 64)),
   udp: may(boolean),
   versions: must(integers(16, integer(1, 255))),
-};
-const limitsSchema: Schema = {
+  link_versions: may(integers(16, integer(1, 255))),
+});
+const limitsSchema = schema({
   stream_window_bytes: must(integer(1, 0x7fffffff)),
   stream_window_bytes_max: must(integer(1, 0x7fffffff)),
   tunnel_window_bytes_max: must(byteCount),
   streams_max: must(integer(1, 0x7fffffff)),
   frame_bytes_max: must(integer(1, 0x7fffffff)),
-};
-const welcomeSchema: Schema = {
+});
+const welcomeSchema = schema({
   version: may(integer(1, 255)),
   session_id: must(text(1, 128)),
   gateway_id: must(text(1, 128)),
@@ -160,8 +174,9 @@ const welcomeSchema: Schema = {
   terms_version: must(text(0, 64)),
   ping_live_ms: must(integer(1, 3_600_000)),
   ping_idle_ms: must(integer(1, 3_600_000)),
-};
-const statusSchema: Schema = {
+  link_version: may(integer(1, 255)),
+});
+const statusSchema = schema({
   network: may(oneOf('wifi', 'mobile', 'ethernet', 'unknown')),
   battery_percent: may(integer(0, 100)),
   charging: may(boolean),
@@ -169,18 +184,19 @@ const statusSchema: Schema = {
   cap_bytes_left: may(byteCount),
   bytes_up: may(byteCount),
   bytes_down: may(byteCount),
-};
-const openSchema: Schema = {
+});
+const openSchema = schema({
   host: must(text(1, 255)),
   port: must(integer(1, 65_535)),
   network: must(oneOf('tcp', 'udp')),
-};
-const drainSchema: Schema = { reason: must(text(0, 256)), deadline_ms: must(durationMs) };
-const goawaySchema: Schema = {
+  request: may(text(1, LINK_REQUEST_CHARS_MAX)),
+});
+const drainSchema = schema({ reason: must(text(0, 256)), deadline_ms: must(durationMs) });
+const goawaySchema = schema({
   code: must(text(1, 64)),
   reason: must(text(0, 1_024)),
   reconnect_after_ms: may(durationMs),
-};
+});
 
 /** Takes the known keys out of a decoded map; a null counts as absent. */
 function pick<T>(value: unknown, schema: Schema): Decoded<T> {
@@ -188,7 +204,7 @@ function pick<T>(value: unknown, schema: Schema): Decoded<T> {
     return { ok: false, reason: 'not a map' };
   const given = value as Record<string, unknown>;
   const message: Record<string, unknown> = {};
-  for (const [key, field] of Object.entries(schema)) {
+  for (const [key, field] of schema) {
     const entry = Object.hasOwn(given, key) ? given[key] : undefined;
     if (entry === undefined || entry === null) {
       if (field.required) return { ok: false, reason: `${key} missing` };

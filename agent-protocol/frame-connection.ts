@@ -75,6 +75,11 @@ export class FrameConnection implements RawSink, MessageSink, FrameSink {
     this.#heldBuffers--;
   }
 
+  /** See FrameWriter. */
+  get heldDataBytes(): number {
+    return this.#writer.heldDataBytes;
+  }
+
   /** See FrameWriter.data. */
   writeData(streamId: number, buffer: Buffer, start: number, end: number, headroomBytes: number): boolean {
     return this.#writer.data(streamId, buffer, start, end, headroomBytes);
@@ -96,7 +101,7 @@ export class FrameConnection implements RawSink, MessageSink, FrameSink {
     this.#writer.webSocketClose(closeCode, reason);
     this.raw.end();
     const timer = setTimeout(() => this.raw.destroy(), this.#closeTimeoutMs).unref();
-    this.raw.socket.once('close', () => clearTimeout(timer));
+    this.raw.onceClosed(() => clearTimeout(timer));
   }
 
   /** Drops the socket. */

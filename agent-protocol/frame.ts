@@ -9,6 +9,9 @@ export const SUBPROTOCOL = 'traffic-share.v1';
 /** Versions of the frame layer this code speaks, as listed in HELLO. */
 export const WIRE_VERSIONS: readonly number[] = [1];
 
+/** Versions of what gateways ask each other on a link, as listed in HELLO there. */
+export const LINK_VERSIONS: readonly number[] = [1];
+
 export const FRAME_HEADER_BYTES = 5;
 /** Largest WebSocket header: 2 bytes, 8 bytes of length, 4 bytes of mask. */
 export const WEBSOCKET_HEADER_BYTES_MAX = 14;

@@ -73,6 +73,8 @@ export const MESSAGE_BYTES_MAX = 1024 * 1024;
 export const MESSAGE_FRAGMENTS_MAX = 4_096;
 /** Payload of a frame that carries msgpack, bytes; a longer one is a protocol error before it is collected. */
 export const CONTROL_PAYLOAD_BYTES_MAX = 16 * 1024;
+/** Request of an OPEN on a link between gateways, UTF-16 units; the whole OPEN keeps to CONTROL_PAYLOAD_BYTES_MAX as well. */
+export const LINK_REQUEST_CHARS_MAX = 16_000;
 /** Payload of a DATAGRAM frame, bytes: the longest address and the longest UDP payload. */
 export const DATAGRAM_PAYLOAD_BYTES_MAX = 1 + 1 + 255 + 2 + 65_507;
 
@@ -105,6 +107,11 @@ export const COUNT_BYTES_MAX = 64 * 1024;
  * is never waited for in vain. A piece has at most COUNT_BYTES_MAX less this.
  */
 export const COUNT_BYTES_KEPT = 4 * 1024;
+/**
+ * Payload bytes of DATA of one tunnel that wait for the end of a turn of the event loop to leave in one write; what is
+ * more leaves at once. They count against COUNT_BYTES_MAX of each of its streams: below COUNT_BYTES_KEPT.
+ */
+export const HELD_DATA_BYTES_MAX = 3 * 1024;
 
 /**
  * Bytes waiting in the tunnel's socket above which streams that stopped are not woken. A stream whose own bytes are
@@ -139,6 +146,23 @@ export const READ_BUFFERS_TOTAL_BYTES_MAX = 512 * 1024 * 1024;
  * Round trip that windows are sized for when that of the way is shorter, ms: event loops answer no faster under load.
  */
 export const WINDOW_ROUND_MS_MIN = 5;
+/**
+ * While a small stream shares a tunnel whose way is shorter than WINDOW_ROUND_MS_MIN, the windows of the others hold what they
+ * take in so long, ms. The small one waits for about that and the first windows to be moved.
+ */
+export const WINDOW_ROUND_SHARED_MS = 1;
+/** As WINDOW_SHRINK_AFTER_MS, then. */
+export const WINDOW_SHRINK_AFTER_SHARED_MS = 200;
+/** A small stream is one whose bytes come in pieces of at most so many, */
+export const SMALL_PIECE_BYTES_MAX = 16 * 1024;
+/** at least so many pieces in a row: the first reads of a bulk stream are as small, and its turns may be far apart, */
+export const SMALL_PIECES_MIN = 8;
+/** for at least so long, ms, */
+export const SMALL_MS_MIN = 50;
+/** which carry at most so many bytes together. */
+export const SMALL_BYTES_MAX = 64 * 1024;
+/** Time after its last piece for which a small stream shares the tunnel, ms. */
+export const SMALL_LASTS_MS = 1_000;
 /**
  * Shortest time over which the rate of a stream is measured, ms: an event loop reads one stream's bytes in a burst and then
  * those of the others.

@@ -1,6 +1,8 @@
-/** Accepting for the data path: one net.Socket a connection, and one call to the operating system for its options. */
-import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
-import { adoptSocket, type RawSocket, socketOnHandle } from './raw-socket.js';
+/** Accepting for the data path: no stream for a connection, and one call to the operating system for its options. */
+import { lookup } from 'node:dns/promises';
+import net, { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import { getSystemErrorName } from 'node:util';
+import { adoptSocket, type RawSocket, type SocketHandle, socketOnHandle } from './raw-socket.js';
 
 /** A connection of which nothing was read. Exactly one of `adopt` and `close` is to be called. */
 export interface Accepted {
@@ -71,10 +73,11 @@ class AcceptedHandle implements Accepted {
   }
 
   adopt(): RawSocket {
-    const raw = socketOnHandle(this.#handle);
-    if (this.#keepAliveAfterMs !== null)
-      raw.socket.setNoDelay(true).setKeepAlive(true, this.#keepAliveAfterMs);
-    return raw;
+    if (this.#keepAliveAfterMs !== null) {
+      this.#handle.setNoDelay?.(true);
+      this.#handle.setKeepAlive?.(true, this.#keepAliveAfterMs / 1_000);
+    }
+    return socketOnHandle(this.#handle);
   }
 
   close(): void {
@@ -90,16 +93,60 @@ function ofSocket(socket: Socket): Accepted {
   };
 }
 
-/** Listens; resolves with the address, rejects when it can not be had. Port 0: any free one. */
-export function listen(
-  server: Server,
-  { host, port, backlog }: { host: string; port: number; backlog: number },
-): Promise<AddressInfo> {
+/** Takes a connection that another process has detached (`RawSocket.detach`). It keeps the options it has. */
+export function adoptHandle(handle: SocketHandle): RawSocket {
+  return socketOnHandle(handle);
+}
+
+/** Where to listen: port 0 is any free one. `bound`: an address that another process has bound for us (`bindPort`). */
+export interface ListenOptions {
+  host: string;
+  port: number;
+  backlog: number;
+  bound?: SocketHandle | undefined;
+}
+
+/** Listens; resolves with the address, rejects when it can not be had. */
+export function listen(server: Server, { host, port, backlog, bound }: ListenOptions): Promise<AddressInfo> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
-    server.listen({ host, port, backlog }, () => {
+    const listening = () => {
       server.removeListener('error', reject);
       resolve(server.address() as AddressInfo);
-    });
+    };
+    if (bound) server.listen(bound, backlog, listening);
+    else server.listen({ host, port, backlog }, listening);
   });
+}
+
+interface BoundHandle extends SocketHandle {
+  getsockname(into: { port?: number }): number;
+}
+
+/** What node:net has but does not declare; node:cluster shares ports by the same means. */
+interface NetInternals {
+  _createServerHandle(address: string, port: number, family: 4 | 6, fd: number, flags: number): unknown;
+}
+
+/**
+ * Binds an address without accepting anything there: for processes that share a port, each of which listens on its copy.
+ * Connections wait with the operating system while there is none, until the last copy is closed. Port 0: any free one.
+ * Rejects with an error of node:net's when the address can not be had.
+ */
+export async function bindPort(host: string, port: number): Promise<{ bound: SocketHandle; port: number }> {
+  const { address, family } = await lookup(host);
+  const made = (net as unknown as NetInternals)._createServerHandle(
+    address,
+    port,
+    family === 6 ? 6 : 4,
+    -1,
+    0,
+  );
+  const name: { port?: number } = {};
+  // What was wrong with the address is told by the first question about it.
+  const error = typeof made === 'number' ? made : (made as BoundHandle).getsockname(name);
+  if (error === 0) return { bound: made as BoundHandle, port: name.port ?? port };
+  if (typeof made !== 'number') (made as BoundHandle).close();
+  const code = getSystemErrorName(error);
+  throw Object.assign(new Error(`listen ${code}: ${host}:${port}`), { code, port });
 }

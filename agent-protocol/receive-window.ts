@@ -1,9 +1,16 @@
 import {
   CREDIT_STEP_BYTES,
   RATE_MEASURE_MS_MIN,
+  SMALL_BYTES_MAX,
+  SMALL_LASTS_MS,
+  SMALL_MS_MIN,
+  SMALL_PIECE_BYTES_MAX,
+  SMALL_PIECES_MIN,
   WINDOW_BUDGET_SHARE_MAX,
   WINDOW_ROUND_MS_MIN,
+  WINDOW_ROUND_SHARED_MS,
   WINDOW_SHRINK_AFTER_MS,
+  WINDOW_SHRINK_AFTER_SHARED_MS,
 } from './limits.js';
 
 /** Where windows get what they grow by. */
@@ -12,12 +19,17 @@ export interface WindowBudget {
   take(bytes: number, grownBytes: number): number;
   /** A window has shrunk by so many bytes. */
   giveBack(bytes: number): void;
+  /** A small stream has just taken something. */
+  noteSmall(nowMs: number): void;
+  /** Whether a small stream shares the tunnel. */
+  isShared(nowMs: number): boolean;
 }
 
 /** What the windows of one tunnel have grown by, summed and bounded. */
 export class TunnelWindowBudget implements WindowBudget {
   readonly #maxBytes: () => number;
   #takenBytes = 0;
+  #sharedUntilMs = Number.NEGATIVE_INFINITY;
 
   constructor(maxBytes: () => number) {
     this.#maxBytes = maxBytes;
@@ -34,6 +46,14 @@ export class TunnelWindowBudget implements WindowBudget {
   giveBack(bytes: number): void {
     this.#takenBytes -= bytes;
   }
+
+  noteSmall(nowMs: number): void {
+    this.#sharedUntilMs = nowMs + SMALL_LASTS_MS;
+  }
+
+  isShared(nowMs: number): boolean {
+    return nowMs < this.#sharedUntilMs;
+  }
 }
 
 /**
@@ -43,6 +63,9 @@ export class TunnelWindowBudget implements WindowBudget {
  * without queues, and a first window more. So it can fill the way, and what it leaves queued there is about one round
  * trip's worth: a smaller stream of the tunnel waits behind that. A round trip that includes the queue would not do: the
  * window would grow by the queue it made itself.
+ *
+ * Where the way is shorter than what event loops take to answer, it is sized for those, which costs a smaller stream some
+ * of such times; so for less while there is one.
  *
  * It shrinks to what the reader took within WINDOW_SHRINK_AFTER_MS at best. Credit that was given is never taken back:
  * bytes taken just earn none until the window has its size.
@@ -62,6 +85,12 @@ export class ReceiveWindow {
   /** The largest size that a round asked for since then. */
   #peakSinceMs = Number.NEGATIVE_INFINITY;
   #peakBytes = 0;
+  /** Sized for a small stream beside it. */
+  #isTight = false;
+  /** Small pieces in a row, what they carried, and when the first of them came. */
+  #smallPieces = 0;
+  #smallBytes = 0;
+  #smallSinceMs = 0;
 
   constructor(firstBytes: number, maxBytes: number, budget: WindowBudget) {
     this.#firstBytes = firstBytes;
@@ -86,26 +115,53 @@ export class ReceiveWindow {
     this.#owedBytes += bytes;
     this.#roundBytes += bytes;
     const isDue = this.#owedBytes >= creditStepBytes(this.#bytes);
+    this.#noteIfSmall(bytes, nowMs);
     if (!isDue && this.#bytes === this.#firstBytes) return 0;
-    this.#measure(Math.max(pathRttMs, WINDOW_ROUND_MS_MIN), nowMs);
+    this.#measure(pathRttMs, nowMs);
     if (this.#targetBytes < this.#bytes) this.#shrink();
     else if (isDue && this.#targetBytes > this.#bytes) return this.#giveBack(this.#grow());
     return this.#owedBytes >= creditStepBytes(this.#bytes) ? this.#giveBack(0) : 0;
   }
 
-  #measure(roundTripMs: number, nowMs: number): void {
+  /** Somebody waits for each piece of a stream that goes on in small ones. */
+  #noteIfSmall(bytes: number, nowMs: number): void {
+    if (bytes > SMALL_PIECE_BYTES_MAX) {
+      this.#smallPieces = 0;
+      return;
+    }
+    this.#smallBytes += bytes;
+    if (this.#smallPieces === 0 || this.#smallBytes > SMALL_BYTES_MAX) {
+      this.#smallPieces = 1;
+      this.#smallBytes = bytes;
+      this.#smallSinceMs = nowMs;
+    } else if (++this.#smallPieces >= SMALL_PIECES_MIN && nowMs - this.#smallSinceMs >= SMALL_MS_MIN)
+      this.#budget.noteSmall(nowMs);
+  }
+
+  #measure(pathRttMs: number, nowMs: number): void {
+    const isTight = pathRttMs < WINDOW_ROUND_MS_MIN && this.#budget.isShared(nowMs);
+    const roundTripMs = isTight ? WINDOW_ROUND_SHARED_MS : Math.max(pathRttMs, WINDOW_ROUND_MS_MIN);
     const elapsedMs = nowMs - this.#roundSinceMs;
     if (elapsedMs < Math.max(roundTripMs, RATE_MEASURE_MS_MIN)) return;
     const roundTripBytes = (this.#roundBytes * roundTripMs) / elapsedMs;
     this.#roundSinceMs = nowMs;
     this.#roundBytes = 0;
-    const wantedBytes = Math.min(this.#maxBytes, Math.ceil(2 * roundTripBytes) + this.#firstBytes);
+    const filledBytes = Math.ceil(isTight ? roundTripBytes : 2 * roundTripBytes);
+    const wantedBytes = Math.min(this.#maxBytes, filledBytes + this.#firstBytes);
+    if (isTight !== this.#isTight) {
+      this.#isTight = isTight;
+      this.#startPeriod(wantedBytes, nowMs);
+      return;
+    }
+    const shrinkAfterMs = isTight ? WINDOW_SHRINK_AFTER_SHARED_MS : WINDOW_SHRINK_AFTER_MS;
     this.#targetBytes = Math.max(this.#targetBytes, wantedBytes);
     // Nothing was taken for so long: what was before says nothing about now.
-    this.#peakBytes =
-      elapsedMs < WINDOW_SHRINK_AFTER_MS ? Math.max(this.#peakBytes, wantedBytes) : wantedBytes;
-    if (nowMs - this.#peakSinceMs < WINDOW_SHRINK_AFTER_MS) return;
-    this.#targetBytes = this.#peakBytes;
+    this.#peakBytes = elapsedMs < shrinkAfterMs ? Math.max(this.#peakBytes, wantedBytes) : wantedBytes;
+    if (nowMs - this.#peakSinceMs >= shrinkAfterMs) this.#startPeriod(this.#peakBytes, nowMs);
+  }
+
+  #startPeriod(targetBytes: number, nowMs: number): void {
+    this.#targetBytes = targetBytes;
     this.#peakSinceMs = nowMs;
     this.#peakBytes = 0;
   }

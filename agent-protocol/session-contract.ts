@@ -4,6 +4,17 @@ import type { SessionTimings } from './limits.js';
 import type { MuxSession } from './session.js';
 import type { MuxStream } from './stream.js';
 
+/**
+ * A session:
+ *
+ * | state | holds | frames allowed | left by |
+ * |---|---|---|---|
+ * | greeting | the WebSocket is up | HELLO, WELCOME, PING, PONG, GOAWAY | WELCOME → open |
+ * | open | streams come and go | all but HELLO, WELCOME | GOAWAY, close, loss, silence, fault → closed |
+ * | closed | streams are cut; last frames leave | what comes is discarded | – |
+ */
+export type SessionState = 'greeting' | 'open' | 'closed';
+
 /** Why a tunnel is over. */
 export interface CloseReason {
   /**
@@ -45,4 +56,14 @@ export interface SessionOptions {
   readonly handler: SessionHandler;
   readonly timings?: Partial<SessionTimings> | undefined;
   readonly heartbeat?: Heartbeat | undefined;
+}
+
+/** @internal A CloseReason of its parts. */
+export function over(
+  code: string,
+  reason: string,
+  byPeer = false,
+  reconnectAfterMs: number | null = null,
+): CloseReason {
+  return { code, reason, byPeer, reconnectAfterMs };
 }

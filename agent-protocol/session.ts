@@ -30,23 +30,25 @@ import {
 import { Liveness } from './liveness.js';
 import type { RawSocket } from './raw-socket.js';
 import { TunnelWindowBudget } from './receive-window.js';
-import type { CloseReason, SessionHandler, SessionOptions, SessionRole } from './session-contract.js';
+import {
+  type CloseReason,
+  over,
+  type SessionHandler,
+  type SessionOptions,
+  type SessionRole,
+  type SessionState,
+} from './session-contract.js';
 import { MuxStream, type StreamCarrier, type StreamHandler } from './stream.js';
 import { WakeQueue } from './wake-queue.js';
 import { CloseCode } from './websocket-frames.js';
 
-export type { CloseReason, SessionHandler, SessionOptions, SessionRole } from './session-contract.js';
-
-/**
- * A session:
- *
- * | state | holds | frames allowed | left by |
- * |---|---|---|---|
- * | greeting | the WebSocket is up | HELLO, WELCOME, PING, PONG, GOAWAY | WELCOME → open |
- * | open | streams come and go | all but HELLO, WELCOME | GOAWAY, close, loss, silence, fault → closed |
- * | closed | streams are cut; last frames leave | what comes is discarded | – |
- */
-export type SessionState = 'greeting' | 'open' | 'closed';
+export type {
+  CloseReason,
+  SessionHandler,
+  SessionOptions,
+  SessionRole,
+  SessionState,
+} from './session-contract.js';
 
 const STREAM_ID_MAX = 0xffff_ffff;
 
@@ -70,6 +72,7 @@ export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
   readonly #liveness: Liveness;
   readonly #waiting: WakeQueue;
   readonly datagrams = new DatagramBacklog();
+  readonly stalls = { send: 0, receive: 0 };
   readonly #startedAtMs = performance.now();
   #state: SessionState = 'greeting';
   #saidHello = false;
@@ -125,8 +128,11 @@ export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
   get backlogBytes(): number {
     return this.#connection.raw.backlogBytes;
   }
+  get heldDataBytes(): number {
+    return this.#connection.heldDataBytes;
+  }
   get remoteAddress(): string | undefined {
-    return this.#connection.raw.socket.remoteAddress;
+    return this.#connection.raw.remoteAddress;
   }
   /** Whether `open` can give a stream now. */
   get canOpen(): boolean {
@@ -436,13 +442,4 @@ export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
     for (const stream of [...this.#streams.values()]) stream.cut(RESET_TUNNEL_LOST);
     this.handler.onClose(this, reason);
   }
-}
-
-function over(
-  code: string,
-  reason: string,
-  byPeer = false,
-  reconnectAfterMs: number | null = null,
-): CloseReason {
-  return { code, reason, byPeer, reconnectAfterMs };
 }

@@ -35,6 +35,8 @@ export interface StreamCarrier {
   readonly pathRttMs: number;
   /** Bytes written to the tunnel's socket that the operating system has not taken. */
   readonly backlogBytes: number;
+  /** Payload bytes for which `writeData` said true and that the operating system does not have; HELD_DATA_BYTES_MAX. */
+  readonly heldDataBytes: number;
   /**
    * Whether the bytes now handed to `onData` may be kept: they lie in a buffer of the tunnel's own, and not too many of
    * those are kept already (KEPT_READ_BUFFERS_MAX).
@@ -44,7 +46,7 @@ export interface StreamCarrier {
   keepReadBuffer(): void;
   /** Once for each `keepReadBuffer`: what was kept is no longer needed. */
   letGoOfReadBuffer(): void;
-  /** @internal returns whether the operating system has taken all of it */
+  /** @internal returns whether the operating system has taken all of it, but for `heldDataBytes` */
   writeData(streamId: number, buffer: Buffer, start: number, end: number, headroomBytes: number): boolean;
   /** @internal */
   writeFrame(type: FrameType, streamId: number, payload: Uint8Array | null): void;
@@ -56,6 +58,11 @@ export interface StreamCarrier {
   awaitDrain(stream: MuxStream): void;
   /** @internal what its streams' receive windows grow by */
   readonly windowBudget: WindowBudget;
+  /**
+   * How often one of its streams came to the end of its window. `send`: of what the peer grants, whose side is slow;
+   * `receive`: of what this end grants.
+   */
+  readonly stalls: { send: number; receive: number };
   /** @internal the stream is over: forget it */
   release(stream: MuxStream, windowBytes: number): void;
 }
@@ -147,8 +154,8 @@ export class MuxStream {
    * are copied and the buffer is free at once.
    *
    * Returns false when the caller must stop until onWritable: without window, and as long as what was sent is not with
-   * the operating system. So a stream has at most one call's bytes in the tunnel's backlog. On a stream that is closed
-   * or finished nothing is sent and false returned.
+   * the operating system, but for `session.heldDataBytes`. So a stream has at most one call's bytes, and those, in the
+   * tunnel's backlog. On a stream that is closed or finished nothing is sent and false returned.
    */
   send(buffer: Buffer, start: number, end: number, headroomBytes: number): boolean {
     const bytes = end - start;
@@ -159,6 +166,7 @@ export class MuxStream {
       if (!this.session.writeData(this.id, buffer, start, end, headroomBytes)) this.#queue();
       else if (this.sendWindowBytes > 0) return true;
     } else if (this.sendWindowBytes > 0) return true;
+    if (!this.#blocked && this.sendWindowBytes === 0) this.session.stalls.send++;
     this.#blocked = true;
     return false;
   }
@@ -239,7 +247,10 @@ export class MuxStream {
     if (this.#state !== 'open' && this.#state !== 'finSent') return `DATA in state ${this.#state}`;
     if (this.network === 'udp') return 'DATA on a udp stream';
     this.#receivableBytes -= end - start;
-    if (this.#receivableBytes < 0) return 'DATA beyond the window';
+    if (this.#receivableBytes <= 0) {
+      if (this.#receivableBytes < 0) return 'DATA beyond the window';
+      this.session.stalls.receive++;
+    }
     this.handler.onData(this, buffer, start, end);
     return null;
   }

@@ -255,6 +255,12 @@ function unmask(buffer: Buffer, start: number, end: number, key: number, offset:
   }
 }
 
+/** Length of the header of a message of `payloadBytes` bytes. */
+export function messageHeaderBytes(payloadBytes: number, masked: boolean): number {
+  const lengthBytes = payloadBytes < 126 ? 0 : payloadBytes < 0x1_0000 ? 2 : 8;
+  return 2 + lengthBytes + (masked ? 4 : 0);
+}
+
 /**
  * Writes the header of a binary message of `payloadBytes` bytes so that it ends at `end`; returns where it starts.
  * A client's mask bit is set with key 0: the payload stays as it is and the receiver has nothing to undo, which is

@@ -5,6 +5,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import type { ConnectionOptions } from 'node:tls';
 import { type ClientOptions, WebSocket, WebSocketServer } from 'ws';
 import { SUBPROTOCOL } from './frame.js';
 import type { Heartbeat } from './heartbeat.js';
@@ -146,15 +147,23 @@ export class TunnelRefused extends Error {
 export interface ConnectOptions extends TunnelOptions {
   /** `ws://` or `wss://`, with the path, usually `/tunnel`. */
   url: string;
-  /** Sent as `Authorization: Bearer <ticket>`. */
-  ticket: string;
+  /** Sent as `Authorization: Bearer <ticket>`; left out where a certificate says who connects. */
+  ticket?: string;
   /** Further request headers. */
   headers?: Record<string, string>;
   /**
    * For `wss:`; certificates are always verified. `sessions`: those of earlier connections with the same `ca`, of which
    * one is used, and where this one's are kept.
    */
-  tls?: { ca?: string | Buffer; servername?: string; sessions?: TlsSessions };
+  tls?: {
+    ca?: string | Buffer;
+    servername?: string;
+    sessions?: TlsSessions;
+    /** The certificate of this end and its key, PEM, where the other one asks for one. */
+    own?: { cert: string; key: string };
+    /** Judges the other end's certificate, which `ca` has signed, instead of the host name in `url`. */
+    checkServerIdentity?: ConnectionOptions['checkServerIdentity'];
+  };
   /** Time for TCP, TLS and the handshake together; default 15 s. */
   timeoutMs?: number;
 }
@@ -165,9 +174,11 @@ export function connectTunnel(options: ConnectOptions, handler: SessionHandler):
     const webSocket = new HandshakeOnly(options.url, [SUBPROTOCOL], {
       perMessageDeflate: false,
       followRedirects: false,
-      headers: { ...options.headers, Authorization: `Bearer ${options.ticket}` },
-      ...(options.tls?.ca === undefined ? {} : { ca: options.tls.ca }),
-      ...(options.tls?.servername === undefined ? {} : { servername: options.tls.servername }),
+      headers: {
+        ...options.headers,
+        ...(options.ticket === undefined ? {} : { Authorization: `Bearer ${options.ticket}` }),
+      },
+      ...tlsOptions(options.tls),
       ...resumption(options),
     });
     const timer = setTimeout(() => {
@@ -194,6 +205,17 @@ export function connectTunnel(options: ConnectOptions, handler: SessionHandler):
       if (taken !== null) resolve(startSession(taken, true, options.role ?? 'agent', handler, options));
     });
   });
+}
+
+function tlsOptions(tls: ConnectOptions['tls'] = {}): ClientOptions {
+  const { ca, servername, own, checkServerIdentity } = tls;
+  return {
+    ...(ca === undefined ? {} : { ca }),
+    ...(servername === undefined ? {} : { servername }),
+    ...own,
+    // Its declared type is wrong: it goes to node:tls as it is.
+    ...(checkServerIdentity && ({ checkServerIdentity } as object)),
+  };
 }
 
 /** Options of ws that use a session of `tls.sessions` and keep the ones that come. */

@@ -1,7 +1,11 @@
 /** The API with every domain: which plugin is handed what. */
-import { readFileSync } from 'node:fs';
 import { AddressSet } from '../gateway/runtime/addresses.js';
+import { packageVersion } from '../gateway/runtime/package-version.js';
 import { projectPath } from '../gateway/runtime/project-path.js';
+import { findingsPlugin } from './abuse/findings-plugin.js';
+import { intakePlugin } from './abuse/intake-plugin.js';
+import { reportsPlugin } from './abuse/reports-plugin.js';
+import { transparencyPlugin } from './abuse/transparency-plugin.js';
 import { auditPlugin } from './audit/plugin.js';
 import { AcceptedTokens } from './auth/accepted-tokens.js';
 import { adminAuthPlugin } from './auth/admin-plugin.js';
@@ -13,13 +17,17 @@ import { balancePlugin } from './balance/plugin.js';
 import { telegramWebhookPlugin } from './bot/webhook-plugin.js';
 import { botCallsPlugin } from './bot-calls/plugin.js';
 import { broadcastsPlugin } from './broadcasts/plugin.js';
+import { ownTokensPlugin } from './buyers/own-tokens-plugin.js';
 import { buyersPlugin } from './buyers/plugin.js';
+import { proxyTryPlugin } from './buyers/proxy-try-plugin.js';
 import { buyerSelfPlugin } from './buyers/self-plugin.js';
 import { buyerTelegramsPlugin } from './buyers/telegrams-plugin.js';
 import { verifyBuyerToken } from './buyers/tokens.js';
 import type { Collaborators } from './collaborators.js';
+import { consolePlugin } from './console/plugin.js';
 import { creditsPlugin } from './credits/plugin.js';
 import { dashboardPlugin } from './dashboard/plugin.js';
+import { fleetPlugin } from './devices/fleet-plugin.js';
 import { devicesPlugin } from './devices/plugin.js';
 import { figuresPlugin } from './figures/plugin.js';
 import { gatewaysPlugin } from './gateways/plugin.js';
@@ -27,6 +35,7 @@ import { type ApiServer, createServer } from './http/server.js';
 import { inboxPlugin } from './inbox/plugin.js';
 import { jobsPlugin } from './jobs/plugin.js';
 import { readBalances } from './ledger/ledger.js';
+import { legalHoldsPlugin } from './legal-holds/plugin.js';
 import { findEnded, type LiveActor } from './live-feed/actors.js';
 import { readLiveFigures } from './live-feed/figures.js';
 import { LiveHub } from './live-feed/hub.js';
@@ -61,6 +70,7 @@ import { supportPlugin } from './support/plugin.js';
 import { systemAdminPlugin } from './system/admin-plugin.js';
 import { systemPlugin } from './system/plugin.js';
 import { RecentLog } from './system/recent-log.js';
+import { termsPlugin } from './terms/plugin.js';
 import { topUpsPlugin } from './topups/plugin.js';
 import { starRefundPlugin } from './topups/star-refund-plugin.js';
 import { trafficPlugin } from './traffic/plugin.js';
@@ -70,7 +80,7 @@ import { walletsPlugin } from './wallets/plugin.js';
 /** The API with every domain, not listening yet. `close()` it; what was handed in stays the caller's. */
 export async function buildApp(collaborators: Collaborators, services: Services): Promise<ApiServer> {
   const { config, log, clock, pool, redis, limiterRedis, codeSender, telegram } = collaborators;
-  const { settings, live, settlement, jobs, payouts, requests, topUps } = services;
+  const { settings, live, settlement, jobs, payouts, measures, requests, topUps } = services;
   const originCheck = withReputation(pool, withOriginLists(pool, collaborators.originCheck));
   const telegramSignIn = createTelegramSignIn({ pool, clock, botToken: config.botToken });
   const adminAddresses = new AddressSet(config.adminIps);
@@ -113,7 +123,10 @@ export async function buildApp(collaborators: Collaborators, services: Services)
     bodyBytesMax: config.bodyBytesMax,
     requestsPerMinute: config.requestsPerMinute,
     version: apiVersion,
-    onAnswer: (status, durationMs) => requests.count(status, durationMs),
+    onAnswer: (answer) => {
+      requests.count(answer.status, answer.durationMs);
+      measures.answered(answer);
+    },
     authenticate: createAuthenticate({
       takeStreamTicket: (ticket) => tickets.take(ticket),
       pool,
@@ -134,6 +147,7 @@ export async function buildApp(collaborators: Collaborators, services: Services)
     return payload;
   });
   await app.register(systemPlugin, { pool, redis, apiVersion, settings });
+  await app.register(termsPlugin, { pool, settings });
   await app.register(authPlugin, { pool, clock, telegramSignIn, codeSender, settings: config });
   await app.register(adminAuthPlugin, { pool, clock, telegramSignIn, adminIpAllowed, settings: config });
   await app.register(providersPlugin, { pool, settings, balanceOf, live });
@@ -167,17 +181,20 @@ export async function buildApp(collaborators: Collaborators, services: Services)
   });
   const proxy = { host: config.publicProxyHost, port: config.publicProxyPort };
   const defaultBuyerPrice = () => settings.current().buyerPriceMicrosPerGb;
-  await app.register(buyersPlugin, { pool, clock, live, proxy });
-  await app.register(buyerSelfPlugin, { pool, clock, live, defaultBuyerPrice });
+  const keptDays = () => settings.current().destinationRetentionDays;
+  await app.register(buyersPlugin, { pool, clock, live, proxy, keptDays });
+  await app.register(buyerSelfPlugin, { pool, clock, live, defaultBuyerPrice, proxy, keptDays });
+  await app.register(ownTokensPlugin, { pool, live, proxy });
+  await app.register(proxyTryPlugin, { pool, proxy });
   await app.register(liveFeedPlugin, {
     hub,
     tickets,
     ticketTtlS: config.liveTicketTtlS,
     endedOf: async (actor) => (await endedListeners([actor])).get(actor),
   });
-  await app.register(locationsPlugin, {
-    board: new LocationBoard({ redis, clock, ttlMs: config.locationsTtlMs }),
-  });
+  const board = new LocationBoard({ redis, clock, ttlMs: config.locationsTtlMs });
+  await app.register(locationsPlugin, { board });
+  await app.register(fleetPlugin, { pool, redis, board });
   await app.register(subUsersPlugin, {
     pool,
     live,
@@ -193,6 +210,7 @@ export async function buildApp(collaborators: Collaborators, services: Services)
     proxy,
     pullTtlMs: config.pullTtlS * 1000,
     pullRate: { perSecond: config.pullsPerSecond, burst: config.pullBurst },
+    staleBecome: async () => (await settings.read()).stalePackagesBecome,
     offerBytes: () => settings.current().offerBytes,
   });
   await app.register(balancePlugin, { pool, log, live, settlement });
@@ -263,7 +281,7 @@ export async function buildApp(collaborators: Collaborators, services: Services)
   await app.register(inboxPlugin, { pool });
   await app.register(newsPlugin, { pool });
   await app.register(promoPlugin, { pool });
-  await app.register(supportPlugin, { pool, telegram });
+  await app.register(supportPlugin, { pool });
   await app.register(broadcastsPlugin, { pool });
   await app.register(botCallsPlugin, {
     pool,
@@ -276,7 +294,17 @@ export async function buildApp(collaborators: Collaborators, services: Services)
     rules: settings,
   });
   await app.register(reconciliationPlugin, { pool });
-  await app.register(usagePlugin, { pool, clock });
+  await app.register(usagePlugin, { pool, clock, keptDays });
+  await app.register(findingsPlugin, { pool, live });
+  await app.register(reportsPlugin, { pool });
+  await app.register(transparencyPlugin, { pool });
+  await app.register(intakePlugin, {
+    pool,
+    clock,
+    perAddressPerHour: config.abuseReportsPerIpPerHour,
+    perHour: config.abuseReportsPerHour,
+  });
+  await app.register(legalHoldsPlugin, { pool, confirmDays: config.legalHoldConfirmDays });
   await app.register(auditPlugin, { pool });
   await app.register(jobsPlugin, { pool, clock, jobs });
   await app.register(backupPlugin, { pool, jobs, backups: services.backups });
@@ -287,6 +315,15 @@ export async function buildApp(collaborators: Collaborators, services: Services)
     recentLog: collaborators.recentLog ?? new RecentLog(0),
     requests,
     figures: () => ownFigures(pool, services),
+  });
+  await app.register(consolePlugin, {
+    log,
+    publicDir: projectPath('dist/control-plane/console/public'),
+    signIn: {
+      botId: config.botToken?.split(':')[0] ?? null,
+      botUsername: config.botUsername,
+      oauthUrl: config.telegramOauthUrl,
+    },
   });
   await app.ready();
   return app;
@@ -311,8 +348,4 @@ function ownFigures(pool: Collaborators['pool'], services: Services): Record<str
     jobs_succeeded: sum(jobs.counts.succeeded),
     jobs_failed: sum(jobs.counts.failed),
   };
-}
-
-function packageVersion(): string {
-  return (JSON.parse(readFileSync(projectPath('package.json'), 'utf8')) as { version: string }).version;
 }

@@ -1,6 +1,6 @@
 /**
- * Starts the whole control plane. With `collaborators.ts` (what it works with), `services.ts` (what works in the
- * background) and `api.ts` (the API) the composition root: nowhere else is anything constructed.
+ * Starts the whole control plane. With `collaborators.ts` (what it works with), `services.ts` and `bot-services.ts`
+ * (what works in the background) and `api.ts` (the API) the composition root: nowhere else is anything constructed.
  */
 import type { AddressInfo } from 'node:net';
 import { type Clock, systemClock } from '../gateway/runtime/clock.js';
@@ -12,9 +12,9 @@ import type { ControlPlaneConfig } from './config.js';
 import { migrateJobQueue } from './db/job-queue.js';
 import { migrate } from './db/migrate.js';
 import { ControlPlaneMetrics } from './metrics.js';
-import { MoneyWatch } from './reconciliation/figures.js';
 import { createServices, startServices } from './services.js';
 import type { RecentLog } from './system/recent-log.js';
+import { TelegramQueue } from './telegram/telegram-queue.js';
 
 export interface ControlPlane {
   /** Where the API listens, `http://host:port`. */
@@ -44,14 +44,14 @@ export async function startControlPlane(
       await migrateJobQueue(config.databaseUrl);
     }
     const collaborators = await createCollaborators(config, log, clock, stops, recentLog);
-    const { pool } = collaborators;
     const services = createServices(collaborators);
     await startServices(services, stops);
 
     const app = await buildApp(collaborators, services);
     stops.push(() => app.close());
-    const money = new MoneyWatch({ pool, clock, log });
-    const metrics = new ControlPlaneMetrics({ clock, pool, money, ...services });
+    const { telegram } = collaborators;
+    const telegramQueue = telegram instanceof TelegramQueue ? telegram : null;
+    const metrics = new ControlPlaneMetrics({ ...collaborators, ...services, telegramQueue });
     const privateServer = await startPrivateServer({
       host: config.metricsHost,
       port: config.metricsPort,

@@ -6,12 +6,14 @@ import { connectLive, type LiveRedis } from '../gateway/live/connection.js';
 import type { Clock } from '../gateway/runtime/clock.js';
 import type { Log } from '../gateway/runtime/logging.js';
 import { OriginCheck } from '../gateway/runtime/origin/origin-check.js';
+import { noteBlocked } from './bot/guests.js';
+import { telegramCodeSender } from './bot/login-code-sender.js';
 import type { ControlPlaneConfig } from './config.js';
 import { createPool } from './db/pool.js';
 import { connectLimiter, redisReady } from './db/redis.js';
 import type { OriginTables } from './policy/origins.js';
 import type { RecentLog } from './system/recent-log.js';
-import { type LoginCodeSender, loggedCodeSender, telegramCodeSender } from './telegram/login-code-sender.js';
+import { type LoginCodeSender, loggedCodeSender } from './telegram/login-code-sender.js';
 import { loggedMessageSender, type MessageSender } from './telegram/message-sender.js';
 import { TelegramQueue } from './telegram/telegram-queue.js';
 
@@ -76,15 +78,14 @@ export async function createCollaborators(
     ...(addressRulePaths.length > 0 && { addressRulePaths }),
   });
   stops.push(() => originCheck.close());
-  const senders = createSenders(config, log, clock, stops);
+  const senders = createSenders(config, { log, clock, pool }, stops);
   return { config, log, clock, pool, redis, limiterRedis, ...senders, originCheck, recentLog };
 }
 
 /** The bot, or in development without one the log. */
 function createSenders(
   config: ControlPlaneConfig,
-  log: Log,
-  clock: Clock,
+  { log, clock, pool }: Pick<Collaborators, 'log' | 'clock' | 'pool'>,
   stops: (() => unknown)[],
 ): Pick<Collaborators, 'codeSender' | 'telegram' | 'botApi'> {
   if (config.botToken === null) {
@@ -92,8 +93,20 @@ function createSenders(
     return { codeSender: loggedCodeSender(log), telegram: loggedMessageSender(log), botApi: null };
   }
   const queue = new TelegramQueue(
-    { botToken: config.botToken, apiUrl: config.botApiUrl, queueMax: config.botQueueMax },
-    { clock, log },
+    {
+      botToken: config.botToken,
+      apiUrl: config.botApiUrl,
+      queueMax: config.botQueueMax,
+      messagesPerSecondMax: config.botMessagesPerSecond,
+    },
+    {
+      clock,
+      log,
+      onDelivery: ({ chatId }, delivery) => {
+        if (delivery !== 'unreachable') return;
+        noteBlocked(pool, chatId, true).catch((error) => log.warn({ err: error }, 'blocked_bot_not_noted'));
+      },
+    },
   );
   stops.push(() => queue.stop());
   const botApi = new Api(config.botToken, {

@@ -1,4 +1,6 @@
 import { isCidr } from '../gateway/runtime/addresses.js';
+import { RULES_OF_BUYERS } from './abuse/rules.js';
+import { backupProblems } from './backup/settings.js';
 import type { ControlPlaneConfig } from './config.js';
 import { PAYOUT_NETWORKS } from './payouts/addresses.js';
 
@@ -33,6 +35,12 @@ export function configProblems(c: ControlPlaneConfig): string[] {
     if (!VERSION.test(version)) problems.push(`${name} must be x.y.z`);
   if (!c.withdrawNetworks.every((name) => (PAYOUT_NETWORKS as readonly string[]).includes(name)))
     problems.push(`TS_WITHDRAW_NETWORKS must be of ${PAYOUT_NETWORKS.join(', ')}`);
+  for (const [name, rules] of [
+    ['TS_ABUSE_THROTTLE_RULES', c.abuseThrottleRules],
+    ['TS_ABUSE_SUSPEND_RULES', c.abuseSuspendRules],
+  ] as const)
+    if (!rules.every((rule) => (RULES_OF_BUYERS as readonly string[]).includes(rule)))
+      problems.push(`${name} must be of ${RULES_OF_BUYERS.join(', ')}`);
   const cryptomus = [c.cryptomusMerchantId, c.cryptomusPaymentKey, c.cryptomusPayoutKey];
   if (new Set(cryptomus.map((value) => value === null)).size > 1)
     problems.push(
@@ -41,16 +49,15 @@ export function configProblems(c: ControlPlaneConfig): string[] {
   for (const [name, url] of [
     ['TS_CRYPTOMUS_URL', c.cryptomusUrl],
     ['TS_PUBLIC_API_URL', c.publicApiUrl],
-    ['TS_BACKUP_S3_ENDPOINT', c.backupS3Endpoint],
+    ['TS_CONSOLE_URL', c.consoleUrl],
+    ['TS_FCM_URL', c.fcmUrl],
+    ['TS_FCM_TOKEN_URL', c.fcmTokenUrl],
   ] as const)
     if (url !== null && !(c.production ? /^https:\/\/[^/]/ : /^https?:\/\/[^/]/).test(url))
       problems.push(`${name} must be https://…${c.production ? '' : ' or http://…'}`);
   if (c.topupMicrosMin > c.topupMicrosMax)
     problems.push('TS_TOPUP_MICROS_MIN must not be above TS_TOPUP_MICROS_MAX');
-  if (c.backupDir !== null && c.backupS3Bucket !== null)
-    problems.push('TS_BACKUP_DIR and TS_BACKUP_S3_BUCKET exclude each other');
-  if ((c.backupS3AccessKeyId === null) !== (c.backupS3SecretAccessKey === null))
-    problems.push('TS_BACKUP_S3_ACCESS_KEY_ID and TS_BACKUP_S3_SECRET_ACCESS_KEY go together');
+  problems.push(...backupProblems(c, c.production));
   if (c.botWebhookSecret !== null && !/^[A-Za-z0-9_-]{16,256}$/.test(c.botWebhookSecret))
     problems.push('TS_BOT_WEBHOOK_SECRET must be 16 to 256 of A-Z a-z 0-9 _ -');
   if (c.botUpdates === 'webhook' && (c.botWebhookSecret === null || c.publicApiUrl === null))

@@ -4,12 +4,19 @@ import {
   list,
   oneOf,
   readEnvironment,
+  secret,
   text,
   type Values,
 } from '../gateway/runtime/environment.js';
+import { tracingSettings } from '../gateway/runtime/tracing.js';
+import { abuseSettings } from './abuse/settings.js';
+import { backupProblems, backupSettings } from './backup/settings.js';
 import { configProblems } from './config-problems.js';
+import { cryptomusSettings } from './cryptomus/settings.js';
 import { liveFeedSettings } from './live-feed/settings.js';
 import { PAYOUT_NETWORKS } from './payouts/addresses.js';
+import { pushSettings } from './push/settings.js';
+import { telegramSettings } from './telegram/settings.js';
 
 /** Every setting of the control plane. `traffic-share control-plane --help` prints this table. */
 export const controlPlaneSettings = {
@@ -25,13 +32,13 @@ export const controlPlaneSettings = {
     default: 9_465,
     max: 65_535,
   }),
-  databaseUrl: text('TS_DATABASE_URL', 'the record, postgres://user:password@host:port/database'),
+  databaseUrl: secret('TS_DATABASE_URL', 'the record, postgres://user:password@host:port/database'),
   databaseConnectionsMax: integer(
     'TS_DATABASE_CONNECTIONS_MAX',
     'connections to Postgres at once; above it requests wait up to 5 s, then get 503',
     { default: 20, min: 2, max: 1_000 },
   ),
-  redisUrl: text('TS_REDIS_URL', 'the live state, redis://host:port', 'redis://127.0.0.1:6379'),
+  redisUrl: secret('TS_REDIS_URL', 'the live state, redis://host:port', 'redis://127.0.0.1:6379'),
   migrateAtStart: flag('TS_MIGRATE_AT_START', 'bring the database schema up to date when starting', true),
   production: flag(
     'TS_PRODUCTION',
@@ -44,6 +51,7 @@ export const controlPlaneSettings = {
     ['debug', 'info', 'warn', 'error', 'silent'],
     'info',
   ),
+  ...tracingSettings,
   stopGraceMs: integer('TS_STOP_GRACE_MS', 'time requests get to finish after SIGTERM; then they are cut', {
     default: 10_000,
     min: 100,
@@ -68,42 +76,24 @@ export const controlPlaneSettings = {
   adminIps: list('TS_ADMIN_IPS', 'addresses or CIDRs that admins may come from; unset: any'),
 
   // Secrets
-  jwtSecret: text('TS_JWT_SECRET', 'signs access tokens and salts login codes, at least 32 bytes'),
-  botSecret: text('TS_BOT_SECRET', 'shared by bot and API (X-Bot-Secret); unset: no bot calls', null),
-  internalSecret: text(
+  jwtSecret: secret('TS_JWT_SECRET', 'signs access tokens and salts login codes, at least 32 bytes'),
+  botSecret: secret('TS_BOT_SECRET', 'shared by bot and API (X-Bot-Secret); unset: no bot calls', null),
+  internalSecret: secret(
     'TS_INTERNAL_SECRET',
     'shared with own services (X-Internal-Secret); unset: no internal calls',
     null,
   ),
-  bootstrapSecret: text(
+  bootstrapSecret: secret(
     'TS_BOOTSTRAP_SECRET',
     'makes the first admin, once (X-Bootstrap-Secret); unset: not possible over the API',
     null,
   ),
 
   // Signing in
-  botToken: text('TS_BOT_TOKEN', 'token of the Telegram bot; required in production', null),
-  botUsername: text('TS_BOT_USERNAME', 'name of the Telegram bot without @, for links', null),
-  botApiUrl: text('TS_BOT_API_URL', 'root of the Telegram Bot API', 'https://api.telegram.org'),
-  botQueueMax: integer(
-    'TS_BOT_QUEUE_MAX',
-    'messages waiting for Telegram; above it new ones are dropped and logged',
-    { default: 10_000, min: 1 },
-  ),
-  botUpdates: oneOf(
-    'TS_BOT_UPDATES',
-    'how the bot hears of messages: polling, webhook (needs TS_PUBLIC_API_URL) or off (it only sends)',
-    ['polling', 'webhook', 'off'],
-    'polling',
-  ),
-  botWebhookSecret: text(
-    'TS_BOT_WEBHOOK_SECRET',
-    'what Telegram proves itself with at the webhook, 16 to 256 of A-Z a-z 0-9 _ -',
-    null,
-  ),
-  adminChatId: text(
-    'TS_ADMIN_CHAT_ID',
-    'Telegram chat that notices for admins go to, such as -1001234567890; unset: to each admin',
+  ...telegramSettings,
+  consoleUrl: text(
+    'TS_CONSOLE_URL',
+    "where the web console is reached, https://…; the bot's menu button opens it; unset: no button",
     null,
   ),
   accessTokenTtlS: integer('TS_ACCESS_TOKEN_TTL_S', 'life of an access token, seconds', {
@@ -199,6 +189,12 @@ export const controlPlaneSettings = {
   termsVersion: text('TS_TERMS_VERSION', 'version of the terms in force, until an admin sets another', '1'),
   minClientVersion: text('TS_MIN_CLIENT_VERSION', 'oldest app version that may share (x.y.z)', '0.1.0'),
   appLatest: text('TS_APP_LATEST', 'newest app version (x.y.z)', '0.1.0'),
+  stalePackagesBecome: oneOf(
+    'TS_STALE_PACKAGES_BECOME',
+    'what becomes of packages that a buyer pulled and did not use in their time',
+    ['available', 'revoked'],
+    'available',
+  ),
   offerBytes: integer('TS_OFFER_BYTES', 'size of the package offered for a sharing device, bytes', {
     default: 10_000_000_000,
     min: 1_000_000,
@@ -214,34 +210,7 @@ export const controlPlaneSettings = {
   ),
 
   // Payments through Cryptomus
-  cryptomusMerchantId: text(
-    'TS_CRYPTOMUS_MERCHANT_ID',
-    'merchant UUID at Cryptomus; unset: payouts are not sent, top-ups answer 503',
-    null,
-  ),
-  cryptomusPaymentKey: text('TS_CRYPTOMUS_PAYMENT_KEY', 'API key for invoices and their webhooks', null),
-  cryptomusPayoutKey: text('TS_CRYPTOMUS_PAYOUT_KEY', 'API key for payouts and their webhooks', null),
-  cryptomusUrl: text('TS_CRYPTOMUS_URL', "root of Cryptomus's API", 'https://api.cryptomus.com'),
-  cryptomusTimeoutMs: integer(
-    'TS_CRYPTOMUS_TIMEOUT_MS',
-    'time one call to Cryptomus may take; above it it is asked later what became of the call',
-    { default: 15_000, min: 100, max: 120_000 },
-  ),
-  cryptomusIntervalMs: integer(
-    'TS_CRYPTOMUS_INTERVAL_MS',
-    'how often it is looked for payouts to send and payments to look up',
-    { default: 2_000, min: 20, max: 600_000 },
-  ),
-  publicApiUrl: text(
-    'TS_PUBLIC_API_URL',
-    'where the API is reached from outside, https://…, for webhooks; unset: payments are looked up only',
-    null,
-  ),
-  invoiceLifetimeS: integer('TS_INVOICE_LIFETIME_S', 'time a top-up can be paid, seconds', {
-    default: 3_600,
-    min: 300,
-    max: 43_200,
-  }),
+  ...cryptomusSettings,
 
   // Money: first values; what admins set in the database wins
   holdTimeS: integer('TS_HOLD_TIME_S', 'time earnings stay pending, seconds; unset: 24 h, 0 in development', {
@@ -343,44 +312,14 @@ export const controlPlaneSettings = {
     { default: 1_000, min: 20, max: 60_000 },
   ),
 
+  // Abuse: what is taken for it, reports, legal holds
+  ...abuseSettings,
+
+  // Push notices, through Firebase Cloud Messaging
+  ...pushSettings,
+
   // Operating
-  backupDir: text(
-    'TS_BACKUP_DIR',
-    'folder that dumps of the database go to; unset, and no bucket either: no backups',
-    null,
-  ),
-  backupS3Bucket: text('TS_BACKUP_S3_BUCKET', 'bucket that dumps go to, instead of a folder', null),
-  backupS3Prefix: text(
-    'TS_BACKUP_S3_PREFIX',
-    'goes before the names of dumps in the bucket',
-    'traffic-share/',
-  ),
-  backupS3Region: text('TS_BACKUP_S3_REGION', 'region of the bucket', 'us-east-1'),
-  backupS3Endpoint: text(
-    'TS_BACKUP_S3_ENDPOINT',
-    'root of an S3-compatible service, https://…, asked with the bucket in the path; unset: Amazon S3',
-    null,
-  ),
-  backupS3AccessKeyId: text(
-    'TS_BACKUP_S3_ACCESS_KEY_ID',
-    'key that may put, get and delete there; unset: as the AWS SDK finds it (a role of the machine)',
-    null,
-  ),
-  backupS3SecretAccessKey: text(
-    'TS_BACKUP_S3_SECRET_ACCESS_KEY',
-    'secret of TS_BACKUP_S3_ACCESS_KEY_ID',
-    null,
-  ),
-  backupKeptDays: integer(
-    'TS_BACKUP_KEPT_DAYS',
-    'dumps older than this are removed, never the newest, days',
-    {
-      default: 14,
-      min: 1,
-      max: 3_650,
-    },
-  ),
-  pgDumpPath: text('TS_PG_DUMP', 'pg_dump, not older than the server: a path or a name on PATH', 'pg_dump'),
+  ...backupSettings,
   recentLogLines: integer(
     'TS_RECENT_LOG_LINES',
     'log lines kept in memory for GET /api/system/logs, at most 8 MB; the oldest go first',
@@ -405,6 +344,16 @@ export function readControlPlaneConfig(
     ...config,
     holdTimeS: config.holdTimeS >= 0 ? config.holdTimeS : config.production ? 86_400 : 0,
   });
+}
+
+/** What `traffic-share backup` and `restore` need. */
+export function readBackupConfig(env: Readonly<Record<string, string | undefined>> = process.env) {
+  const { databaseUrl, redisUrl, production: inProduction } = controlPlaneSettings;
+  const settings = { ...backupSettings, databaseUrl, redisUrl, production: inProduction };
+  const production = env.NODE_ENV === 'production' ? '1' : env.TS_PRODUCTION;
+  return readEnvironment(settings, { ...env, TS_PRODUCTION: production }, (c) =>
+    backupProblems(c, c.production),
+  );
 }
 
 /** What programs that the control plane starts get of its environment: no setting, so no secret. */

@@ -60,6 +60,7 @@ export const problems = {
   // Sharing
   consent_required: { status: 403, title: 'The current terms have not been accepted' },
   terms_version_outdated: { status: 409, title: 'These are not the current terms' },
+  terms_accepted: { status: 409, title: 'Somebody has accepted these terms; they stay as they are' },
   client_too_old: { status: 403, title: 'This version of the app is no longer supported' },
   region_not_allowed: { status: 403, title: 'Sharing is not open to this region' },
   vpn_detected: { status: 403, title: 'Sharing is not open to VPN, hosting or Tor addresses' },
@@ -75,6 +76,7 @@ export const problems = {
   no_balance: { status: 402, title: 'The prepaid balance is used up' },
   illegal_move: { status: 409, title: 'The package can not move from its status to this one' },
   package_in_use: { status: 409, title: 'Another package of this provider and address is in use' },
+  too_many_tokens: { status: 409, title: 'This buyer has as many tokens and passwords as they may have' },
   too_many_sub_users: { status: 409, title: 'This buyer has as many sub-users as they may have' },
   csv_malformed: { status: 400, title: 'The CSV could not be read' },
 
@@ -92,7 +94,7 @@ export const problems = {
   own_payout: { status: 403, title: 'Nobody approves a payout to themselves' },
   topup_out_of_bounds: { status: 422, title: 'The amount is below the smallest or above the largest top-up' },
   payment_refused: { status: 422, title: 'The payment provider refuses this payment' },
-  payments_unavailable: { status: 503, title: 'The payment provider is away; try again shortly' },
+  payments_unavailable: { status: 503, title: 'The payment provider can not be used at the moment' },
   stars_unavailable: { status: 422, title: 'Top-ups in Telegram Stars are not open' },
   not_refundable: { status: 409, title: 'This payment is being given back, or has been' },
   several_buyers: { status: 422, title: 'Several buyers used this session; name one' },
@@ -101,6 +103,14 @@ export const problems = {
   trial_unavailable: { status: 422, title: 'There is no trial' },
   invalid_signature: { status: 401, title: 'The signature is wrong' },
   gateway_run_alive: { status: 409, title: 'This run of the gateway is alive and will report by itself' },
+
+  // Abuse
+  finding_decided: { status: 409, title: 'This finding has been decided on' },
+  finding_without_buyer: { status: 422, title: 'This finding is not about one buyer' },
+  report_closed: { status: 409, title: 'This report is closed' },
+  report_forgotten: { status: 409, title: 'The texts and addresses of this report have been deleted' },
+  legal_hold_state: { status: 409, title: 'The legal hold is not in a state for this' },
+  second_admin_needed: { status: 403, title: 'Another admin has to agree' },
 
   // Operating
   backup_not_configured: { status: 409, title: 'No storage for backups is configured' },

@@ -1,6 +1,7 @@
 import { pathToFileURL } from 'node:url';
 import { createLog } from '../gateway/runtime/logging.js';
 import { stopOnSignal } from '../gateway/runtime/signals.js';
+import { startTracing } from '../gateway/runtime/tracing.js';
 import { startControlPlane } from './app.js';
 import { readControlPlaneConfig } from './config.js';
 import { RecentLog } from './system/recent-log.js';
@@ -16,11 +17,13 @@ export async function runControlPlane(): Promise<void> {
   const config = readControlPlaneConfig();
   const recentLog = new RecentLog(config.recentLogLines);
   const log = createLog('control-plane', config.logLevel, undefined, (line) => recentLog.push(line));
+  const stopTracing = await startTracing(config, 'control-plane', log);
   const controlPlane = await startControlPlane(config, log, undefined, recentLog);
   stopOnSignal(
     async (why) => {
       log.info({ why }, 'stopping');
       await controlPlane.stop();
+      await stopTracing();
     },
     config.stopGraceMs + STOP_MARGIN_MS,
     (error) => log.error({ stack: (error as Error).stack }, 'stop_failed'),

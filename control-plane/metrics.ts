@@ -1,9 +1,15 @@
+import type { Redis } from 'ioredis';
 import type pg from 'pg';
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+import { exposeRedis } from '../gateway/live/redis-metrics.js';
+import { exposeBuild } from '../gateway/runtime/build-info.js';
 import type { Clock } from '../gateway/runtime/clock.js';
 import type { JobCounts } from './jobs/runner.js';
+import type { Measures } from './measures.js';
 import type { MoneyFigures, MoneyWatch } from './reconciliation/figures.js';
 import type { SettlementCounts } from './settlement/worker.js';
+import type { RecordFigures, RecordWatch } from './system/record-figures.js';
+import { noDeliveries, type TelegramQueue } from './telegram/telegram-queue.js';
 import type { UsageCounts } from './usage/worker.js';
 import type { WalletKeeperCounts } from './wallets/keeper.js';
 
@@ -15,6 +21,14 @@ export interface ControlPlaneMetricsDeps {
   usage: { counts: UsageCounts };
   jobs: { counts: JobCounts };
   money: Pick<MoneyWatch, 'read' | 'ageS' | 'failures' | 'latest'>;
+  record: Pick<RecordWatch, 'read' | 'failures'>;
+  measures: Measures;
+  redis: Redis;
+  limiterRedis: Redis;
+  /** Null: there is no bot. */
+  bot: { worker: { counts: Readonly<Record<string, number>> } } | null;
+  /** Null: no message leaves. */
+  telegramQueue: Pick<TelegramQueue, 'length' | 'counts'> | null;
 }
 
 /** Without a pass for this long, seconds, `/health` says so. */
@@ -30,18 +44,16 @@ export class ControlPlaneMetrics {
     this.#deps = deps;
     this.#startedAtMs = deps.clock.nowMs();
     collectDefaultMetrics({ register: this.registry });
+    exposeBuild(this.registry);
     this.#settlement();
     this.#wallets();
     this.#money();
     this.#usage();
-    const { jobs } = deps;
-    this.#counter(
-      'ts_jobs_succeeded_total',
-      'Runs of jobs that ended well',
-      'job',
-      () => jobs.counts.succeeded,
-    );
-    this.#counter('ts_jobs_failed_total', 'Runs of jobs that failed', 'job', () => jobs.counts.failed);
+    this.#record();
+    this.#jobs();
+    this.#bot();
+    deps.measures.expose(this.registry);
+    exposeRedis(this.registry, { live: deps.redis, rate_limit: deps.limiterRedis });
     this.#gauge('ts_postgres_connections', 'Connections of the pool to Postgres, by state', 'state', () => ({
       idle: deps.pool.idleCount,
       busy: deps.pool.totalCount - deps.pool.idleCount,
@@ -121,6 +133,101 @@ export class ControlPlaneMetrics {
     );
     count('ts_wallet_holds_closed_total', 'Holds given back to their owners', (c) => c.closed);
     count('ts_wallet_keeper_failures_total', 'Rounds of answering wallets that failed', (c) => c.failures);
+  }
+
+  #jobs(): void {
+    const { counts } = this.#deps.jobs;
+    // Prometheus has a label `job` of its own.
+    this.#counter('ts_jobs_succeeded_total', 'Runs of jobs that ended well', 'task', () => counts.succeeded);
+    this.#counter('ts_jobs_failed_total', 'Runs of jobs that failed', 'task', () => counts.failed);
+  }
+
+  #bot(): void {
+    const { bot, telegramQueue } = this.#deps;
+    this.#counter(
+      'ts_bot_updates_total',
+      'Updates from Telegram that were handled, tries that failed, and updates given up',
+      'result',
+      () => bot?.worker.counts ?? { handled: 0, postponed: 0, given_up: 0 },
+    );
+    this.#counter(
+      'ts_telegram_messages_total',
+      'Messages for Telegram that have ended, by what became of them',
+      'delivery',
+      () => telegramQueue?.counts ?? noDeliveries(),
+    );
+    this.#gauge(
+      'ts_telegram_messages_waiting',
+      'Messages for Telegram that this process has not sent yet',
+      null,
+      () => telegramQueue?.length ?? 0,
+    );
+  }
+
+  /** What Postgres says; nothing is exposed while it does not answer. */
+  #record(): void {
+    const { record } = this.#deps;
+    const gauges = (
+      name: string,
+      help: string,
+      label: string,
+      read: (f: RecordFigures) => Record<string, number>,
+    ) =>
+      this.#gauge(name, help, label, async () => {
+        const figures = await record.read();
+        return figures === null ? {} : read(figures);
+      });
+    const ofQueues = (f: RecordFigures, of: 'due' | 'oldestS') =>
+      Object.fromEntries(Object.entries(f.queues).map(([queue, figure]) => [queue, figure[of]]));
+    gauges('ts_queue_due', 'Entries that are due and not worked off, by queue', 'queue', (f) =>
+      ofQueues(f, 'due'),
+    );
+    gauges('ts_queue_oldest_seconds', 'Time the oldest entry has been due, by queue', 'queue', (f) =>
+      ofQueues(f, 'oldestS'),
+    );
+    gauges('ts_sessions', 'Traffic sessions under way, by state', 'state', (f) => f.sessions);
+    gauges(
+      'ts_devices_registered',
+      'Devices that are registered, by the country they were last seen in',
+      'country',
+      (f) => f.devices,
+    );
+    gauges('ts_alerts_raised', 'What admins are warned of now, by kind', 'kind', (f) => f.alerts);
+    const ofAbuse = (f: RecordFigures, of: 'open' | 'oldestS') =>
+      Object.fromEntries(Object.entries(f.abuse).map(([what, figure]) => [what, figure[of]]));
+    gauges(
+      'ts_abuse_open',
+      'Findings of abuse and reports that nobody has decided on or answered',
+      'what',
+      (f) => ofAbuse(f, 'open'),
+    );
+    gauges('ts_abuse_oldest_seconds', 'Time the oldest of them has waited', 'what', (f) =>
+      ofAbuse(f, 'oldestS'),
+    );
+    gauges(
+      'ts_job_last_success_age_seconds',
+      'Time since a job last ended well, on any control plane',
+      'task',
+      (f) => f.jobSuccessAgeS,
+    );
+    this.#gauge(
+      'ts_backup_last_success_timestamp_seconds',
+      'When the last backup ended well, however it was made; NaN: there is none',
+      null,
+      async () => (await record.read())?.backups.lastAtS ?? Number.NaN,
+    );
+    this.#gauge(
+      'ts_backup_last_restore_test_timestamp_seconds',
+      'When a backup was last restored and proven by a test; before the first test, when the first backup was made; NaN: there is none',
+      null,
+      async () => (await record.read())?.backups.provenAtS ?? Number.NaN,
+    );
+    this.#counter(
+      'ts_record_figures_failures_total',
+      'Readings of these figures that failed',
+      null,
+      () => record.failures,
+    );
   }
 
   #usage(): void {

@@ -1,19 +1,20 @@
 /** What works in the background beside the API. */
 import { connectLive } from '../gateway/live/connection.js';
+import { detectionJob } from './abuse/detection.js';
+import { ABUSE_ALERT_KINDS, abuseConditions } from './abuse/findings.js';
+import { forgetOldAbuse } from './abuse/forget.js';
+import { detectionSettingsOf } from './abuse/settings.js';
+import { ALERT_OUTBOX } from './alerts/alerts.js';
+import { AlertWatch } from './alerts/watch.js';
 import { AuditChainer } from './audit/chain.js';
 import { Backups } from './backup/backup.js';
-import { FolderStorage } from './backup/folder-storage.js';
-import { S3Storage } from './backup/s3-storage.js';
-import type { BackupStorage } from './backup/storage.js';
-import { dailyReportHandler, payoutReceiptHandler } from './bot/admin-messages.js';
-import { createBot } from './bot/bot.js';
-import { starsPart } from './bot/handlers/stars.js';
-import { startPart } from './bot/handlers/start.js';
+import { createArchive, pgToolsOf, retentionOf } from './backup/create.js';
+import { RestoreTests } from './backup/restore-test.js';
+import { alertHandler, dailyReportHandler, payoutReceiptHandler } from './bot/admin-messages.js';
+import { forgetOldBotState } from './bot/guests.js';
 import { createStarsApi } from './bot/stars-client.js';
-import { UpdateSource } from './bot/update-source.js';
-import { UpdateWorker } from './bot/update-worker.js';
 import { forgetOldUpdates } from './bot/updates.js';
-import { TELEGRAM_WEBHOOK_PATH } from './bot/webhook-plugin.js';
+import { type BotServices, createBotServices } from './bot-services.js';
 import { BroadcastSender } from './broadcasts/sender.js';
 import { readGoneAccounts, readSnapshots } from './buyers/snapshots.js';
 import { forgetOldBuyerLinks } from './buyers/telegrams.js';
@@ -22,12 +23,16 @@ import type { ControlPlaneConfig } from './config.js';
 import { programEnvironment } from './config.js';
 import { CryptomusClient, type CryptomusSettings } from './cryptomus/client.js';
 import { DAILY_REPORT_OUTBOX, dailyReportJob } from './figures/daily-report.js';
-import { statsJob } from './figures/figures.js';
+import { readDays, statsJob } from './figures/figures.js';
 import { forgetOldIdempotencyKeys } from './http/idempotency.js';
 import { cleanupJob } from './jobs/cleanup.js';
 import { notificationsJob, Outbox } from './jobs/outbox.js';
 import { JobRunner } from './jobs/runner.js';
+import { LEGAL_HOLD_ALERT, legalHoldConditions } from './legal-holds/legal-holds.js';
 import { LiveState } from './live-state/live-state.js';
+import { Measures } from './measures.js';
+import { appUpdatesJob } from './notices/app-updates.js';
+import { putNotices } from './notices/notices.js';
 import { PackageKeeper } from './packages/keeper.js';
 import { republishRoutes } from './packages/routes.js';
 import { PAYOUT_RECEIPT_OUTBOX } from './payouts/receipts.js';
@@ -35,11 +40,16 @@ import { PayoutSender } from './payouts/sender.js';
 import { readLiveSettings } from './policy/live-settings.js';
 import { forgetExpiredReputation } from './policy/reputation.js';
 import { liveProviderPrice } from './pricing/prices.js';
+import { FcmClient } from './push/fcm-client.js';
+import { forgetOldPushes, PushSender } from './push/push-sender.js';
+import { readServiceAccount } from './push/service-account.js';
+import { MoneyWatch } from './reconciliation/figures.js';
 import { Reconciler } from './reconciliation/reconciler.js';
 import { SettingsStore } from './settings/settings.js';
 import { SETTLEMENT_DEFAULTS } from './settlement/settings.js';
 import { createSettlement } from './settlement/settlement.js';
 import type { SettlementWorker } from './settlement/worker.js';
+import { RecordWatch } from './system/record-figures.js';
 import { RequestCounts } from './system/request-counts.js';
 import { AdminChannel } from './telegram/admin-channel.js';
 import { TopUpKeeper } from './topups/keeper.js';
@@ -48,7 +58,9 @@ import { StarTopUps } from './topups/star-topups.js';
 import { starWatchJob } from './topups/star-watch.js';
 import { cancelUnpaidStarTopUps, STAR_REFUND_OUTBOX } from './topups/stars.js';
 import { StopKeeper } from './traffic/stop-keeper.js';
+import { forgetOldActivity } from './usage/activity.js';
 import { UsageRetention } from './usage/partitions.js';
+import { forgetOldRefusals } from './usage/refusals.js';
 import { UsageWorker } from './usage/worker.js';
 import { rebuildWallets, WalletKeeper } from './wallets/keeper.js';
 
@@ -59,6 +71,8 @@ export interface Services {
   backups: Backups;
   auditChain: AuditChainer;
   requests: RequestCounts;
+  measures: Measures;
+  record: RecordWatch;
   settings: SettingsStore;
   live: LiveState;
   settlement: SettlementWorker;
@@ -71,11 +85,15 @@ export interface Services {
   payouts: PayoutSender;
   /** What the admins are told. */
   admins: AdminChannel;
+  money: MoneyWatch;
+  alerts: AlertWatch;
   topUps: TopUpKeeper;
   starTopUps: StarTopUps;
   /** Null: there is no bot. */
-  bot: { worker: UpdateWorker; source: UpdateSource } | null;
+  bot: BotServices | null;
   broadcasts: BroadcastSender;
+  /** Null: nothing is pushed. */
+  pushes: PushSender | null;
 }
 
 export function createServices(collaborators: Collaborators): Services {
@@ -85,6 +103,7 @@ export function createServices(collaborators: Collaborators): Services {
     minClientVersion: config.minClientVersion,
     appLatest: config.appLatest,
     offerBytes: config.offerBytes,
+    stalePackagesBecome: config.stalePackagesBecome,
     buyerPriceMicrosPerGb: BigInt(config.buyerPriceMicrosPerGb),
     holdTimeS: config.holdTimeS,
     referralPercent: config.referralPercent,
@@ -112,11 +131,30 @@ export function createServices(collaborators: Collaborators): Services {
     liveSettings: () => readLiveSettings(pool, settings),
     rebuilders: [() => republishRoutes(pool, redis, clock), () => rebuildWallets(pool, redis)],
   });
+  const measures = new Measures();
   const settlement = createSettlement({
+    onBooked: (gains) =>
+      measures.settled(
+        gains.map(({ claim }) => claim.activeAtMs),
+        clock.nowMs(),
+      ),
     pool,
     redis,
     clock,
     log,
+    onCompleted: (client, sessions) =>
+      putNotices(
+        client,
+        sessions.map(({ sessionId, userId, bytesUp, bytesDown, earnedMicros }) => ({
+          userId,
+          key: sessionId,
+          content: {
+            kind: 'session_completed',
+            bytes: (bytesUp + bytesDown).toString(),
+            earnedMicros: earnedMicros.toString(),
+          },
+        })),
+      ),
     settings: () => {
       const { holdTimeS, referralPercent, offerBytes } = settings.current();
       return {
@@ -128,7 +166,15 @@ export function createServices(collaborators: Collaborators): Services {
       };
     },
   });
-  const packages = new PackageKeeper({ pool, redis, clock, log, live, pullTtlMs: config.pullTtlS * 1000 });
+  const packages = new PackageKeeper({
+    pool,
+    redis,
+    clock,
+    log,
+    live,
+    pullTtlMs: config.pullTtlS * 1000,
+    staleBecome: async () => (await settings.read()).stalePackagesBecome,
+  });
   const stops = new StopKeeper({ pool, log, live });
   const wallets = new WalletKeeper({
     pool,
@@ -174,8 +220,31 @@ export function createServices(collaborators: Collaborators): Services {
   const topUps = new TopUpKeeper({ ...payments, live, invoiceLifetimeS: config.invoiceLifetimeS });
   const outbox = new Outbox({ pool, log });
   const admins = new AdminChannel({ pool, telegram, chatId: config.adminChatId });
-  outbox.register(DAILY_REPORT_OUTBOX, dailyReportHandler(admins));
-  outbox.register(PAYOUT_RECEIPT_OUTBOX, payoutReceiptHandler(admins));
+  const adminMessages = {
+    log,
+    admins,
+    language: config.adminChatLanguage,
+    readDays: (days: number) => readDays(pool, days),
+  };
+  outbox.register(DAILY_REPORT_OUTBOX, dailyReportHandler(adminMessages));
+  outbox.register(PAYOUT_RECEIPT_OUTBOX, payoutReceiptHandler(adminMessages));
+  outbox.register(ALERT_OUTBOX, alertHandler(adminMessages));
+  const money = new MoneyWatch({ pool, clock, log });
+  const alerts = new AlertWatch({
+    pool,
+    redis,
+    clock,
+    log,
+    money,
+    more: {
+      kinds: [...ABUSE_ALERT_KINDS, LEGAL_HOLD_ALERT],
+      find: async () => [
+        ...(await abuseConditions(pool, config.abuseLateHours)),
+        ...(await legalHoldConditions(pool)),
+      ],
+    },
+    onChange: (signal) => outbox.deliverDue(signal), // not at the next minute
+  });
   const stars = botApi && createStarsApi(botApi);
   const starTopUps = new StarTopUps({
     pool,
@@ -185,17 +254,28 @@ export function createServices(collaborators: Collaborators): Services {
     invoiceLifetimeS: config.invoiceLifetimeS,
   });
   if (stars !== null) outbox.register(STAR_REFUND_OUTBOX, starRefundHandler({ pool, log, stars, live }));
-  const bot = createBotServices(collaborators, { settings, live });
+  const bot = createBotServices(collaborators, {
+    settings,
+    live,
+    admins,
+    payoutsConfigured: payouts.configured,
+  });
+  const archive = createArchive(config, log);
+  const pgTools = pgToolsOf(config, programEnvironment());
   const backups = new Backups({
     pool,
     log,
-    pgDump: {
-      program: config.pgDumpPath,
-      environment: programEnvironment(),
-      databaseUrl: config.databaseUrl,
-    },
-    storage: backupStorageOf(config),
-    keptDays: config.backupKeptDays,
+    databaseUrl: config.databaseUrl,
+    tools: pgTools,
+    archive,
+    retention: retentionOf(config),
+  });
+  const restoreTests = new RestoreTests({
+    pool,
+    log,
+    archive,
+    tools: pgTools,
+    databaseUrl: config.restoreTestDatabaseUrl ?? config.databaseUrl,
   });
   const jobs = new JobRunner({ databaseUrl: config.databaseUrl, pool, log });
   jobs.register(
@@ -203,17 +283,25 @@ export function createServices(collaborators: Collaborators): Services {
       packages: async () => (await packages.runOnce()).takenBack,
       idempotency_keys: () => forgetOldIdempotencyKeys(pool),
       telegram_updates: () => forgetOldUpdates(pool),
+      bot_state: () => forgetOldBotState(pool),
       buyer_links: () => forgetOldBuyerLinks(pool),
       star_topups: () => cancelUnpaidStarTopUps(pool),
+      pushes: () => forgetOldPushes(pool),
       ip_reputation: () => forgetExpiredReputation(pool),
+      refusals: () => forgetOldRefusals(pool),
+      buyer_activity: () => forgetOldActivity(pool),
+      abuse: () => forgetOldAbuse(pool, config.abuseKeptDays),
     }),
+    detectionJob({ pool, live, settings: detectionSettingsOf(config) }),
     statsJob(pool),
     notificationsJob(outbox),
     dailyReportJob(pool),
     backups.job(),
+    restoreTests.job(),
+    appUpdatesJob(pool, () => settings.read()),
     ...(stars === null ? [] : [starWatchJob({ pool, log, stars, live })]),
   );
-  const broadcasts = new BroadcastSender({ pool, log, telegram });
+  const broadcasts = new BroadcastSender({ pool, clock, log, telegram });
   return {
     settings,
     live,
@@ -233,44 +321,23 @@ export function createServices(collaborators: Collaborators): Services {
     jobs,
     auditChain: new AuditChainer({ pool, log }),
     requests: new RequestCounts(() => clock.monotonicMs()),
+    measures,
+    record: new RecordWatch({ pool, clock, log, jobs: () => jobs.names }),
     broadcasts,
     admins,
+    pushes: createPushSender(collaborators),
+    money,
+    alerts,
   };
 }
 
-/** Where backups go, or null while nothing is configured. */
-function backupStorageOf(config: ControlPlaneConfig): BackupStorage | null {
-  const { backupDir, backupS3Bucket: bucket } = config;
-  const { backupS3AccessKeyId: accessKeyId, backupS3SecretAccessKey: secretAccessKey } = config;
-  if (backupDir !== null) return new FolderStorage(backupDir);
-  if (bucket === null) return null;
-  return new S3Storage({
-    bucket,
-    prefix: config.backupS3Prefix,
-    region: config.backupS3Region,
-    endpoint: config.backupS3Endpoint,
-    credentials: accessKeyId === null || secretAccessKey === null ? null : { accessKeyId, secretAccessKey },
-  });
-}
-
-/** The bot's ears: what brings updates in and what handles them. Null: there is no bot. */
-function createBotServices(
-  { config, log, pool, telegram, botApi: api }: Collaborators,
-  { settings, live }: Pick<Services, 'settings' | 'live'>,
-): Services['bot'] {
-  const { botToken, botUsername, botUpdates: mode, botWebhookSecret: secret, publicApiUrl } = config;
-  if (api === null || botToken === null) return null;
-  const handle = createBot({ api, telegram, botToken, botUsername }, [
-    startPart(),
-    starsPart({ live, rules: () => settings.read(), invoiceLifetimeS: config.invoiceLifetimeS }),
-  ]);
-  const worker = new UpdateWorker({ pool, log, api, handle });
-  const webhook =
-    publicApiUrl === null || secret === null
-      ? null
-      : { url: publicApiUrl.replace(/\/$/, '') + TELEGRAM_WEBHOOK_PATH, secret };
-  const source = new UpdateSource({ pool, log, api, mode, webhook, onUpdate: () => worker.wake() });
-  return { worker, source };
+/** Null while no service account is configured. Throws when it is of no use. */
+function createPushSender({ config, pool, clock, log }: Collaborators): PushSender | null {
+  const { fcmServiceAccount, fcmUrl, fcmTokenUrl: tokenUrl, fcmTimeoutMs: timeoutMs } = config;
+  if (fcmServiceAccount === null) return null;
+  const account = readServiceAccount(fcmServiceAccount);
+  const client = new FcmClient({ account, url: fcmUrl.replace(/\/$/, ''), tokenUrl, timeoutMs }, clock);
+  return new PushSender({ pool, clock, log, client });
 }
 
 /** What the client of Cryptomus needs, or null while it is not configured. */
@@ -293,7 +360,7 @@ export async function startServices(services: Services, stops: (() => unknown)[]
   stops.push(() => services.live.stop());
   await services.live.start();
   const { settlement, packages, wallets, stops: stopKeeper, reconciler, usage, usageRetention } = services;
-  const { payouts, topUps, auditChain, jobs, broadcasts, bot } = services;
+  const { payouts, topUps, auditChain, jobs, broadcasts, bot, alerts, pushes } = services;
   const all = [
     settlement,
     packages,
@@ -307,7 +374,10 @@ export async function startServices(services: Services, stops: (() => unknown)[]
     auditChain,
     jobs,
     broadcasts,
-    ...(bot === null ? [] : [bot.worker, bot.source]),
+    ...(pushes === null ? [] : [pushes]),
+    alerts,
+    ...(bot === null ? [] : [bot.worker, bot.notices, bot.liveStatus, bot.payoutRequests, bot.source]),
+    ...(bot?.profile ? [bot.profile] : []),
   ];
   for (const service of all) {
     stops.push(() => service.stop());

@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 import { hostname } from 'node:os';
 import { loginBackoffDefaults } from './buyers/login-backoff.js';
+import { linkSettings, problemsOfLinks } from './links/settings.js';
 import { type DedicatedPort, readDedicatedPort } from './listeners/port-protocol.js';
 import { isCidr } from './runtime/addresses.js';
 import {
@@ -10,27 +11,34 @@ import {
   oneOf,
   portRange,
   readEnvironment,
+  secret,
   text,
   type Values,
 } from './runtime/environment.js';
+import { tracingSettings } from './runtime/tracing.js';
 import { USAGE_DEFAULTS } from './usage/limits.js';
+
+const GATEWAY_ID_MAX = 64;
 
 /** Every setting of the gateway. The RUNBOOK of a deployment is this table: `traffic-share gateway --help`. */
 export const gatewaySettings = {
-  gatewayId: text(
-    'TS_GATEWAY_ID',
-    'name of this gateway, stable over restarts: its meter journal belongs to it',
-    hostname()
-      .replace(/[^A-Za-z0-9.-]/g, '-')
-      .slice(0, 64) || 'gateway',
-  ),
-  redisUrl: text('TS_REDIS_URL', 'the live state, redis://host:port', 'redis://127.0.0.1:6379'),
+  gatewayId: {
+    ...text(
+      'TS_GATEWAY_ID',
+      'name of this gateway, stable over restarts: its meter journal belongs to it',
+      hostname()
+        .replace(/[^A-Za-z0-9.-]/g, '-')
+        .slice(0, 64) || 'gateway',
+    ),
+    defaultText: 'the name of the machine',
+  },
+  redisUrl: secret('TS_REDIS_URL', 'the live state, redis://host:port', 'redis://127.0.0.1:6379'),
   controlPlaneUrl: text(
     'TS_CONTROL_PLANE_URL',
     'API of the control plane, http(s)://host:port: meters go straight there while Redis is away; unset: they wait',
     null,
   ),
-  internalSecret: text(
+  internalSecret: secret(
     'TS_INTERNAL_SECRET',
     'shared with the control plane; needed for TS_CONTROL_PLANE_URL',
     null,
@@ -39,6 +47,12 @@ export const gatewaySettings = {
     'TS_DIRECT_AFTER_MS',
     'time Redis must have been away before meters go straight to the control plane',
     { default: 3_000, min: 100 },
+  ),
+  workers: integer(
+    'TS_WORKERS',
+    'processes that share the ports and the devices, one a core at most; limits hold for each of them, as for gateways ' +
+      'of their own; --workers sets it, too',
+    { default: 1, min: 1, max: 64 },
   ),
   dataDir: text('TS_GATEWAY_DATA_DIR', 'folder of the meter journal; must survive restarts', '.data/gateway'),
 
@@ -182,9 +196,16 @@ export const gatewaySettings = {
     'time for a device to reach a destination; then CONNECT_TIMEOUT',
     { default: 15_000, min: 100 },
   ),
+  ...linkSettings,
   drainMs: integer('TS_DRAIN_MS', 'time live streams get to finish after SIGTERM; then they are reset', {
     default: 30_000,
   }),
+  drainMoveMs: integer(
+    'TS_DRAIN_MOVE_MS',
+    'part of TS_DRAIN_MS in which devices move to other gateways while everybody is still served; it ends when all have ' +
+      'moved. Only where links join gateways and another one is there; 0: new connections are refused at once',
+    { default: 5_000 },
+  ),
 
   metricsHost: text('TS_METRICS_HOST', 'address of the private port: /metrics /health /status', '127.0.0.1'),
   metricsPort: integer('TS_METRICS_PORT', 'private port, 0 = any free', { default: 9_464, max: 65_535 }),
@@ -296,6 +317,7 @@ export const gatewaySettings = {
     ['debug', 'info', 'warn', 'error', 'silent'],
     'info',
   ),
+  ...tracingSettings,
   production: flag(
     'TS_PRODUCTION',
     'set by NODE_ENV=production as well: development exemptions are refused',
@@ -305,11 +327,12 @@ export const gatewaySettings = {
 
 export type GatewayConfig = Values<typeof gatewaySettings>;
 
-/** Reads the gateway's settings; throws EnvironmentError with every problem. */
+/** Reads the gateway's settings, `over` before `env`; throws EnvironmentError with every problem. */
 export function readGatewayConfig(
   env: Readonly<Record<string, string | undefined>> = process.env,
+  over: Readonly<Record<string, string>> = {},
 ): GatewayConfig {
-  return readEnvironment(gatewaySettings, env, (c) => {
+  return readEnvironment(gatewaySettings, { ...env, ...over }, (c) => {
     const production = c.production || env.NODE_ENV === 'production';
     const problems: string[] = [];
     if (production && c.devAllow.length > 0) problems.push('TS_DEV_ALLOW is refused in production');
@@ -319,7 +342,7 @@ export function readGatewayConfig(
     if (production && c.proxyTlsDev) problems.push('TS_PROXY_TLS_DEV is refused in production');
     if (Boolean(c.proxyTlsCert) !== Boolean(c.proxyTlsKey))
       problems.push('TS_PROXY_TLS_CERT and TS_PROXY_TLS_KEY go together');
-    problems.push(...problemsOfPorts(c));
+    problems.push(...problemsOfPorts(c), ...problemsOfLinks(c));
     if (!c.proxyProtocolFrom.every(isCidr))
       problems.push('TS_PROXY_PROTOCOL_FROM must be addresses or CIDRs');
     if (c.strangersHardMax < c.strangersSoftMax)
@@ -333,8 +356,11 @@ export function readGatewayConfig(
     if (c.udpPublicAddress !== null && isIP(c.udpPublicAddress) === 0)
       problems.push('TS_UDP_PUBLIC_ADDRESS must be an IP address');
     if (!c.trustedProxies.every(isCidr)) problems.push('TS_TRUSTED_PROXIES must be addresses or CIDRs');
+    if (c.workers > 1 && process.platform !== 'linux') problems.push('TS_WORKERS above 1 needs Linux');
     if (!/^[A-Za-z0-9.-]{1,64}$/.test(c.gatewayId))
       problems.push('TS_GATEWAY_ID must be 1 to 64 letters, digits, dots or dashes');
+    else if (c.workers > 1 && c.gatewayId.length > GATEWAY_ID_MAX - '-w64'.length)
+      problems.push('TS_GATEWAY_ID must leave room for the -w2 of a worker: up to 60 characters');
     return problems;
   });
 }

@@ -30,6 +30,11 @@ export interface ProxyFailure {
   detail?: string;
   /** When it is known better than the table says: `Retry-After`, at least 1. */
   retryAfterSeconds?: number;
+  /**
+   * Told to nobody: no (further) device of this process will do, one of another may. `devicesLeft`: how many may still be
+   * dialled for the request; `worker`, `gateway`: who has the device it is bound to, where that is known.
+   */
+  elsewhere?: { devicesLeft: number; worker: number | null; gateway?: string | null };
 }
 
 /** What one code means to each side. */

@@ -9,22 +9,22 @@ import { parseDevAllow } from './buyers/destination-policy.js';
 import { BuyerDirectory } from './buyers/directory.js';
 import { AccountLimits } from './buyers/limits.js';
 import type { GatewayConfig } from './config.js';
-import type { DedicatedPort } from './listeners/port-protocol.js';
+import { gatewayFigures } from './figures.js';
+import type { Gateway, GatewaySurroundings } from './gateway-contract.js';
+import { GatewayLinks } from './links/gateway-links.js';
 import { UdpPorts } from './listeners/udp-ports.js';
 import { CommandReader } from './live/commands.js';
 import { connectLive } from './live/connection.js';
 import { runOf } from './live/records.js';
 import { LiveSettingsCache } from './live-settings.js';
+import { meterSinkOf } from './meter-sink.js';
 import { MeterDelivery } from './metering/delivery.js';
-import { directMeterSink, failoverMeterSink } from './metering/direct-sink.js';
 import { Journal } from './metering/journal.js';
 import { meteringSettings } from './metering/limits.js';
-import type { MeterSink } from './metering/meter-sink.js';
-import { redisMeterSink } from './metering/redis-sink.js';
 import { drawEpoch, type MeterPrices, MeterRegistry } from './metering/registry.js';
 import { WalletBook, WalletLoop } from './metering/wallet-book.js';
 import { redisWalletChannel } from './metering/wallet-channel.js';
-import { exposeDatagrams, GatewayMetrics } from './metrics.js';
+import { exposeDatagrams, exposePassed, GatewayMetrics } from './metrics.js';
 import { type CommandTargets, obey } from './obey.js';
 import { OriginWatch } from './origin-watch.js';
 import { GatewayPipeline } from './pipeline.js';
@@ -39,43 +39,35 @@ import { systemClock } from './runtime/clock.js';
 import type { Log } from './runtime/logging.js';
 import { forwardedAddress } from './runtime/origin/forwarded.js';
 import { OriginCheck } from './runtime/origin/origin-check.js';
+import { handIn, leave, type WayOut } from './stopping.js';
 import { Presence } from './tunnels/presence.js';
 import { TunnelRegistry } from './tunnels/registry.js';
 import type { Tunnel } from './tunnels/tunnel.js';
 import { TunnelServer } from './tunnels/tunnel-server.js';
 import { USAGE_DEFAULTS } from './usage/limits.js';
+import { RefusalBook } from './usage/refusal-book.js';
 import { UsageBook } from './usage/usage-book.js';
 import { UsageDelivery } from './usage/usage-delivery.js';
 
-/** A running gateway. */
-export interface Gateway {
-  proxyPort: number;
-  /** Those of TS_PROXY_PORTS, in its order. */
-  dedicatedPorts: DedicatedPort[];
-  tunnelPort: number;
-  metricsPort: number;
-  /**
-   * Takes no more connections, asks devices to move, lets live streams finish within `drainMs`, delivers the journal
-   * and waits for Postgres to commit it as long as that takes a moment, then closes everything. A second call waits
-   * for the first.
-   */
-  stop(drainMs: number): Promise<void>;
-}
+export type { Gateway };
 
 /** How often prices of open meters are compared with those in force. */
 const REPRICE_INTERVAL_MS = 1_000;
-/** Time settlement gets at stop to commit the last counts; what is not committed then waits in the journal. */
-const FLUSH_TIMEOUT_MS = 3_000;
 
-/**
- * Constructs and starts a gateway: the one place where its stages meet. `onDrain`: an admin wants this run to end; the
- * caller calls `stop` and ends the process, as for SIGTERM.
- */
-export async function startGateway(config: GatewayConfig, log: Log, onDrain = () => {}): Promise<Gateway> {
+/** Constructs and starts a gateway: the one place where its stages meet. */
+export async function startGateway(
+  config: GatewayConfig,
+  log: Log,
+  { onDrain = () => {}, seat }: GatewaySurroundings = {},
+): Promise<Gateway> {
   const clock = systemClock;
-  const epoch = drawEpoch();
+  const epoch = seat?.epoch ?? drawEpoch();
   const startedAtMs = clock.nowMs();
-  let draining = false;
+  const siblings = seat?.siblings;
+  let wayOut: WayOut = seat?.settles === true ? 'draining' : 'serving';
+  let lastRequestAtMs = 0;
+  const isDraining = () => wayOut === 'draining';
+  const isLeaving = () => wayOut !== 'serving';
   if (config.devAllow.length > 0)
     log.warn({ destinations: config.devAllow }, 'development_exemptions_from_the_address_policy');
 
@@ -109,7 +101,8 @@ export async function startGateway(config: GatewayConfig, log: Log, onDrain = ()
   const backoff = loginBackoff(config, clock);
   const bandwidth = new BandwidthLimits(clock, { bandwidthBurstMs: config.bandwidthBurstMs });
 
-  mkdirSync(config.dataDir, { recursive: true });
+  const journalDir = seat?.journalDir ?? config.dataDir;
+  mkdirSync(journalDir, { recursive: true });
   const settings = meteringSettings({
     journalSlots: config.journalSlots,
     journalExtentSlots: config.journalExtentSlots,
@@ -118,7 +111,7 @@ export async function startGateway(config: GatewayConfig, log: Log, onDrain = ()
     deliveryGrowthMs: config.deliveryGrowthMs,
   });
   const journal = await Journal.open({
-    path: join(config.dataDir, 'meters.journal'),
+    path: join(journalDir, 'meters.journal'),
     mapped: config.journalMapped,
     gatewayId: config.gatewayId,
     epoch,
@@ -134,16 +127,18 @@ export async function startGateway(config: GatewayConfig, log: Log, onDrain = ()
   const delivery = new MeterDelivery({
     gatewayId: config.gatewayId,
     registry: meters,
-    sink: meterSink(),
+    sink: meterSinkOf(config, settings, { redis, clock, log, leftBehind: journal.replayed.length > 0 }),
     clock,
     log,
     settings,
   });
   const usageBook = new UsageBook(clock, config);
+  const refusals = new RefusalBook(clock, USAGE_DEFAULTS);
   const usage = new UsageDelivery({
     gatewayId: config.gatewayId,
     run: runOf(epoch),
     book: usageBook,
+    refusals,
     redis,
     clock,
     log,
@@ -154,6 +149,7 @@ export async function startGateway(config: GatewayConfig, log: Log, onDrain = ()
     settings: { idleMs: config.udpIdleMs, datagramsPerSecondMax: config.udpDatagramsPerSecondMax },
     totals: datagrams,
     clock,
+    onEnded: (stream) => metrics.streamEnded(stream),
   });
   const wallets = new WalletBook({
     epoch,
@@ -179,6 +175,10 @@ export async function startGateway(config: GatewayConfig, log: Log, onDrain = ()
       log,
       gateway: { gatewayId: config.gatewayId, epoch },
       onAllocationEnded: endAllocation,
+      workerWith: (deviceId) => siblings?.workerWith(deviceId) ?? null,
+      gatewayWith:
+        config.linkPort === null ? undefined : async (id) => (await links?.gatewayWith(id)) ?? null,
+      isOver: (run) => siblings?.isOver(run) === true,
     },
     { idleMs: config.allocationIdleMs },
   );
@@ -190,6 +190,8 @@ export async function startGateway(config: GatewayConfig, log: Log, onDrain = ()
     clock,
     log,
     gatewayId: config.gatewayId,
+    onEarlierRun: (run) => siblings?.tellOver(run),
+    isElsewhere: (deviceId) => siblings?.workerWith(deviceId) != null,
     describeGateway: () => ({
       gatewayId: config.gatewayId,
       epoch,
@@ -197,29 +199,25 @@ export async function startGateway(config: GatewayConfig, log: Log, onDrain = ()
       startedAtMs,
       tunnels: registry.size,
       streams: relay.streamCount,
-      draining,
+      draining: isLeaving(),
     }),
   });
   registry.watch({
     onTunnel: (tunnel) => {
+      tunnel.onDialled = (answer) => metrics.dialled(answer);
       index.add(tunnel);
-      void presence.came(tunnel);
     },
-    onTunnelChanged: (tunnel) => {
-      index.changed(tunnel);
-      void presence.came(tunnel);
-    },
-    onTunnelGone: (tunnel) => {
-      index.remove(tunnel);
-      void presence.went(tunnel);
-    },
+    onTunnelChanged: (tunnel) => index.changed(tunnel),
+    onTunnelGone: (tunnel) => index.remove(tunnel),
   });
+  registry.watch(presence);
 
   const trustedProxies = new AddressSet(config.trustedProxies);
   const tunnelServer = new TunnelServer(
     {
       host: config.tunnelHost,
       port: config.tunnelPort,
+      bound: seat?.ports.get('tunnel'),
       gatewayId: config.gatewayId,
       limits: { ...defaultLimits, streamsMax: config.streamsPerTunnelMax },
       tunnelsMax: config.tunnelsMax,
@@ -234,7 +232,7 @@ export async function startGateway(config: GatewayConfig, log: Log, onDrain = ()
         forwardedAddress(remote, forwarded, trustedProxies) ?? plainAddress(remote) ?? '',
       checkOrigin,
       versions: () => live.versions,
-      isDraining: () => draining,
+      isDraining: isLeaving,
     },
   );
   const metrics: GatewayMetrics = new GatewayMetrics(
@@ -247,11 +245,14 @@ export async function startGateway(config: GatewayConfig, log: Log, onDrain = ()
       journalSlotsMax: settings.journalSlotsMax,
       wallets,
       usageBook,
+      refusals,
       usage,
       ports: () => ports.readings,
     }),
+    { refusals: () => ports.refusals, registry, redis: { live: redis, commands: commandsRedis } },
   );
   exposeDatagrams(metrics.registry, datagrams);
+  if (siblings) exposePassed(metrics.registry, siblings);
   const pipeline = new GatewayPipeline({
     directory,
     limits,
@@ -264,23 +265,50 @@ export async function startGateway(config: GatewayConfig, log: Log, onDrain = ()
     bandwidth,
     clock,
     providerPriceMicrosPerGb: () => live.providerPriceMicrosPerGb,
-    isDraining: () => draining,
+    isDraining,
     dialTimeoutMs: config.dialTimeoutMs,
     loginRefusalMs: config.loginRefusalMs,
     associationsMax: config.udpAssociationsMax,
-    onConnection: (outcome, tookMs) => metrics.connection(outcome, tookMs),
+    onConnection: (outcome, tookMs) => {
+      lastRequestAtMs = clock.monotonicMs();
+      metrics.connection(outcome, tookMs);
+    },
+    onRefused: (buyerId, failure, target) => refusals.refused(buyerId, failure, target),
   });
+  const links: GatewayLinks | null = isDraining()
+    ? null
+    : await GatewayLinks.open(config, {
+        own: pipeline,
+        redis,
+        clock,
+        log,
+        registry,
+        index,
+        isDraining: isLeaving,
+        isOverloaded: () => ports.isOverloaded,
+        isWorker: seat !== undefined,
+        metrics: metrics.registry,
+      });
   const ports: ProxyPorts = new ProxyPorts(config, {
-    pipeline,
+    pipeline: links?.pipeline ?? pipeline,
     backoff,
     certificate: proxyCertificate,
     clock,
     log,
     udp: {
-      ports: new UdpPorts(config.udpPorts),
+      ports: new UdpPorts(config.udpPorts, seat && { number: seat.siblings.self, of: seat.workers }),
       publicAddress: config.udpPublicAddress,
       totals: datagrams,
     },
+    siblings,
+    bound: seat?.ports,
+  });
+  siblings?.attach({
+    registry,
+    index,
+    allocator,
+    takeOver: (request, connection) => ports.listener.takeOver(request, connection),
+    isDraining,
   });
   const access = new AccessWatch({
     directory,
@@ -304,6 +332,7 @@ export async function startGateway(config: GatewayConfig, log: Log, onDrain = ()
       wallets.resync();
       void allocator.renew();
       void presence.refresh();
+      links?.resync();
       void live
         .refresh()
         .then(reprice)
@@ -315,26 +344,6 @@ export async function startGateway(config: GatewayConfig, log: Log, onDrain = ()
   function endAllocation(allocation: LiveAllocation, reason: AllocationEnd): void {
     const movesOn = allocation.packageId !== null && reason === 'shutdown';
     relay.closeAllocation(allocation.allocationId, { allocationEnded: !movesOn });
-  }
-
-  /** Redis, and straight to settlement while it is away when that way is configured. */
-  function meterSink(): MeterSink {
-    const live = redisMeterSink(redis);
-    if (config.controlPlaneUrl === null || config.internalSecret === null) return live;
-    const direct = directMeterSink({
-      controlPlaneUrl: config.controlPlaneUrl,
-      secret: config.internalSecret,
-      timeoutMs: settings.deliveryTimeoutMs,
-    });
-    const atOnce = journal.replayed.length > 0;
-    return failoverMeterSink({
-      redis: live,
-      direct,
-      directAfterMs: config.directAfterMs,
-      atOnce,
-      clock,
-      log,
-    });
   }
 
   function reprice(): void {
@@ -358,78 +367,81 @@ export async function startGateway(config: GatewayConfig, log: Log, onDrain = ()
   allocator.start();
   access.start();
   const repricing = setInterval(() => void live.refresh().then(reprice), REPRICE_INTERVAL_MS);
-  const tunnelPort = await tunnelServer.listen();
-  const { proxyPort, dedicated } = await ports.listen();
-  const privateServer = await startPrivateServer({
-    host: config.metricsHost,
-    port: config.metricsPort,
+  const tunnelPort = isDraining() ? 0 : await tunnelServer.listen();
+  const { proxyPort, dedicated } = isDraining() ? { proxyPort: 0, dedicated: [] } : await ports.listen();
+  const linkPort = (await links?.start()) ?? 0;
+  const figures = gatewayFigures({
+    gatewayId: config.gatewayId,
+    epoch,
+    startedAtMs,
+    clock,
+    isDraining: isLeaving,
+    registry,
+    relay,
+    ports,
+    delivery,
+    journal,
+    redis,
+    links,
     metrics: metrics.registry,
-    status: () => ({
-      gatewayId: config.gatewayId,
-      epoch,
-      uptimeSeconds: Math.round((clock.nowMs() - startedAtMs) / 1_000),
-      draining,
-      tunnels: registry.size,
-      streams: relay.streamCount,
-      connections: ports.listener.connectionCount,
-      bytesUp: relay.totals.bytesUp,
-      bytesDown: relay.totals.bytesDown,
-      unsettledMeters: delivery.unsettledMeters,
-      journalOk: journal.state === 'open',
-    }),
-    ailments: () => [
-      ...(journal.state === 'open' ? [] : ['meter journal failed']),
-      ...(journal.canAdmit ? [] : ['meter journal takes no new meters']),
-      ...(redis.status === 'ready' ? [] : ['live state away']),
-      ...(draining ? ['draining'] : []),
-    ],
   });
+  const privateServer =
+    seat === undefined
+      ? await startPrivateServer({
+          host: config.metricsHost,
+          port: config.metricsPort,
+          metrics: metrics.registry,
+          isReady: () => !isLeaving(),
+          ...figures,
+        })
+      : null;
   log.info(
     {
       gatewayId: config.gatewayId,
       proxyPort,
       dedicatedPorts: dedicated,
       tunnelPort,
+      ...(links && { linkPort }),
       replayed: journal.replayed.length,
       journalMapped: journal.mapped,
     },
     'gateway_started',
   );
 
-  async function stop(drainMs: number): Promise<void> {
-    draining = true;
-    void presence.refresh();
-    tunnelServer.stopAccepting();
-    for (const tunnel of registry.all()) {
-      tunnel.status = 'draining';
-      index.changed(tunnel);
-      tunnel.mux.drain({ reason: 'this gateway is shutting down', deadline_ms: drainMs });
-    }
-    await ports.close(drainMs);
+  const stop = async (drainMs: number): Promise<void> => {
+    await leave(drainMs, {
+      ...{ registry, index, allocator, presence, tunnelServer, ports, links, clock, log },
+      moveMs: config.drainMoveMs,
+      lastRequestAtMs: () => lastRequestAtMs,
+      onWayOut: (next) => {
+        wayOut = next;
+      },
+    });
     await commands.stop();
     clearInterval(repricing);
     access.stop();
     await allocator.stop();
-    await delivery.stop();
-    const [{ unsettledMeters }] = await Promise.all([delivery.flush(FLUSH_TIMEOUT_MS), usage.stop()]);
-    await walletLoop.stop();
-    await wallets.finish();
-    if (unsettledMeters > 0) log.warn({ unsettledMeters }, 'meters_left_for_the_next_start');
+    await handIn({ delivery, usage, walletLoop, wallets, log });
     for (const tunnel of [...registry.all()])
       tunnel.mux.close({ code: 'shutting_down', reason: 'this gateway stopped' });
     await presence.stop();
-    await privateServer.stop();
+    await links?.close();
+    await privateServer?.stop();
     await journal.close();
+    siblings?.close();
     origins.close();
     tunnelCertificate?.close();
     redis.disconnect();
-  }
+  };
   let stopping: Promise<void> | null = null;
   return {
     proxyPort,
     dedicatedPorts: dedicated,
     tunnelPort,
-    metricsPort: privateServer.port,
+    linkPort,
+    metricsPort: privateServer?.port ?? 0,
+    report: figures.report,
+    settled: () => delivery.settle(),
     stop: (drainMs) => {
       stopping ??= stop(drainMs);
       return stopping;

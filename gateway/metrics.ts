@@ -1,6 +1,14 @@
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import type { ProxyErrorCode } from './errors.js';
+import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+import { DialCode } from '../agent-protocol/frame.js';
+import { type ProxyErrorCode, proxyErrors } from './errors.js';
+import { exposeFleet } from './fleet-metrics.js';
+import { exposeRedis } from './live/redis-metrics.js';
+import { type Distribution, TallyHistogram, tallies } from './metric-tallies.js';
 import { type DatagramTotals, DROP_REASONS } from './relay/datagram-totals.js';
+import type { EndedStream } from './relay/relay.js';
+import { exposeBuild } from './runtime/build-info.js';
+import { spanEnded } from './runtime/spans.js';
+import type { DialAnswer } from './tunnels/tunnel.js';
 
 /** Figures that are read when Prometheus asks. */
 export interface GaugeReadings {
@@ -19,6 +27,7 @@ export interface GaugeReadings {
   marksShort: () => number;
   tunnelWireBytes: () => number;
   deliveryLagSeconds: () => number;
+  finalWaitSeconds: () => number;
   deliveryFailures: () => number;
   strangers: () => number;
   loopLagSeconds: () => number;
@@ -40,6 +49,7 @@ export interface GaugeReadings {
   usageBatchesPending: () => number;
   usageFolded: () => number;
   usageFailures: () => number;
+  refusalsUntold: () => number;
 }
 
 const GAUGES: ReadonlyArray<[keyof GaugeReadings, string, string]> = [
@@ -67,6 +77,11 @@ const GAUGES: ReadonlyArray<[keyof GaugeReadings, string, string]> = [
   ['usageEntries', 'ts_usage_entries', 'Destinations, by tag and session name, held for the next delivery'],
   ['usageBatchesPending', 'ts_usage_batches_pending', 'Batches of usage that are not known to be booked'],
   ['deliveryLagSeconds', 'ts_meter_delivery_lag_seconds', 'Age of the oldest count not delivered to Redis'],
+  [
+    'finalWaitSeconds',
+    'ts_meter_final_wait_seconds',
+    'Time the journal has held the FINAL meter that waits longest for Postgres to commit it',
+  ],
 ];
 
 const COUNTERS: ReadonlyArray<[keyof GaugeReadings, string, string]> = [
@@ -93,6 +108,11 @@ const COUNTERS: ReadonlyArray<[keyof GaugeReadings, string, string]> = [
     'Times Postgres had committed a meter as final with less than was counted here',
   ],
   ['usageFolded', 'ts_usage_folded_total', 'Times usage was told as (other) for lack of room'],
+  [
+    'refusalsUntold',
+    'ts_refusals_untold_total',
+    'Refused connections that buyers are not told of for lack of room',
+  ],
   ['usageFailures', 'ts_usage_delivery_failures_total', 'Deliveries of usage to Redis that failed'],
   ['deliveryFailures', 'ts_meter_delivery_failures_total', 'Deliveries of meters to Redis that failed'],
   [
@@ -128,14 +148,42 @@ const COUNTERS: ReadonlyArray<[keyof GaugeReadings, string, string]> = [
   ],
 ];
 
-/** Metrics of one gateway process, with those of Node itself. */
+const ERROR_CODES = Object.keys(proxyErrors) as ProxyErrorCode[];
+/** What a device may answer, as the metrics name it: of the wire's codes in lower case. */
+const DIAL_RESULTS = new Map<DialAnswer, string>([
+  ...Object.entries(DialCode).map(([name, code]) => [code, name.toLowerCase()] as const),
+  ['lost', 'lost'],
+  ['timeout', 'no_answer'],
+]);
+/** Fewer bytes one way say nothing of how fast they could have gone. */
+const THROUGHPUT_BYTES_MIN = 65_536;
+const ENDS: readonly EndedStream['how'][] = ['finished', 'reset', 'refused'];
+
+/** What the metrics are of, beside the readings. */
+export interface GatewayParts {
+  /** Logins and requests that were refused, by code. */
+  refusals: () => Readonly<Record<ProxyErrorCode, number>>;
+  registry: Parameters<typeof exposeFleet>[1];
+  redis: Parameters<typeof exposeRedis>[1];
+}
+
+/** Metrics of one gateway process, with those of Node itself. Every series is there from the start, at 0. */
 export class GatewayMetrics {
   readonly registry = new Registry();
-  readonly #outcomes: Counter<'outcome'>;
-  readonly #setup: Histogram<'outcome'>;
+  readonly #outcomes: Record<ProxyErrorCode | 'OK', number>;
+  readonly #dials: Record<string, number>;
+  readonly #ends: Record<EndedStream['how'], number>;
+  readonly #setUp: Distribution;
+  readonly #refused: Distribution;
+  readonly #durations: Distribution;
+  readonly #throughputUp: Distribution;
+  readonly #throughputDown: Distribution;
 
-  constructor(readings: GaugeReadings) {
+  constructor(readings: GaugeReadings, { refusals, registry, redis }: GatewayParts) {
     collectDefaultMetrics({ register: this.registry });
+    exposeBuild(this.registry);
+    exposeFleet(this.registry, registry);
+    exposeRedis(this.registry, redis);
     const registers = [this.registry];
     for (const [reading, name, help] of GAUGES)
       new Gauge({
@@ -156,26 +204,111 @@ export class GatewayMetrics {
           this.inc(readings[reading]());
         },
       });
-    this.#outcomes = new Counter({
-      name: 'ts_connections_total',
-      help: 'Connections that were asked for, by how they went (OK or an error code)',
-      labelNames: ['outcome'],
+    this.#outcomes = tallies(
+      {
+        name: 'ts_connections_total',
+        help: 'Connections that were asked for, by how they went (OK or an error code)',
+        registers,
+      },
+      'outcome',
+      ['OK', ...ERROR_CODES],
+    );
+    const setup = new TallyHistogram(
+      {
+        name: 'ts_connection_setup_seconds',
+        help: 'From the request to the device having dialled, or the refusal',
+        registers,
+      },
+      [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10],
+      'outcome',
+    );
+    this.#setUp = setup.series('ok');
+    this.#refused = setup.series('refused');
+    new Counter({
+      name: 'ts_refusals_total',
+      help: 'Logins and requests that were refused, by the code the buyer was told',
+      labelNames: ['code'],
       registers,
+      collect() {
+        this.reset();
+        for (const [code, count] of Object.entries(refusals())) this.inc({ code }, count);
+      },
     });
-    this.#setup = new Histogram({
-      name: 'ts_connection_setup_seconds',
-      help: 'From the request to the device having dialled, or the refusal',
-      labelNames: ['outcome'],
-      buckets: [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10],
-      registers,
-    });
+    this.#dials = tallies(
+      { name: 'ts_dials_total', help: 'Dialling through devices, by what they answered', registers },
+      'result',
+      [...DIAL_RESULTS.values()],
+    );
+    this.#ends = tallies(
+      {
+        name: 'ts_streams_ended_total',
+        help: 'Streams that have ended: in order, cut by either side, or cut because they might not go on',
+        registers,
+      },
+      'how',
+      ENDS,
+    );
+    this.#durations = new TallyHistogram(
+      {
+        name: 'ts_stream_duration_seconds',
+        help: 'How long streams lived, told when they end',
+        registers,
+      },
+      [0.1, 0.3, 1, 3, 10, 30, 100, 300, 1_000, 3_600],
+    ).series();
+    const throughput = new TallyHistogram(
+      {
+        name: 'ts_stream_throughput_bytes_per_second',
+        help: 'Bytes of a stream by its time, told when it ends, of directions with 64 KiB or more',
+        registers,
+      },
+      [1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7, 3e7, 1e8, 1e9],
+      'direction',
+    );
+    this.#throughputUp = throughput.series('up');
+    this.#throughputDown = throughput.series('down');
+  }
+
+  /** A device was asked to dial. */
+  dialled(answer: DialAnswer): void {
+    const result = DIAL_RESULTS.get(answer) ?? 'internal';
+    this.#dials[result] = (this.#dials[result] ?? 0) + 1;
+  }
+
+  /** A stream is over. */
+  streamEnded({ how, durationMs, bytesUp, bytesDown }: EndedStream): void {
+    const seconds = Math.max(durationMs, 1) / 1_000;
+    this.#ends[how]++;
+    this.#durations.observe(seconds);
+    if (bytesUp >= THROUGHPUT_BYTES_MIN) this.#throughputUp.observe(bytesUp / seconds);
+    if (bytesDown >= THROUGHPUT_BYTES_MIN) this.#throughputDown.observe(bytesDown / seconds);
   }
 
   /** One connection was set up or refused. */
   connection(outcome: ProxyErrorCode | 'OK', tookMs: number): void {
-    this.#outcomes.inc({ outcome });
-    this.#setup.observe({ outcome: outcome === 'OK' ? 'ok' : 'refused' }, tookMs / 1_000);
+    this.#outcomes[outcome]++;
+    (outcome === 'OK' ? this.#setUp : this.#refused).observe(tookMs / 1_000);
+    spanEnded(() => ({
+      name: 'proxy connection',
+      kind: 'server',
+      durationMs: tookMs,
+      attributes: { 'ts.outcome': outcome },
+      failed: outcome === 'INTERNAL',
+    }));
   }
+}
+
+/** Shows what a worker gives away. */
+export function exposePassed(registry: Registry, from: { readonly passed: number }): void {
+  new Counter({
+    name: 'ts_worker_requests_passed_total',
+    help: 'Requests given to another worker of this gateway; only with several',
+    registers: [registry],
+    collect() {
+      this.reset();
+      this.inc(from.passed);
+    },
+  });
 }
 
 /** Shows associations and their datagrams. */

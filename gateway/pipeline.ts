@@ -1,20 +1,23 @@
-import { hash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import { DialCode as Dial, type DialCode } from '../agent-protocol/frame.js';
+import { DialCode } from '../agent-protocol/frame.js';
 import type { Allocated, Allocator } from './allocation/allocator.js';
 import type { RouteWish } from './allocation/candidates.js';
-import type { LiveAllocation } from './allocation/live-allocation.js';
+import { ALONE, goesOn, orElsewhere, wishOf } from './attempts.js';
 import { type Authentication, authenticate, type ProxyCredentials } from './buyers/authenticate.js';
 import { checkDestination, type DestinationPolicy } from './buyers/destination-policy.js';
-import type { BuyerAccess, BuyerDirectory } from './buyers/directory.js';
+import type { AccountEntry, BuyerAccess, BuyerDirectory } from './buyers/directory.js';
 import { type AccountLimits, bandwidthRates } from './buyers/limits.js';
 import type { LoginBackoff } from './buyers/login-backoff.js';
 import { accessRefusal, connectionRefusal, type OpenConnection } from './buyers/standing.js';
-import { parseUsername, type RouteParams } from './buyers/username.js';
+import { accountIn, parseUsername, type RouteParams } from './buyers/username.js';
 import { walletOwners } from './buyers/wallet-owners.js';
+import { leastLeft } from './bytes-left.js';
+import { dialFailures } from './dial-failures.js';
 import { type ProxyErrorCode, type ProxyFailure, proxyErrors } from './errors.js';
+import { exitOf } from './exits.js';
 import type {
   Associated,
+  Attempts,
   Authenticated,
   Connected,
   EchoAnswer,
@@ -22,31 +25,20 @@ import type {
   ProxyPipeline,
 } from './listeners/connect-pipeline.js';
 import type { MeterRegistry } from './metering/registry.js';
-import type { Wallet } from './metering/wallet.js';
+import type { Admission, Wallet } from './metering/wallet.js';
 import type { WalletBook } from './metering/wallet-book.js';
 import type { BandwidthLimits } from './relay/bandwidth.js';
 import type { Relay, RelayedStream } from './relay/relay.js';
 import type { Clock } from './runtime/clock.js';
+import { once } from './runtime/once.js';
+import { type Soon, soon } from './runtime/soon.js';
 import type { DialOutcome, Tunnel } from './tunnels/tunnel.js';
+import type { RefusedTarget } from './usage/refusal-book.js';
 
-/** Dialling is tried on this many devices beside the first, before any byte was relayed. */
-const RETRIES_MAX = 2;
+const AWAY: ProxyFailure = { ok: false, code: 'INTERNAL', detail: 'live state unavailable' };
 
-/** What a device's answer means to the buyer; `null`: the device can not take it, which another one might. */
-const DIAL_FAILURES: Readonly<Record<Exclude<DialCode, 0> | 'lost' | 'timeout', ProxyErrorCode>> = {
-  [Dial.DNS_FAIL]: 'DNS_FAIL',
-  [Dial.REFUSED]: 'REFUSED',
-  [Dial.UNREACHABLE]: 'UNREACHABLE',
-  [Dial.TIMEOUT]: 'CONNECT_TIMEOUT',
-  [Dial.PROHIBITED]: 'IP_PROHIBITED',
-  [Dial.CAP_REACHED]: 'PEER_DROPPED',
-  [Dial.PAUSED]: 'PEER_DROPPED',
-  [Dial.UNSUPPORTED]: 'PEER_DROPPED',
-  [Dial.INTERNAL]: 'PEER_DROPPED',
-  [Dial.BLOCKED]: 'PEER_DROPPED',
-  lost: 'PEER_DROPPED',
-  timeout: 'CONNECT_TIMEOUT',
-};
+/** Devices that are dialled for one connection at most, before any byte was relayed. */
+const DEVICES_MAX = 3;
 
 export interface PipelineDeps {
   directory: BuyerDirectory;
@@ -69,6 +61,8 @@ export interface PipelineDeps {
   associationsMax: number;
   /** One call a connection: how it went, for metrics. */
   onConnection: (outcome: ProxyErrorCode | 'OK', tookMs: number) => void;
+  /** A connection of this buyer was refused, at its login or later. */
+  onRefused: (buyerId: string, failure: ProxyFailure, target: RefusedTarget) => void;
 }
 
 /** What a device is to be found for. */
@@ -81,6 +75,7 @@ interface Wanted {
   /** By which the destination was allowed; null: it is judged later. */
   policy: DestinationPolicy | null;
   wish: RouteWish;
+  devicesMax: number;
   dial(device: Tunnel): Promise<DialOutcome>;
 }
 
@@ -93,60 +88,74 @@ export class GatewayPipeline implements ProxyPipeline {
 
   constructor(private readonly deps: PipelineDeps) {}
 
-  async authenticate(
-    credentials: ProxyCredentials & { username: string },
-  ): Promise<Authenticated | ProxyFailure> {
+  authenticate(credentials: ProxyCredentials & { username: string }): Soon<Authenticated | ProxyFailure> {
     if (this.deps.isDraining()) return { ok: false, code: 'DRAINING' };
-    const username = await this.#usernameOf(credentials);
-    if (typeof username !== 'string') return username;
-    const parsed = parseUsername(username);
-    if (!parsed.ok) return parsed;
-    const known = await this.#logIn(credentials, parsed.params);
-    if (!known.ok) return known;
-    const auth: Authenticated = { ok: true, buyer: known.buyer, params: parsed.params };
-    return (await this.#pay(auth)) ?? auth;
+    return soon(this.#usernameOf(credentials), (username) => {
+      if (typeof username !== 'string') return username;
+      const parsed = parseUsername(username);
+      if (!parsed.ok) return this.#tell(accountIn(username), parsed);
+      const { params } = parsed;
+      return soon(this.#logIn(credentials, params), (known) => {
+        if (!known.ok) return this.#tell(params.account, known);
+        const auth: Authenticated = { ok: true, buyer: known.buyer, params };
+        return soon(this.#pay(auth), (unpaid) => (unpaid === null ? auth : this.#refuse(auth.buyer, unpaid)));
+      });
+    });
+  }
+
+  /** Counts a login's refusal for the account's buyer when this gateway knows it by heart: that costs no round trip. */
+  #tell(account: string, failure: ProxyFailure): ProxyFailure {
+    return this.#refuse(this.deps.directory.cached(account)?.snapshot, failure);
+  }
+
+  #refuse(buyer: { buyerId: string } | undefined, why: ProxyFailure, to: RefusedTarget = null): ProxyFailure {
+    if (buyer !== undefined) this.deps.onRefused(buyer.buyerId, why, to);
+    return why;
   }
 
   /** Checks the login unless too many were wrong before it. */
-  async #logIn(credentials: ProxyCredentials, params: RouteParams): Promise<Authentication> {
-    const { backoff, clock, directory, loginRefusalMs } = this.deps;
+  #logIn(credentials: ProxyCredentials, params: RouteParams): Soon<Authentication> {
+    const { backoff, clock, directory } = this.deps;
     const { clientAddress } = credentials;
-    const waitMs = backoff.waitMs(clientAddress, params.account);
-    if (waitMs > 0)
-      return {
-        ok: false,
-        code: 'RATE_LIMIT',
-        detail: 'logins',
-        retryAfterSeconds: Math.ceil(waitMs / 1_000),
-      };
+    const retryAfterSeconds = Math.ceil(backoff.waitMs(clientAddress, params.account) / 1_000);
+    if (retryAfterSeconds > 0) return { ok: false, code: 'RATE_LIMIT', detail: 'logins', retryAfterSeconds };
     const startMs = clock.monotonicMs();
-    const known = await authenticate(directory, credentials, params, clock.nowMs());
-    if (known.ok) backoff.succeeded(clientAddress, params.account);
-    else if (known.code === 'AUTH_FAILED') {
-      backoff.failed(clientAddress, params.account);
-      // An account that is in use is known without asking Redis: the time must not tell it from one that is not.
-      await delay(Math.max(0, startMs + loginRefusalMs - clock.monotonicMs()));
-    }
-    return known;
+    return soon(authenticate(directory, credentials, params, clock.nowMs()), (known) => {
+      if (known.ok) backoff.succeeded(clientAddress, params.account);
+      else if (known.code === 'AUTH_FAILED') {
+        backoff.failed(clientAddress, params.account);
+        return this.#late(known, startMs);
+      }
+      return known;
+    });
+  }
+
+  /** An account that is in use is known without asking Redis: the time must not tell it from one that is not. */
+  async #late(refusal: ProxyFailure, startMs: number): Promise<ProxyFailure> {
+    const { clock, loginRefusalMs } = this.deps;
+    await delay(Math.max(0, startMs + loginRefusalMs - clock.monotonicMs()));
+    return refusal;
   }
 
   /** The username; of a client that sent none and no password either, the account that its address stands for. */
-  async #usernameOf({
+  #usernameOf({
     username,
     password,
     clientAddress,
-  }: ProxyCredentials & { username: string }): Promise<string | ProxyFailure> {
+  }: ProxyCredentials & { username: string }): Soon<string | ProxyFailure> {
     if (username !== '' || password !== null) return username;
-    const account = await this.deps.directory.accountAt(clientAddress);
-    if (account === 'unavailable') return { ok: false, code: 'INTERNAL', detail: 'live state unavailable' };
-    return account ?? { ok: false, code: 'AUTH_FAILED' };
+    return this.deps.directory.accountAt(clientAddress).then((account) => {
+      if (account === 'unavailable') return AWAY;
+      return account ?? { ok: false, code: 'AUTH_FAILED' };
+    });
   }
 
-  async connect(
+  connect(
     auth: Authenticated,
     destination: { host: string; port: number },
-  ): Promise<Connected | ProxyFailure> {
-    return this.#timed(() => {
+    attempts = ALONE,
+  ): Soon<Connected | ProxyFailure> {
+    return this.#timed(auth, destination, attempts, () => {
       if (this.deps.isDraining()) return { ok: false, code: 'DRAINING' };
       const { port } = destination;
       const policy = this.deps.policy();
@@ -157,14 +166,15 @@ export class GatewayPipeline implements ProxyPipeline {
         port,
         network: 'tcp',
         policy,
-        wish: auth.params,
+        wish: wishOf(auth, attempts),
+        devicesMax: attempts.devicesMax ?? DEVICES_MAX,
         dial: (device) => device.dial(allowed.host, port, this.deps.dialTimeoutMs),
       });
     });
   }
 
-  async associate(auth: Authenticated): Promise<Associated | ProxyFailure> {
-    return this.#timed(async () => {
+  associate(auth: Authenticated, attempts = ALONE): Soon<Associated | ProxyFailure> {
+    return this.#timed(auth, null, attempts, () => {
       if (this.deps.isDraining()) return { ok: false, code: 'DRAINING' };
       if (auth.buyer.limits.udp !== true) return { ok: false, code: 'UDP_NOT_ALLOWED' };
       if (this.#associationCount >= this.deps.associationsMax) return { ok: false, code: 'CONN_LIMIT' };
@@ -172,7 +182,7 @@ export class GatewayPipeline implements ProxyPipeline {
       const release = once(() => {
         this.#associationCount--;
       });
-      const opened = await this.#open(
+      const opened = this.#open(
         auth,
         {
           host: '*',
@@ -180,27 +190,46 @@ export class GatewayPipeline implements ProxyPipeline {
           network: 'udp',
           policy: null,
           // A strict session stays where it is, also when its device can not do it.
-          wish: { ...auth.params, udp: !auth.params.strict },
+          wish: { ...wishOf(auth, attempts), udp: !auth.params.strict },
+          devicesMax: attempts.devicesMax ?? DEVICES_MAX,
           dial: (device) => device.associate(this.deps.dialTimeoutMs),
         },
         release,
       );
-      if (!opened.ok) release();
-      return opened;
+      return soon(opened, (opened) => {
+        if (!opened.ok) release();
+        return opened;
+      });
     });
   }
 
-  /** Tells metrics how it went and how long it took. */
-  async #timed<T extends { ok: true }>(
-    work: () => Promise<T | ProxyFailure> | ProxyFailure,
-  ): Promise<T | ProxyFailure> {
+  /** Tells metrics how it went and how long it took, and the buyer's counts a refusal, unless another worker will. */
+  #timed<T extends { ok: true }>(
+    auth: Authenticated,
+    to: RefusedTarget,
+    attempts: Attempts,
+    work: () => Soon<T | ProxyFailure>,
+  ): Soon<T | ProxyFailure> {
     const startMs = this.deps.clock.monotonicMs();
-    const outcome = await work();
-    this.deps.onConnection(outcome.ok ? 'OK' : outcome.code, this.deps.clock.monotonicMs() - startMs);
-    return outcome;
+    return soon(work(), (outcome) => {
+      if (goesOn(outcome, attempts)) return outcome;
+      this.deps.onConnection(outcome.ok ? 'OK' : outcome.code, this.deps.clock.monotonicMs() - startMs);
+      return outcome.ok ? outcome : this.#refuse(auth.buyer, outcome, to);
+    });
   }
 
-  async echo(auth: Authenticated): Promise<EchoAnswer | ProxyFailure> {
+  /** A refusal with `elsewhere` that nobody else could make good: it is told now. */
+  gaveUp(auth: Authenticated, failure: ProxyFailure, tookMs: number): void {
+    this.deps.onConnection(failure.code, tookMs);
+    this.#refuse(auth.buyer, failure);
+  }
+
+  async echo(auth: Authenticated, attempts = ALONE): Promise<EchoAnswer | ProxyFailure> {
+    const answer = await this.#echo(auth, attempts);
+    return answer.ok || goesOn(answer, attempts) ? answer : this.#refuse(auth.buyer, answer);
+  }
+
+  async #echo(auth: Authenticated, attempts: Attempts): Promise<EchoAnswer | ProxyFailure> {
     const { deps } = this;
     if (deps.isDraining()) return { ok: false, code: 'DRAINING' };
     // Free of charge, not of limits: it takes a place as a connection does.
@@ -209,34 +238,16 @@ export class GatewayPipeline implements ProxyPipeline {
     try {
       const paid = await this.#pay(auth);
       if (paid !== null) return paid;
-      const allocated = await deps.allocator.allocate(auth.buyer, auth.params);
-      if (!allocated.ok) return allocated;
+      const allocated = await deps.allocator.allocate(auth.buyer, wishOf(auth, attempts));
+      if (!allocated.ok) return orElsewhere(allocated, allocated, DEVICES_MAX);
       const { candidate, allocation } = allocated;
       allocated.release();
       const { city, asn } = candidate;
-      const bytesLeft = this.#bytesLeft(auth, allocation);
-      return { ok: true, exit: exitOf(candidate, auth), city, asn, bytesLeft };
+      const bytesLeft = leastLeft(auth.buyer, this.#wallets(auth), allocation);
+      return { ok: true, exit: exitOf(candidate, auth.params.session), city, asn, bytesLeft };
     } finally {
       admission.release();
     }
-  }
-
-  /**
-   * The least that any of the buyer's bounds allows: of a balance or quota, what is set aside for this gateway and what
-   * nobody had set aside at the latest answer.
-   */
-  #bytesLeft(auth: Authenticated, allocation: LiveAllocation): number | null {
-    const { packageRoute, priceMicrosPerGb } = auth.buyer;
-    let least = packageRoute === null ? Number.POSITIVE_INFINITY : allocation.remainingBytes;
-    for (const wallet of this.#wallets(auth)) {
-      const { owner } = wallet;
-      if (owner.kind === 'package') continue; // of a package more is known than what is set aside
-      const left = wallet.left + wallet.beyond;
-      if (owner.kind !== 'buyer') least = Math.min(least, left);
-      else if (priceMicrosPerGb > 0n)
-        least = Math.min(least, Number((BigInt(left) * 1_000_000_000n) / priceMicrosPerGb));
-    }
-    return Number.isFinite(least) ? Math.max(0, least) : null;
   }
 
   /** By the grant and limits as they are now, not as they were when the association began: it may live for long. */
@@ -251,63 +262,82 @@ export class GatewayPipeline implements ProxyPipeline {
     };
   }
 
-  async #open(
-    auth: Authenticated,
-    wanted: Wanted,
-    onEnd: () => void = () => {},
-  ): Promise<Opened | ProxyFailure> {
+  #open(auth: Authenticated, wanted: Wanted, onEnd: () => void = () => {}): Soon<Opened | ProxyFailure> {
     const { deps } = this;
     if (!deps.meters.canAdmit) return { ok: false, code: 'INTERNAL', detail: 'metering' };
     const admission = deps.limits.acquire(auth.buyer);
     if (!admission.ok) return admission;
-    const paid = await this.#pay(auth);
-    if (paid !== null) {
-      admission.release();
-      return paid;
-    }
-    const opened = await this.#dial(auth, wanted, () => {
-      admission.release();
-      onEnd();
+    return soon(this.#pay(auth), (refused) => {
+      const opened =
+        refused ??
+        this.#dial(auth, wanted, () => {
+          admission.release();
+          onEnd();
+        });
+      return soon(opened, (opened) => {
+        if (!opened.ok) admission.release();
+        return opened;
+      });
     });
-    if (!opened.ok) admission.release();
-    return opened;
   }
 
   /** Everything that bounds the buyer's bytes, the money first. */
   #wallets({ buyer }: Authenticated): Wallet[] {
     const { wallets } = this.deps;
-    const owners = walletOwners(buyer);
+    const all = walletOwners(buyer).map((owner) => wallets.wallet(owner));
     const { packageRoute } = buyer;
-    if (packageRoute) owners.push({ kind: 'package', ownerId: packageRoute.allocationId });
-    return owners.map((owner) => wallets.wallet(owner));
+    if (packageRoute) all.push(wallets.wallet({ kind: 'package', ownerId: packageRoute.allocationId }));
+    return all;
   }
 
   /** Why nothing can be paid for, or null. Known wallets cost no round trip. */
-  async #pay(auth: Authenticated): Promise<ProxyFailure | null> {
-    for (const wallet of this.#wallets(auth)) {
-      const price = wallet.owner.kind === 'buyer' ? auth.buyer.priceMicrosPerGb : null;
-      const asked = wallet.admit(price);
-      const admission = typeof asked === 'string' ? asked : await asked;
-      if (admission === 'exhausted') return { ok: false, code: wallet.refusal };
-      if (admission === 'unavailable')
-        return { ok: false, code: 'INTERNAL', detail: 'live state unavailable' };
+  #pay(auth: Authenticated): Soon<ProxyFailure | null> {
+    return this.#payFrom(auth, this.#wallets(auth), 0);
+  }
+
+  #payFrom(auth: Authenticated, wallets: readonly Wallet[], first: number): Soon<ProxyFailure | null> {
+    for (let i = first; i < wallets.length; i++) {
+      const wallet = wallets[i] as Wallet;
+      const asked = wallet.admit(wallet.owner.kind === 'buyer' ? auth.buyer.priceMicrosPerGb : null);
+      if (asked instanceof Promise) return this.#payLater(auth, wallets, i, asked);
+      const refused = refusalOf(wallet, asked);
+      if (refused !== null) return refused;
     }
     return null;
+  }
+
+  async #payLater(
+    auth: Authenticated,
+    wallets: readonly Wallet[],
+    at: number,
+    asked: Promise<Admission>,
+  ): Promise<ProxyFailure | null> {
+    return refusalOf(wallets[at] as Wallet, await asked) ?? this.#payFrom(auth, wallets, at + 1);
   }
 
   /**
    * Why a connection that was let in is refused all the same: its account has changed meanwhile. What changes after
    * this, `AccessWatch` sees to.
    */
-  async #refusedNow(
-    { account, access, limits, rules }: BuyerAccess,
+  #refusedNow(
+    buyer: BuyerAccess,
     destination: Omit<OpenConnection, 'access'>,
     judgedBy: DestinationPolicy | null,
-  ): Promise<ProxyFailure | null> {
-    const { directory, clock } = this.deps;
-    const entry = directory.cached(account) ?? (await directory.lookup(account));
+  ): Soon<ProxyFailure | null> {
+    const { directory } = this.deps;
+    const entry = directory.cached(buyer.account) ?? directory.lookup(buyer.account);
+    return soon(entry, (entry) => this.#judgeAgain(entry, buyer, destination, judgedBy));
+  }
+
+  #judgeAgain(
+    entry: AccountEntry | null | 'unavailable',
+    { access, limits, rules }: BuyerAccess,
+    destination: Omit<OpenConnection, 'access'>,
+    judgedBy: DestinationPolicy | null,
+  ): ProxyFailure | null {
+    const { clock } = this.deps;
     if (entry === null) return { ok: false, code: 'AUTH_FAILED' };
-    if (entry === 'unavailable') return { ok: false, code: 'INTERNAL', detail: 'live state unavailable' };
+    if (entry === 'unavailable') return AWAY;
     const policy = this.deps.policy();
     // Snapshots and lists are replaced, never changed: by the same ones the destination is allowed still.
     const same = policy === judgedBy && entry.rules === rules && entry.snapshot.limits === limits;
@@ -320,30 +350,36 @@ export class GatewayPipeline implements ProxyPipeline {
   /** Tries devices until one has dialled, or the destination itself said no. */
   async #dial(auth: Authenticated, wanted: Wanted, onEnd: () => void): Promise<Opened | ProxyFailure> {
     const { deps } = this;
-    const failed = new Set<string>();
+    let failed: Set<string> | undefined;
     let failure: ProxyFailure | null = null;
-    for (let tries = 0; tries <= RETRIES_MAX; tries++) {
-      const allocated = await deps.allocator.allocate(auth.buyer, wanted.wish, failed);
-      if (!allocated.ok) return failure ?? allocated;
+    for (let devicesLeft = wanted.devicesMax; devicesLeft > 0; devicesLeft--) {
+      const found = deps.allocator.allocate(auth.buyer, wanted.wish, failed);
+      const allocated = found instanceof Promise ? await found : found;
+      if (!allocated.ok) return orElsewhere(failure ?? allocated, allocated, devicesLeft);
       const dialled = await wanted.dial(allocated.candidate);
-      if (dialled.ok) {
+      // It may have ended meanwhile: its device has moved, say.
+      if (dialled.ok && allocated.allocation.endedBy === null) {
         const destination = {
           destinationHost: wanted.host,
           destinationPort: wanted.port,
           network: wanted.network,
         };
-        const refused = await this.#refusedNow(auth.buyer, destination, wanted.policy);
+        const judged = this.#refusedNow(auth.buyer, destination, wanted.policy);
+        const refused = judged instanceof Promise ? await judged : judged;
         if (refused === null) return this.#relay(auth, destination, allocated, dialled, onEnd);
         dialled.stream.reset(0);
         allocated.release();
         return refused;
       }
+      if (dialled.ok) dialled.stream.reset(0);
       allocated.release();
+      const why = dialled.ok ? 'lost' : dialled.why;
       // To ask for UDP is no fault of the device: there is none that matches.
-      const unsupported = wanted.network === 'udp' && dialled.why === Dial.UNSUPPORTED;
-      failure = { ok: false, code: unsupported ? 'NO_PEER' : DIAL_FAILURES[dialled.why] };
+      const unsupported = wanted.network === 'udp' && why === DialCode.UNSUPPORTED;
+      failure = { ok: false, code: unsupported ? 'NO_PEER' : dialFailures[why] };
       const another = unsupported || proxyErrors[failure.code].retryOnAnotherDevice;
       if (auth.params.strict || !another) return failure;
+      failed ??= new Set();
       failed.add(allocated.candidate.deviceId);
     }
     return failure ?? { ok: false, code: 'NO_PEER' };
@@ -373,7 +409,9 @@ export class GatewayPipeline implements ProxyPipeline {
               account: buyer.account,
               packageId: allocation.packageId,
               subUserId: buyer.subUser?.id ?? null,
-              ...destination,
+              destinationHost: destination.destinationHost,
+              destinationPort: destination.destinationPort,
+              network: destination.network,
               access: buyer.access,
               tag: auth.params.tag,
               sessionName: auth.params.session,
@@ -397,34 +435,13 @@ export class GatewayPipeline implements ProxyPipeline {
     }
     return {
       ok: true,
-      exit: exitOf(candidate, auth),
+      exit: exitOf(candidate, auth.params.session),
       ...opened.relayed,
     };
   }
 }
 
-function exitOf(candidate: Tunnel, { params }: Authenticated): Exit {
-  return { id: exitId(candidate), country: candidate.country, session: params.session };
-}
-
-/** Does it the first time it is called. */
-function once(work: () => void): () => void {
-  let done = false;
-  return () => {
-    if (!done) work();
-    done = true;
-  };
-}
-
-/** Each made once: the exit of a tunnel never changes. */
-const exitIds = new WeakMap<Tunnel, string>();
-
-/** Names an exit to a buyer without telling what it is: the provider's id is random and never shown. */
-function exitId(tunnel: Tunnel): string {
-  let id = exitIds.get(tunnel);
-  if (id === undefined) {
-    id = hash('sha256', `${tunnel.providerId}|${tunnel.exitIp}`, 'base64url').slice(0, 16);
-    exitIds.set(tunnel, id);
-  }
-  return id;
+function refusalOf(wallet: Wallet, admission: Admission): ProxyFailure | null {
+  if (admission === 'exhausted') return { ok: false, code: wallet.refusal };
+  return admission === 'unavailable' ? AWAY : null;
 }

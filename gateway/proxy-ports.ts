@@ -1,7 +1,10 @@
 /** The composition of the buyers' ports: a part of `gateway.ts`. */
+
+import type { SocketHandle } from '../agent-protocol/raw-socket.js';
 import { LoginBackoff } from './buyers/login-backoff.js';
 import { dedicatedPorts, type GatewayConfig } from './config.js';
 import type { ProxyPipeline } from './listeners/connect-pipeline.js';
+import type { Siblings } from './listeners/hand-over.js';
 import type { DedicatedPort } from './listeners/port-protocol.js';
 import { ProxyListener, proxyListenerDefaults } from './listeners/proxy-listener.js';
 import type { UdpListening } from './listeners/udp-associate.js';
@@ -11,6 +14,7 @@ import { developmentCertificate } from './runtime/development-certificate.js';
 import type { Log } from './runtime/logging.js';
 import { LoopLag } from './runtime/loop-lag.js';
 import { TlsCertificate } from './runtime/tls-certificate.js';
+import type { PortName } from './workers/messages.js';
 
 /** How often the lag of the event loop is looked at. */
 const LOOP_LAG_INTERVAL_MS = 50;
@@ -55,6 +59,9 @@ export interface ProxyPortsDeps {
   clock: Clock;
   log: Log;
   udp: UdpListening;
+  siblings: Siblings | undefined;
+  /** Listening sockets that were made for this process; undefined: it makes its own. */
+  bound: ReadonlyMap<PortName, SocketHandle> | undefined;
 }
 
 /** The main port and those of TS_PROXY_PORTS, with what sheds load from them. */
@@ -66,7 +73,7 @@ export class ProxyPorts {
     private readonly config: GatewayConfig,
     private readonly deps: ProxyPortsDeps,
   ) {
-    const { pipeline, certificate, clock, log, udp } = deps;
+    const { pipeline, certificate, clock, log, udp, siblings } = deps;
     this.#loopLag = new LoopLag({ lagMsMax: config.loopLagMsMax, intervalMs: LOOP_LAG_INTERVAL_MS }, clock);
     this.listener = new ProxyListener({
       pipeline,
@@ -80,6 +87,7 @@ export class ProxyPorts {
       },
       log,
       udp,
+      siblings,
       certificate: () => certificate?.current ?? null,
       isOverloaded: () => this.#loopLag.overloaded,
     });
@@ -88,14 +96,20 @@ export class ProxyPorts {
   /** Rejects when a port can not be had. */
   async listen(): Promise<{ proxyPort: number; dedicated: DedicatedPort[] }> {
     const { proxyHost: host, proxyPort: port } = this.config;
-    const main = await this.listener.listen({ host, port });
+    const { bound } = this.deps;
+    const main = await this.listener.listen({ host, port, bound: bound?.get('proxy') });
     const dedicated: DedicatedPort[] = [];
-    for (const { port: wanted, protocol } of dedicatedPorts(this.config)) {
-      const { port } = await this.listener.listen({ host, port: wanted, accepts: protocol });
-      dedicated.push({ port, protocol });
+    for (const [index, { port: wanted, protocol: accepts }] of dedicatedPorts(this.config).entries()) {
+      const made = bound?.get(`dedicated-${index}`);
+      const { port } = await this.listener.listen({ host, port: wanted, accepts, bound: made });
+      dedicated.push({ port, protocol: accepts });
     }
     this.#loopLag.start();
     return { proxyPort: main.port, dedicated };
+  }
+
+  get isOverloaded(): boolean {
+    return this.#loopLag.overloaded;
   }
 
   /** As `ProxyListener.close`. */
@@ -103,6 +117,11 @@ export class ProxyPorts {
     await this.listener.close(graceMs);
     this.#loopLag.stop();
     this.deps.certificate?.close();
+  }
+
+  /** Logins and requests that were refused, by code. */
+  get refusals() {
+    return this.listener.counts.refusals;
   }
 
   /** For the metrics. */

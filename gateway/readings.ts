@@ -7,6 +7,7 @@ import type { ProxyPorts } from './proxy-ports.js';
 import type { Relay } from './relay/relay.js';
 import type { TunnelRegistry } from './tunnels/registry.js';
 import type { Tunnel } from './tunnels/tunnel.js';
+import type { RefusalBook } from './usage/refusal-book.js';
 import type { UsageBook } from './usage/usage-book.js';
 import type { UsageDelivery } from './usage/usage-delivery.js';
 
@@ -21,6 +22,7 @@ export interface ReadParts {
   journalSlotsMax: number;
   wallets: WalletBook;
   usageBook: UsageBook;
+  refusals: RefusalBook;
   usage: UsageDelivery;
   ports: () => ProxyPorts['readings'];
 }
@@ -43,7 +45,8 @@ export function gatewayReadings(parts: ReadParts): GaugeReadings {
     journalFailed: () => (journal.state === 'failed' ? 1 : 0),
     journalAdmits: () => (journal.canAdmit ? 1 : 0),
     marksShort: () => delivery.marksShort,
-    tunnelWireBytes: () => registry.wireBytes,
+    tunnelWireBytes: () => registry.totals.wireBytes,
+    finalWaitSeconds: () => delivery.finalWaitMs / 1_000,
     deliveryLagSeconds: () => delivery.deliveryLagMs / 1_000,
     deliveryFailures: () => delivery.failures,
     strangers: () => ports().strangers,
@@ -65,6 +68,7 @@ export function gatewayReadings(parts: ReadParts): GaugeReadings {
     usageFlows: () => usageBook.flowCount,
     usageBatchesPending: () => usage.pendingBatches,
     usageFolded: () => usageBook.folded,
+    refusalsUntold: () => parts.refusals.untold,
     usageFailures: () => usage.failures,
   };
 }

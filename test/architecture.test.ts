@@ -63,8 +63,18 @@ rule(
     sample('agent-protocol/a.ts', "import { liveKeys } from '../gateway/live/keys.js';"),
     sample('agent-protocol/agent/a.ts', "import pg from 'pg';"),
     sample('deploy/a.ts', "import { x } from '../test/helpers/services.js';"),
+    sample('control-plane/console/web/a.tsx', "import { problems } from '../../errors.js';"),
+    sample('control-plane/console/web/a.tsx', "import { createHash } from 'node:crypto';"),
+    sample('control-plane/console/web/a.tsx', "import pg from 'pg';"),
+    sample('control-plane/console/plugin.ts', "import { x } from './web/parts/table.js';"),
+    sample('deploy/a.ts', "import { x } from '../control-plane/console/web/main.js';"),
   ],
   [
+    sample(
+      'control-plane/console/web/parts/a.tsx',
+      "import { h } from 'preact/hooks';\nimport { x } from '../b.js';",
+    ),
+    sample('control-plane/console/web/api/a.ts', "import { x } from '../../../client/client.js';"),
     sample('gateway/listeners/a.ts', "import { x } from '../metering/b.js';\nimport net from 'net';"),
     sample('gateway/gateway.ts', "import { x } from './listeners/b.js';"),
     sample(
@@ -85,6 +95,10 @@ rule(
       sample('gateway/relay/c.ts', "export { a } from './a.js';"),
     ],
     sample('gateway/relay/self.ts', "import { x } from './self.js';"),
+    [
+      sample('control-plane/console/web/a.tsx', "import { b } from './b.js';"),
+      sample('control-plane/console/web/b.tsx', "import { a } from './a.js';"),
+    ],
   ],
   [
     sample('gateway/relay/a.ts', "import { b } from './b.js';"),

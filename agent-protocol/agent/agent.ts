@@ -1,12 +1,14 @@
 import { TlsSessions } from '../tls-sessions.js';
+import { type AgentEnd, FINAL_GOAWAYS, REGION_GOAWAYS } from './agent-end.js';
 import { type ByteCounts, DeviceApi, type StartRefusal, type TunnelInvitation } from './api.js';
 import { backoffMs, RECONNECT_BACKOFF, SOON_BACKOFF, SOON_FOR_MS, sleep } from './backoff.js';
 import type { AgentConfig } from './config.js';
 import { DeviceTunnel, type TunnelEnd, type TunnelEnvironment } from './device-tunnel.js';
 import type { AgentLog } from './log.js';
-import { OwnerRules } from './owner-rules.js';
+import { type MachineState, readMachine } from './machine.js';
+import { type OwnerLimits, OwnerRules } from './owner-rules.js';
 import { cachedResolve, dnsResolve, type Resolve, systemResolve } from './resolve.js';
-import { splitHostPort } from './setting-values.js';
+import { isPrivateTransport, splitHostPort } from './setting-values.js';
 import { UsageFile } from './usage.js';
 import { AGENT_VERSION } from './version.js';
 
@@ -42,26 +44,34 @@ export interface AgentCounters {
   readonly capBytesLeft: number | null;
 }
 
-/** How the agent ended. */
-export interface AgentEnd {
-  /** 0 stopped as asked, 1 unexpected, 2 refused until its owner acts, 3 replaced by another agent of the device. */
-  readonly exitCode: 0 | 1 | 2 | 3;
-  /** `stopped`, or the code of the refusal or GOAWAY. */
+/** Why the agent holds no tunnel. */
+export interface AgentTrouble {
+  /** A code of API.md, a GOAWAY code, or `network` and the like. */
   readonly code: string;
-  /** For the owner: what happened and what to do. */
+  /** For people. */
   readonly text: string;
+  readonly at: Date;
 }
 
 /** A running agent. */
 export interface Agent {
   readonly state: AgentState;
   readonly counters: AgentCounters;
+  /** What its owner allows, and what of it is used up; to be read only. */
+  readonly rules: Readonly<OwnerRules>;
+  /** Since when it holds its tunnel; null: it holds none. */
+  readonly onlineSince: Date | null;
+  /** Why the last attempt came to nothing; null once it is online. */
+  readonly trouble: AgentTrouble | null;
+  readonly machine: MachineState;
   /** The traffic session, once known. */
   readonly sessionId: string | null;
   /** Resolves when the agent ended, for whatever reason; never rejects. */
   readonly ended: Promise<AgentEnd>;
-  /** The owner's pause: open streams are cut, new ones refused, the tunnel stays. */
-  setPaused(paused: boolean): void;
+  /** The owner's pause: open streams are cut, new ones refused, the tunnel stays. `until`: when it ends by itself. */
+  setPaused(paused: boolean, until?: Date | null): void;
+  /** The owner's limits, in force at once. */
+  setLimits(limits: OwnerLimits): void;
   /** Ends it within a few seconds: closes its tunnels and, unless the session is kept, ends that as well. */
   stop(options?: { keepSession?: boolean }): Promise<AgentEnd>;
 }
@@ -74,43 +84,21 @@ export interface AgentDependencies {
   readonly now?: () => Date;
   /** In [0, 1), for jitter. */
   readonly random?: () => number;
+  /** For the rules about Wi-Fi and charging. */
+  readonly machine?: () => MachineState;
 }
 
 /** Owner's rules are looked at, and counters saved, this often. */
 const TICK_MS = 1_000;
+
+/** The machine's network and power are looked up this often, ms. */
+const MACHINE_MS = 5_000;
 
 /** A tunnel that lived this long was a success: the next wait is the first one again. */
 const STABLE_AFTER_MS = 10_000;
 
 /** `stop` waits for the control plane at most this long. */
 const STOP_TIMEOUT_MS = 5_000;
-
-/** GOAWAY codes after which connecting again would be wrong or useless. */
-const FINAL_GOAWAYS: Readonly<Record<string, Omit<AgentEnd, 'code'>>> = {
-  stopped: {
-    exitCode: 2,
-    text: 'Sharing was stopped from the app or the bot. Start it there or here again.',
-  },
-  consent_withdrawn: {
-    exitCode: 2,
-    text: 'Consent was withdrawn, nothing is shared any more. Accept the terms again to share.',
-  },
-  banned: {
-    exitCode: 2,
-    text: 'This account or device is banned. Write to support from the app or the bot.',
-  },
-  client_too_old: {
-    exitCode: 2,
-    text: 'This version of the agent is too old. Update it, then start it again.',
-  },
-  replaced: {
-    exitCode: 3,
-    text: 'Another agent connected with the same device. Register a device of its own for each.',
-  },
-};
-
-/** GOAWAY codes that mean: not from this network. */
-const REGION_GOAWAYS: ReadonlySet<string> = new Set(['unpaid_region']);
 
 /** Starts an agent. It connects on its own, again and again, until it is stopped or finally refused. */
 export function startAgent(config: AgentConfig, log: AgentLog, dependencies: AgentDependencies = {}): Agent {
@@ -126,14 +114,18 @@ type Step =
 class DeviceAgent implements Agent {
   state: AgentState = 'starting';
   sessionId: string | null = null;
+  onlineSince: Date | null = null;
+  trouble: AgentTrouble | null = null;
+  machine: MachineState = { network: 'unknown', charging: null };
+  readonly rules: OwnerRules;
   readonly ended: Promise<AgentEnd>;
   readonly #config: AgentConfig;
   readonly #log: AgentLog;
   readonly #api: DeviceApi | null;
-  readonly #rules: OwnerRules;
   readonly #usageFile: UsageFile;
   readonly #now: () => Date;
   readonly #random: () => number;
+  readonly #readMachine: () => MachineState;
   readonly #environment: TunnelEnvironment;
   readonly #stopping = new AbortController();
   #tunnel: DeviceTunnel | null = null;
@@ -156,22 +148,24 @@ class DeviceAgent implements Agent {
     this.#log = log;
     this.#now = dependencies.now ?? (() => new Date());
     this.#random = dependencies.random ?? Math.random;
+    this.#readMachine = dependencies.machine ?? readMachine;
     this.ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
     });
     const { access } = config;
     this.#api = access.kind === 'api' ? new DeviceApi({ ...access, clientVersion: AGENT_VERSION }) : null;
     this.#usageFile = new UsageFile(config.stateDir, log);
-    this.#rules = new OwnerRules(config.owner, this.#usageFile.load(), this.#now());
+    this.rules = new OwnerRules(config.owner, this.#usageFile.load(), this.#now());
     const exempt = new Set(config.devAllow.map(exemptKey));
     const monotonicMs = () => performance.now();
     this.#environment = {
       config,
       log,
-      rules: this.#rules,
+      rules: this.rules,
       resolve: dependencies.resolve ?? cachedResolve(dnsResolve(), monotonicMs),
       resolveExempt: cachedResolve(systemResolve, monotonicMs),
       tlsSessions: new TlsSessions(),
+      network: () => this.machine.network,
       isExempt: (host, port) => exempt.size > 0 && exempt.has(`${host} ${port}`),
       onStream: () => {
         this.#streamsTotal++;
@@ -185,13 +179,13 @@ class DeviceAgent implements Agent {
 
   get counters(): AgentCounters {
     return {
-      bytesUp: this.#rules.bytesUp,
-      bytesDown: this.#rules.bytesDown,
-      streamsOpen: this.#rules.streamsOpen,
+      bytesUp: this.rules.bytesUp,
+      bytesDown: this.rules.bytesDown,
+      streamsOpen: this.rules.streamsOpen,
       streamsTotal: this.#streamsTotal,
       datagramsDropped: this.#datagramsDropped,
       tunnelsTotal: this.#tunnelsTotal,
-      capBytesLeft: this.#rules.capBytesLeft,
+      capBytesLeft: this.rules.capBytesLeft,
     };
   }
 
@@ -202,8 +196,10 @@ class DeviceAgent implements Agent {
       this.#log('warn', 'caps without a state folder start again with every start of the agent');
     if (access.kind === 'api' && !isPrivateTransport(access.apiUrl))
       this.#log('warn', 'the device key travels unencrypted', { apiUrl: access.apiUrl });
+    this.#lookAtMachine();
     this.#timers = [
       setInterval(() => this.#tick(), TICK_MS),
+      setInterval(() => this.#lookAtMachine(), MACHINE_MS),
       setInterval(() => this.#tellStatus(), statusIntervalMs),
       setInterval(() => void this.#report(), reportIntervalMs),
     ];
@@ -216,8 +212,22 @@ class DeviceAgent implements Agent {
     );
   }
 
-  setPaused(paused: boolean): void {
-    this.#rules.setPaused(paused);
+  setPaused(paused: boolean, until: Date | null = null): void {
+    this.rules.setPaused(paused, until);
+    this.#enforce();
+  }
+
+  setLimits(limits: OwnerLimits): void {
+    this.rules.setLimits(limits, this.#now());
+    this.#enforce();
+    this.#tellStatus();
+  }
+
+  #lookAtMachine(): void {
+    const { network } = this.#config;
+    const seen = this.#readMachine();
+    this.machine = network === 'unknown' ? seen : { ...seen, network };
+    this.rules.setMachine(this.machine);
     this.#enforce();
   }
 
@@ -234,7 +244,7 @@ class DeviceAgent implements Agent {
       : { code: 'stopped', reason: 'stopped on the device' };
     for (const tunnel of this.#tunnels()) tunnel.close(goaway);
     if (!keepSession && this.#api !== null && this.sessionId !== null) {
-      const { sessionBytesUp: bytesUp, sessionBytesDown: bytesDown } = this.#rules.usage;
+      const { sessionBytesUp: bytesUp, sessionBytesDown: bytesDown } = this.rules.usage;
       const signal = AbortSignal.timeout(STOP_TIMEOUT_MS);
       const refusal = await this.#api.stop(this.sessionId, { bytesUp, bytesDown }, signal);
       if (refusal === null)
@@ -243,7 +253,7 @@ class DeviceAgent implements Agent {
     }
     const text = keepSession ? 'Stopped; the traffic session stays open.' : 'Stopped.';
     this.#finish({ exitCode: 0, code: 'stopped', text });
-    await this.#usageFile.save(this.#rules.usage);
+    await this.#usageFile.save(this.rules.usage);
     return this.ended;
   }
 
@@ -253,7 +263,7 @@ class DeviceAgent implements Agent {
     for (const timer of this.#timers) clearInterval(timer);
     for (const tunnel of this.#tunnels()) tunnel.close({ code: 'shutting_down', reason: 'agent ends' });
     this.#stopping.abort();
-    void this.#usageFile.save(this.#rules.usage).then(() => this.#resolveEnded(end));
+    void this.#usageFile.save(this.rules.usage).then(() => this.#resolveEnded(end));
   }
 
   /** One round is one tunnel. Returns when the agent is finally refused; never after `stop`. */
@@ -283,11 +293,14 @@ class DeviceAgent implements Agent {
     if (!welcome) return this.#afterEnd(tunnel, await tunnel.left);
 
     this.state = 'online';
+    this.onlineSince = this.#now();
+    this.trouble = null;
     this.#tunnelsTotal++;
     for (const old of this.#draining) old.closeWhenIdle();
     this.#tellStatus();
     const onlineAtMs = performance.now();
     const end = await tunnel.left;
+    this.onlineSince = null;
     const endedAtMs = performance.now();
     if (endedAtMs - onlineAtMs >= STABLE_AFTER_MS) {
       this.#failures = 0;
@@ -303,7 +316,8 @@ class DeviceAgent implements Agent {
     if (!outcome.ok) return outcome;
     if (outcome.sessionId !== this.sessionId) this.#log('info', 'session', { sessionId: outcome.sessionId });
     this.sessionId = outcome.sessionId;
-    this.#rules.beginSession(outcome.sessionId);
+    this.rules.beginSession(outcome.sessionId);
+    if (outcome.rules !== null) this.rules.setAccount(outcome.rules, this.#now());
     return outcome.tunnel;
   }
 
@@ -311,7 +325,11 @@ class DeviceAgent implements Agent {
     const { kind, code, text, retryAfterMs } = refusal;
     if (kind === 'final') return { kind: 'end', end: { exitCode: 2, code, text } };
     this.#log('warn', 'start refused', { code, text });
+    this.trouble = { code, text, at: this.#now() };
     if (kind === 'wait') {
+      // Somebody has just started it here: better told now than found out tomorrow
+      if (!this.#config.waitWhenRefused && this.#tunnelsTotal === 0)
+        return { kind: 'end', end: { exitCode: 2, code, text } };
       const waitMs = this.#config.refusedRetryMs * (0.75 + this.#random() / 2);
       return { kind: 'again', waitMs: Math.max(waitMs, retryAfterMs ?? 0), state: 'refused' };
     }
@@ -337,6 +355,7 @@ class DeviceAgent implements Agent {
       return { kind: 'end', end: { ...(FINAL_GOAWAYS.client_too_old as AgentEnd), code: 'client_too_old' } };
     if (httpStatus === 401 && this.#config.access.kind === 'direct')
       return { kind: 'end', end: { exitCode: 2, code, text: 'The gateway does not accept this ticket.' } };
+    this.trouble = { code, text: `The tunnel was lost: ${reason || code}.`, at: this.#now() };
     this.#log('warn', 'tunnel lost', {
       code,
       reason,
@@ -366,34 +385,39 @@ class DeviceAgent implements Agent {
   }
 
   #tick(): void {
-    this.#rules.tick(this.#now());
+    this.rules.tick(this.#now());
     this.#enforce();
-    void this.#usageFile.save(this.#rules.usage);
+    void this.#usageFile.save(this.rules.usage);
   }
 
   /** Cuts what the owner's rules do not allow any more, and says so to the gateway when that changed. */
   #enforce(): void {
-    const { closed } = this.#rules;
+    const { closed } = this.rules;
     if (closed !== null) for (const tunnel of this.#tunnels()) tunnel.cutStreams(closed);
     if (this.#told !== String(closed)) this.#tellStatus();
   }
 
   #tellStatus(): void {
-    this.#told = String(this.#rules.closed);
+    this.#told = String(this.rules.closed);
     this.#tunnel?.tellStatus();
   }
 
   async #report(): Promise<void> {
     if (this.#api === null || this.sessionId === null || this.state === 'ended') return;
     const { sessionId } = this;
-    const total: ByteCounts = { bytesUp: this.#rules.bytesUp, bytesDown: this.#rules.bytesDown };
+    const total: ByteCounts = { bytesUp: this.rules.bytesUp, bytesDown: this.rules.bytesDown };
     const nowMs = performance.now();
     const gained = {
       bytesUp: total.bytesUp - this.#reported.bytesUp,
       bytesDown: total.bytesDown - this.#reported.bytesDown,
     };
     const seconds = Math.max(1, Math.round((nowMs - this.#reportedAtMs) / 1000));
-    if (!(await this.#api.report(sessionId, gained, seconds, this.#stopping.signal))) return;
+    const reported = await this.#api.report(sessionId, gained, seconds, this.#stopping.signal);
+    if (!reported.ok) return;
+    if (reported.rules !== null) {
+      this.rules.setAccount(reported.rules, this.#now());
+      this.#enforce();
+    }
     this.#reported = total;
     this.#reportedAtMs = nowMs;
   }
@@ -403,9 +427,4 @@ function exemptKey(entry: string): string {
   const parts = splitHostPort(entry);
   if (parts === null) throw new Error(`not host:port: ${entry}`);
   return `${parts.host} ${parts.port}`;
-}
-
-function isPrivateTransport(url: string): boolean {
-  const { protocol, hostname } = new URL(url);
-  return protocol === 'https:' || /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(hostname);
 }

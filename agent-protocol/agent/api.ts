@@ -1,3 +1,6 @@
+import type { AccountRules, DayHours } from './owner-rules.js';
+import { parseHours } from './setting-values.js';
+
 /** Where a tunnel is opened, and with what. */
 export interface TunnelInvitation {
   /** `ws://` or `wss://` URL of a gateway. */
@@ -8,8 +11,19 @@ export interface TunnelInvitation {
 
 /** The control plane's answer to Start. */
 export type StartOutcome =
-  | { readonly ok: true; readonly sessionId: string; readonly tunnel: TunnelInvitation }
+  | {
+      readonly ok: true;
+      readonly sessionId: string;
+      readonly tunnel: TunnelInvitation;
+      /** Null: the server told none. */
+      readonly rules: AccountRules | null;
+    }
   | StartRefusal;
+
+/** What became of a report. */
+export type ReportOutcome =
+  | { readonly ok: true; readonly rules: AccountRules | null }
+  | { readonly ok: false };
 
 export interface StartRefusal {
   readonly ok: false;
@@ -34,6 +48,11 @@ export interface ByteCounts {
   readonly bytesDown: number;
 }
 
+/** An answer of the API, or why there is none. */
+export type ApiAnswer =
+  | { readonly ok: true; readonly body: object }
+  | { readonly ok: false; readonly refusal: StartRefusal };
+
 /** A request that was not answered within this is a network failure. */
 const REQUEST_TIMEOUT_MS = 15_000;
 
@@ -56,7 +75,7 @@ const KNOWN_REFUSALS: Readonly<Record<string, { kind: StartRefusal['kind']; text
   },
   consent_required: {
     kind: 'final',
-    text: 'The current terms are not accepted yet. Accept them in the app or the bot, then start the agent again.',
+    text: 'The current terms are not accepted yet. Accept them in the app or the bot, or by `traffic-share agent consent accept`, then start the agent again.',
   },
   banned: {
     kind: 'final',
@@ -95,23 +114,24 @@ export class DeviceApi {
     const ticket = tunnel?.ticket;
     if (typeof sessionId !== 'string' || typeof url !== 'string' || typeof ticket !== 'string')
       return refusal('retry', 'bad_answer', 'The server gave an answer that this agent does not understand.');
-    return { ok: true, sessionId, tunnel: { url, ticket } };
+    return { ok: true, sessionId, tunnel: { url, ticket }, rules: accountRulesOf(answer.body) };
   }
 
-  /** Reports the bytes of the interval that just ended. False: not delivered, report them with the next ones. */
+  /** Reports the bytes of the interval that just ended. Not ok: not delivered, report them with the next ones. */
   async report(
     sessionId: string,
     counts: ByteCounts,
     intervalSeconds: number,
     signal: AbortSignal,
-  ): Promise<boolean> {
+  ): Promise<ReportOutcome> {
     const body = {
       session_id: sessionId,
       bytes_tx: counts.bytesUp,
       bytes_rx: counts.bytesDown,
       interval_seconds: intervalSeconds,
     };
-    return (await this.#post('/api/traffic/report', body, signal)).ok;
+    const answer = await this.#post('/api/traffic/report', body, signal);
+    return answer.ok ? { ok: true, rules: accountRulesOf(answer.body) } : { ok: false };
   }
 
   /** Ends the session; `counts` are those of the whole session. Null: delivered. */
@@ -125,19 +145,32 @@ export class DeviceApi {
     return answer.ok ? null : answer.refusal;
   }
 
-  async #post(
+  /** Reads something of the device or its owner. Never rejects. */
+  get(path: string, signal: AbortSignal): Promise<ApiAnswer> {
+    return this.#call('GET', path, null, signal);
+  }
+
+  #post(path: string, body: object, signal: AbortSignal): Promise<ApiAnswer> {
+    return this.#call('POST', path, body, signal);
+  }
+
+  async #call(
+    method: 'GET' | 'POST',
     path: string,
-    body: object,
+    body: object | null,
     signal: AbortSignal,
-  ): Promise<{ ok: true; body: object } | { ok: false; refusal: StartRefusal }> {
+  ): Promise<ApiAnswer> {
     let status: number;
     let retryAfter: string | null;
     let text: string;
     try {
       const response = await fetch(this.#apiUrl + path, {
-        method: 'POST',
-        headers: { authorization: `Bearer ${this.#deviceKey}`, 'content-type': 'application/json' },
-        body: JSON.stringify(body),
+        method,
+        headers: {
+          authorization: `Bearer ${this.#deviceKey}`,
+          ...(body === null ? {} : { 'content-type': 'application/json' }),
+        },
+        ...(body === null ? {} : { body: JSON.stringify(body) }),
         redirect: 'error', // the key must not follow to another host
         signal: AbortSignal.any([signal, AbortSignal.timeout(REQUEST_TIMEOUT_MS)]),
       });
@@ -163,6 +196,32 @@ export class DeviceApi {
   }
 }
 
+/** `rules` of an answer; null when there are none, or none that this agent understands. */
+function accountRulesOf(body: object): AccountRules | null {
+  const { rules } = body as { rules?: Record<string, unknown> };
+  if (typeof rules !== 'object' || rules === null) return null;
+  const { cap_bytes_left: left, hours, blocked_destinations: blocked } = rules;
+  const times = hours as { from?: unknown; to?: unknown } | null | undefined;
+  return {
+    capBytesLeft: typeof left === 'number' ? left : null,
+    wifiOnly: rules.wifi_only === true,
+    chargingOnly: rules.charging_only === true,
+    blockHosts: Array.isArray(blocked) ? blocked.filter((host) => typeof host === 'string') : [],
+    hours:
+      typeof times?.from === 'string' && typeof times.to === 'string'
+        ? hoursOrNull(`${times.from}-${times.to}`)
+        : null,
+  };
+}
+
+function hoursOrNull(text: string): DayHours | null {
+  try {
+    return parseHours(text);
+  } catch {
+    return null;
+  }
+}
+
 function refusal(
   kind: StartRefusal['kind'],
   code: string,
@@ -178,6 +237,9 @@ function refusalOf(status: number, problem: object, retryAfter: string | null): 
   const known = Object.hasOwn(KNOWN_REFUSALS, name) ? KNOWN_REFUSALS[name] : undefined;
   const waitMs = retryAfterMs(retryAfter);
   if (known !== undefined) return refusal(known.kind, name, known.text, waitMs);
+  if (typeof code !== 'string' && status < 500 && ![408, 426, 429].includes(status))
+    // Something before the server answered, a proxy or the page of somebody's network: it knows nothing of the device
+    return refusal('retry', name, `What answered is not the control plane (HTTP ${status}).`, waitMs);
   const said = typeof detail === 'string' ? ` It says: ${detail}` : '';
   if (status === 429) return refusal('retry', name, `The server asks to slow down.${said}`, waitMs);
   if (status >= 500 || status === 408)

@@ -1,19 +1,20 @@
 import { readFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { ASSOCIATION_LIMITS, type AssociationLimits } from './device-association.js';
+import { EXIT_CODES_HELP } from './exit-codes.js';
 import type { AgentLogLevel } from './log.js';
-import { type DayHours, NO_OWNER_LIMITS, type OwnerLimits } from './owner-rules.js';
 import {
-  integer,
-  oneOf,
-  parseHostPorts,
-  parseHosts,
-  parseHours,
-  parseHttpUrl,
-  parsePorts,
-  parseSwitch,
-  parseTunnelUrl,
-} from './setting-values.js';
+  type DeviceNetwork,
+  DIAL_TIMEOUT_MS,
+  LINGER_MS,
+  OPTIONS,
+  type Option,
+  type OptionValues,
+  PAGE_PORT,
+} from './options.js';
+import { NO_OWNER_LIMITS, type OwnerLimits } from './owner-rules.js';
 
 /** How the agent gets its tunnel. */
 export type AgentAccess =
@@ -21,9 +22,6 @@ export type AgentAccess =
   | { readonly kind: 'api'; readonly apiUrl: string; readonly deviceId: string; readonly deviceKey: string }
   /** Straight to a gateway with a ticket from elsewhere: conformance tests and benchmarks. */
   | { readonly kind: 'direct'; readonly tunnelUrl: string; readonly ticket: string };
-
-/** What STATUS says about the device's own network. */
-export type DeviceNetwork = 'wifi' | 'mobile' | 'ethernet' | 'unknown';
 
 /** Everything `startAgent` needs. Make one with `agentConfig` or `readAgentConfig`. */
 export interface AgentConfig {
@@ -51,6 +49,10 @@ export interface AgentConfig {
   readonly refusedRetryMs: number;
   /** An end by signal leaves the traffic session open, for whoever starts the agent next. */
   readonly keepSession: boolean;
+  /** Refused for its network before it ever shared: ask again now and then; false: end. */
+  readonly waitWhenRefused: boolean;
+  /** Hosts of streams are logged; else nothing tells where they go. */
+  readonly logDestinations: boolean;
 }
 
 /** Everything that has a default. */
@@ -61,13 +63,15 @@ export const AGENT_DEFAULTS: Omit<AgentConfig, 'access'> = {
   stateDir: null,
   termsVersion: '',
   network: 'unknown',
-  dialTimeoutMs: 10_000,
+  dialTimeoutMs: DIAL_TIMEOUT_MS,
   attemptDelayMs: 250,
-  lingerMs: 2_000,
+  lingerMs: LINGER_MS,
   statusIntervalMs: 30_000,
   reportIntervalMs: 60_000,
   refusedRetryMs: 300_000,
   keepSession: false,
+  waitWhenRefused: true,
+  logDestinations: false,
 };
 
 /** A configuration in code: the access, and what differs from `AGENT_DEFAULTS`. */
@@ -85,238 +89,32 @@ export interface AgentOutput {
   readonly logLevel: AgentLogLevel;
 }
 
+/** An agent without its access, which `login` left in the state folder. */
+export interface AccountRun {
+  /** Null: that of the login. */
+  readonly apiUrl: string | null;
+  readonly stateDir: string;
+  readonly acceptTerms: string | null;
+  readonly language: 'en' | 'ru' | 'uz';
+  readonly settings: Omit<AgentConfig, 'access'>;
+}
+
+/** Where the status page listens on 127.0.0.1, 0: any free port; null: there is none. */
+export type PagePort = number | null;
+
+interface RunCommon {
+  readonly output: AgentOutput;
+  readonly pagePort: PagePort;
+  /** Limits that flags or the environment set: they win over what was set on the running agent, and stay. */
+  readonly fixed: readonly (keyof OwnerLimits)[];
+}
+
 export type AgentCommand =
-  | { readonly kind: 'run'; readonly config: AgentConfig; readonly output: AgentOutput }
+  | ({ readonly kind: 'run'; readonly config: AgentConfig } & RunCommon)
+  | ({ readonly kind: 'account'; readonly account: AccountRun } & RunCommon)
   | { readonly kind: 'help'; readonly text: string }
   /** One line a problem; values are not quoted, they may be secrets. */
   | { readonly kind: 'invalid'; readonly problems: readonly string[] };
-
-/** One setting: its flag, its environment variable, what it means. The flag wins over the variable. */
-interface Option<T> {
-  readonly flag: string;
-  readonly env: string;
-  /** Name of the value in the help text; null: a switch without value. */
-  readonly value: string | null;
-  readonly help: string;
-  readonly fallback: T;
-  /** Gives the value or throws an Error whose message says what is expected. */
-  parse(text: string): T;
-}
-
-function option<T>(
-  flag: string,
-  env: string,
-  value: string | null,
-  help: string,
-  fallback: T,
-  parse: (text: string) => T,
-): Option<T> {
-  return { flag, env, value, help, fallback, parse };
-}
-
-const text = (value: string) => value;
-
-/** The whole command line. Flags, environment variables and help text all come from here. */
-const OPTIONS = {
-  apiUrl: option<string | null>('api-url', 'TS_API_URL', 'url', 'control plane', null, parseHttpUrl),
-  deviceId: option<string | null>(
-    'device-id',
-    'TS_DEVICE_ID',
-    'id',
-    'id the device was registered with',
-    null,
-    text,
-  ),
-  deviceKey: option<string | null>(
-    'key',
-    'TS_DEVICE_KEY',
-    'key',
-    'device key from registration (visible to other users of this machine: prefer the variable or the file)',
-    null,
-    text,
-  ),
-  deviceKeyFile: option<string | null>(
-    'key-file',
-    'TS_DEVICE_KEY_FILE',
-    'path',
-    'file that holds the device key',
-    null,
-    text,
-  ),
-  tunnelUrl: option<string | null>(
-    'tunnel-url',
-    'TS_TUNNEL_URL',
-    'url',
-    'straight to a gateway, without the control plane; for tests and benchmarks, with --ticket',
-    null,
-    parseTunnelUrl,
-  ),
-  ticket: option<string | null>(
-    'ticket',
-    'TS_TICKET',
-    'ticket',
-    'tunnel ticket for --tunnel-url',
-    null,
-    text,
-  ),
-  capBytesDay: option<number | null>(
-    'cap-bytes-day',
-    'TS_CAP_BYTES_DAY',
-    'bytes',
-    'payload bytes shared per day; then refuse until midnight',
-    null,
-    integer(1, Number.MAX_SAFE_INTEGER),
-  ),
-  capBytesMonth: option<number | null>(
-    'cap-bytes-month',
-    'TS_CAP_BYTES_MONTH',
-    'bytes',
-    'payload bytes shared per month',
-    null,
-    integer(1, Number.MAX_SAFE_INTEGER),
-  ),
-  streamsMax: option<number | null>(
-    'max-streams',
-    'TS_MAX_STREAMS',
-    'count',
-    'connections at once; further ones are refused',
-    null,
-    integer(1, 1_000_000),
-  ),
-  hours: option<DayHours | null>(
-    'hours',
-    'TS_HOURS',
-    'from-to',
-    'share only at these local hours, 22-06 or 9:30-17',
-    null,
-    parseHours,
-  ),
-  blockHosts: option<readonly string[]>(
-    'block-hosts',
-    'TS_BLOCK_HOSTS',
-    'host,…',
-    'names (with all below them) and addresses nobody may reach through this device',
-    [],
-    parseHosts,
-  ),
-  stateDir: option<string | null>(
-    'state-dir',
-    'TS_STATE_DIR',
-    'path',
-    'folder where the counters of the caps survive a restart',
-    null,
-    text,
-  ),
-  network: option<DeviceNetwork>(
-    'network',
-    'TS_NETWORK',
-    'kind',
-    'wifi, mobile or ethernet, as told to the gateway',
-    AGENT_DEFAULTS.network,
-    oneOf('wifi', 'mobile', 'ethernet', 'unknown'),
-  ),
-  termsVersion: option<string>(
-    'terms-version',
-    'TS_TERMS_VERSION',
-    'version',
-    'terms that the owner accepted on this device',
-    AGENT_DEFAULTS.termsVersion,
-    text,
-  ),
-  dialTimeoutMs: option<number>(
-    'dial-timeout-ms',
-    'TS_DIAL_TIMEOUT_MS',
-    'ms',
-    'for resolving and reaching a destination',
-    AGENT_DEFAULTS.dialTimeoutMs,
-    integer(100, 120_000),
-  ),
-  lingerMs: option<number>(
-    'linger-ms',
-    'TS_LINGER_MS',
-    'ms',
-    'for what came by a tunnel that is lost to reach its destinations, which then are reset',
-    AGENT_DEFAULTS.lingerMs,
-    integer(1, 60_000),
-  ),
-  noUdp: option<boolean>('no-udp', 'TS_NO_UDP', null, 'no UDP for buyers', false, parseSwitch),
-  maxAssociations: option<number>(
-    'max-associations',
-    'TS_MAX_ASSOCIATIONS',
-    'count',
-    'UDP associations at once; further ones are refused',
-    ASSOCIATION_LIMITS.associationsMax,
-    integer(1, 100_000),
-  ),
-  maxUdpFlows: option<number>(
-    'max-udp-flows',
-    'TS_MAX_UDP_FLOWS',
-    'count',
-    'UDP destinations of one association; datagrams to further ones are dropped',
-    ASSOCIATION_LIMITS.flowsMax,
-    integer(1, 100_000),
-  ),
-  udpFlowIdleMs: option<number>(
-    'udp-flow-idle-ms',
-    'TS_UDP_FLOW_IDLE_MS',
-    'ms',
-    'a UDP destination not heard of for so long is forgotten, its answers are dropped',
-    ASSOCIATION_LIMITS.flowIdleMs,
-    integer(100, 3_600_000),
-  ),
-  udpIdleMs: option<number>(
-    'udp-idle-ms',
-    'TS_UDP_IDLE_MS',
-    'ms',
-    'a UDP association without datagrams for so long is ended',
-    ASSOCIATION_LIMITS.idleMs,
-    integer(100, 3_600_000),
-  ),
-  udpBlockPorts: option<readonly number[]>(
-    'udp-block-ports',
-    'TS_UDP_BLOCK_PORTS',
-    'port,…',
-    `UDP ports nothing is sent to (default ${ASSOCIATION_LIMITS.blockPorts.join()})`,
-    ASSOCIATION_LIMITS.blockPorts,
-    parsePorts,
-  ),
-  keepSession: option<boolean>(
-    'keep-session',
-    'TS_KEEP_SESSION',
-    null,
-    'a signal ends the agent but not the traffic session',
-    false,
-    parseSwitch,
-  ),
-  devAllow: option<readonly string[]>(
-    'dev-allow',
-    'TS_DEV_ALLOW',
-    'host:port,…',
-    'development only: destinations exempt from the address policy; refused when NODE_ENV=production',
-    [],
-    parseHostPorts,
-  ),
-  status: option<boolean>(
-    'status',
-    'TS_STATUS',
-    null,
-    'bytes, speed, connections and state',
-    false,
-    parseSwitch,
-  ),
-  logLevel: option<AgentLogLevel>(
-    'log-level',
-    'TS_LOG_LEVEL',
-    'level',
-    'debug, info, warn or error',
-    'info',
-    oneOf('debug', 'info', 'warn', 'error'),
-  ),
-};
-
-type OptionValues = {
-  -readonly [K in keyof typeof OPTIONS]: (typeof OPTIONS)[K] extends Option<infer T> ? T : never;
-};
 
 /** Reads flags and environment. Reports every problem together. */
 export function readAgentConfig(
@@ -343,33 +141,24 @@ export function readAgentConfig(
     return { kind: 'invalid', problems: [(error as Error).message] };
   }
   if (flags.help === true) return { kind: 'help', text: helpText() };
+  const { values: v, given, problems } = readOptions(flags, env);
 
-  const problems: string[] = [];
-  const values: Record<string, unknown> = {};
-  for (const [name, o] of Object.entries(OPTIONS)) {
-    const flag = flags[o.flag];
-    const raw = flag === undefined ? env[o.env]?.trim() : String(flag);
-    values[name] = o.fallback;
-    if (raw === undefined || (raw === '' && flag === undefined)) continue;
-    try {
-      if (raw === '') throw new Error('not empty');
-      values[name] = o.parse(raw);
-    } catch (error) {
-      problems.push(`${flag === undefined ? o.env : `--${o.flag}`} must be ${(error as Error).message}`);
-    }
-  }
-  const v = values as OptionValues;
-  const access = readAccess(v, problems);
   if (v.devAllow.length > 0 && env.NODE_ENV === 'production')
     problems.push('--dev-allow (TS_DEV_ALLOW) is refused when NODE_ENV=production');
-  if (access === null || problems.length > 0) return { kind: 'invalid', problems };
-  const config = agentConfig(access, {
+  const byLogin = problems.length === 0 && isByLogin(v);
+  const access = byLogin ? null : readAccess(v, problems);
+  if ((access === null && !byLogin) || problems.length > 0) return { kind: 'invalid', problems };
+  const settings: Omit<AgentConfig, 'access'> = {
+    ...AGENT_DEFAULTS,
     owner: {
       capBytesDay: v.capBytesDay,
       capBytesMonth: v.capBytesMonth,
       streamsMax: v.streamsMax,
       hours: v.hours,
       blockHosts: v.blockHosts,
+      bandwidthBytesPerSecond: v.bandwidth,
+      wifiOnly: v.wifiOnly,
+      chargingOnly: v.chargingOnly,
     },
     udp: {
       enabled: !v.noUdp,
@@ -386,8 +175,86 @@ export function readAgentConfig(
     dialTimeoutMs: v.dialTimeoutMs,
     lingerMs: v.lingerMs,
     keepSession: v.keepSession,
-  });
-  return { kind: 'run', config, output: { status: v.status, logLevel: v.logLevel } };
+    waitWhenRefused: !byLogin || v.waitWhenRefused,
+    logDestinations: v.logDestinations,
+  };
+  const common: RunCommon = {
+    output: { status: v.status, logLevel: v.logLevel },
+    pagePort: v.pagePort === 'off' ? null : (v.pagePort ?? (byLogin ? PAGE_PORT : null)),
+    fixed: FIXABLE.filter(([name]) => given.has(name)).map(([, limit]) => limit),
+  };
+  if (access !== null) return { kind: 'run', config: Object.freeze({ ...settings, access }), ...common };
+  const stateDir = v.stateDir ?? defaultStateDir(env);
+  const { apiUrl, acceptTerms } = v;
+  const account: AccountRun = {
+    apiUrl,
+    stateDir,
+    acceptTerms,
+    language: v.language ?? systemLanguage(env),
+    settings: { ...settings, stateDir },
+  };
+  return { kind: 'account', account, ...common };
+}
+
+/** Options that the owner may also set on the running agent. */
+const FIXABLE: readonly (readonly [keyof OptionValues, keyof OwnerLimits])[] = [
+  ['capBytesDay', 'capBytesDay'],
+  ['capBytesMonth', 'capBytesMonth'],
+  ['bandwidth', 'bandwidthBytesPerSecond'],
+  ['hours', 'hours'],
+  ['wifiOnly', 'wifiOnly'],
+  ['chargingOnly', 'chargingOnly'],
+  ['streamsMax', 'streamsMax'],
+  ['blockHosts', 'blockHosts'],
+];
+
+/** Values of all options, from flags and environment; `given`: those that somebody set. */
+export function readOptions(
+  flags: Readonly<Record<string, unknown>>,
+  env: Readonly<Record<string, string | undefined>>,
+): { values: OptionValues; given: ReadonlySet<string>; problems: string[] } {
+  const problems: string[] = [];
+  const values: Record<string, unknown> = {};
+  const given = new Set<string>();
+  for (const [name, o] of Object.entries(OPTIONS)) {
+    const flag = flags[o.flag];
+    const raw = flag === undefined ? env[o.env]?.trim() : String(flag);
+    values[name] = o.fallback;
+    if (raw === undefined || (raw === '' && flag === undefined)) continue;
+    try {
+      if (raw === '') throw new Error('not empty');
+      values[name] = o.parse(raw);
+      given.add(name);
+    } catch (error) {
+      problems.push(`${flag === undefined ? o.env : `--${o.flag}`} must be ${(error as Error).message}`);
+    }
+  }
+  return { values: values as OptionValues, given, problems };
+}
+
+/** Nothing says what device this is: `login` did. */
+function isByLogin(v: OptionValues): boolean {
+  return [v.deviceId, v.deviceKey, v.deviceKeyFile, v.tunnelUrl, v.ticket].every((value) => value === null);
+}
+
+/** The process's own. */
+export function agentEnvironment(): Readonly<Record<string, string | undefined>> {
+  return process.env;
+}
+
+/** Where the state is kept when nobody says so (XDG Base Directory Specification). */
+export function defaultStateDir(env: Readonly<Record<string, string | undefined>> = process.env): string {
+  const state = env.XDG_STATE_HOME;
+  const home = env.HOME ?? homedir();
+  return join(state?.startsWith('/') ? state : join(home, '.local', 'state'), 'traffic-share');
+}
+
+/** The product's language nearest to that of the environment. */
+export function systemLanguage(
+  env: Readonly<Record<string, string | undefined>> = process.env,
+): 'en' | 'ru' | 'uz' {
+  const tag = (env.LC_ALL || env.LC_MESSAGES || env.LANG || '').toLowerCase();
+  return tag.startsWith('ru') ? 'ru' : tag.startsWith('uz') ? 'uz' : 'en';
 }
 
 function readAccess(v: OptionValues, problems: string[]): AgentAccess | null {
@@ -426,15 +293,24 @@ export function helpText(): string {
       o.fallback === null || o.fallback === '' || o.fallback === false || Array.isArray(o.fallback);
     return `  ${flag.padEnd(28)} ${o.env.padEnd(20)} ${o.help}${unset ? '' : ` (default ${String(o.fallback)})`}`;
   });
-  return `Usage: traffic-share agent --api-url <url> --device-id <id> --key-file <path>
+  return `Usage: traffic-share agent [run] [options]     share this machine's bandwidth until it is stopped
+       traffic-share agent <command> [options]
 
-Shares this machine's bandwidth as a registered device until it is stopped.
+Commands (each with --help):
+  login             signs in with a code from the bot and registers this machine as a device
+  logout            removes this machine from the account
+  consent           shows the terms; consent accept, consent withdraw
+  status            of the agent that runs: what it does, why it earns or not
+  pause, resume     stops sharing at once, and goes on
+  caps, schedule    data caps, bandwidth, Wi-Fi, charging; hours
+
+After login \`traffic-share agent\` is enough. A device that was registered elsewhere is named by --api-url, --device-id
+and --key-file instead.
 
 Options, and the environment variables that stand in for them (an option wins):
 ${rows.join('\n')}
   --help, -h                                        this text
 
-Exit codes: 0 stopped as asked, 1 wrong settings or an unexpected error, 2 refused until its owner acts
-(the last line says what to do), 3 replaced by another agent with the same device.
+${EXIT_CODES_HELP}
 `;
 }

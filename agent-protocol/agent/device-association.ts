@@ -168,6 +168,7 @@ export class DeviceAssociation implements StreamHandler, OwnedStream, UdpSink {
     const { rules } = this.#owner;
     const socket = this.#socketTo(peer.address);
     if (socket.unsentBytes + bytes.length > STREAM_DATAGRAM_BYTES_MAX) return false;
+    if (!rules.bandwidth.takeNow(bytes.length)) return false;
     if (!rules.countUp(bytes.length)) return this.#refused();
     this.#owner.bytesUp += bytes.length;
     peer.usedAtMs = this.#usedAtMs;
@@ -198,6 +199,7 @@ export class DeviceAssociation implements StreamHandler, OwnedStream, UdpSink {
     peer.usedAtMs = nowMs;
     this.#usedAtMs = nowMs;
     if (!this.#stream.takesDatagram(bytes.length)) return false;
+    if (!this.#owner.rules.bandwidth.takeNow(bytes.length)) return false;
     if (!this.#owner.rules.countDown(bytes.length)) return this.#refused();
     this.#owner.bytesDown += bytes.length;
     return this.#stream.sendDatagram(peer.head, bytes);

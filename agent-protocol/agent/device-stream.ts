@@ -2,10 +2,18 @@ import { type Bridge, type BridgeObserver, bridgeSocket } from '../bridge.js';
 import type { Open } from '../control.js';
 import { DialCode, ResetCode } from '../frame.js';
 import { READ_BUFFER_BYTES_MAX } from '../limits.js';
-import { dialSocket, type RawSocket } from '../raw-socket.js';
+import { dialAddress, type RawSocket } from '../raw-socket.js';
 import type { MuxStream, StreamHandler } from '../stream.js';
 import { Verdict } from '../verdict.js';
-import { type Attempt, type Dial, type DialSettings, dial } from './dial.js';
+import type { BandwidthWaiter } from './bandwidth.js';
+import {
+  type Attempt,
+  type Dial,
+  type DialFailure,
+  type DialHandler,
+  type DialSettings,
+  dial,
+} from './dial.js';
 import type { OwnerRules } from './owner-rules.js';
 
 /** Any stream of a device's tunnel, a connection or an association. */
@@ -30,12 +38,8 @@ export interface DeviceStreamOwner {
 }
 
 /** Connects by the wire core's sockets. */
-export const attemptRawSocket: Attempt<RawSocket> = (address, port, onResult) => {
-  const raw = dialSocket({ host: address, port });
-  raw.socket.once('connect', () => onResult(null));
-  raw.socket.once('error', onResult);
-  return raw;
-};
+export const attemptRawSocket: Attempt<RawSocket> = (address, port, onResult) =>
+  dialAddress(address, port, onResult);
 
 /**
  * One OPEN on the device's side.
@@ -46,7 +50,9 @@ export const attemptRawSocket: Attempt<RawSocket> = (address, port, onResult) =>
  * | relaying | the bridge, which now is the stream's handler | over (ended, reset, refused by the owner's rules, lingered) |
  * | over | nothing | |
  */
-export class DeviceStream implements StreamHandler, BridgeObserver, OwnedStream {
+export class DeviceStream
+  implements StreamHandler, BridgeObserver, OwnedStream, BandwidthWaiter, DialHandler<RawSocket>
+{
   readonly pieceBytesMax = READ_BUFFER_BYTES_MAX;
   readonly lingerMs: number;
   readonly #stream: MuxStream;
@@ -64,14 +70,7 @@ export class DeviceStream implements StreamHandler, BridgeObserver, OwnedStream 
 
   /** Dials the destination and answers OPEN with what came of it. */
   begin(open: Open): void {
-    this.#dial = dial(this.#owner.dialSettings, open.host, open.port, {
-      onConnected: (socket) => this.#relay(socket),
-      onFailed: (failure) => {
-        this.#dial = null;
-        this.#stream.opened(DialCode[failure]);
-        this.#finish();
-      },
-    });
+    this.#dial = dial(this.#owner.dialSettings, open.host, open.port, this);
   }
 
   cut(why: 'CAP_REACHED' | 'PAUSED'): void {
@@ -84,15 +83,22 @@ export class DeviceStream implements StreamHandler, BridgeObserver, OwnedStream 
     this.#finish();
   }
 
-  #relay(socket: RawSocket): void {
+  onConnected(socket: RawSocket): void {
     this.#dial = null;
     this.#stream.opened(DialCode.OK);
     this.#bridge = bridgeSocket(socket, this.#stream, this);
   }
 
+  onFailed(failure: DialFailure): void {
+    this.#dial = null;
+    this.#stream.opened(DialCode[failure]);
+    this.#finish();
+  }
+
   #finish(): void {
     if (this.#over) return;
     this.#over = true;
+    this.#owner.rules.bandwidth.forget(this);
     this.#owner.onStreamOver(this);
   }
 
@@ -109,20 +115,29 @@ export class DeviceStream implements StreamHandler, BridgeObserver, OwnedStream 
 
   /** Destination → tunnel: down. */
   onBytesOut(bytes: number): Verdict {
-    if (!this.#owner.rules.countDown(bytes)) return this.#refuse();
+    const { rules } = this.#owner;
+    if (!rules.bandwidth.take(bytes, this)) return Verdict.WAIT;
+    if (!rules.countDown(bytes)) return this.#refuse();
     this.#owner.bytesDown += bytes;
     return Verdict.GO;
   }
 
   /** Tunnel → destination: up. */
   onBytesIn(bytes: number): Verdict {
-    if (!this.#owner.rules.countUp(bytes)) return this.#refuse();
+    const { rules } = this.#owner;
+    if (!rules.bandwidth.take(bytes, this)) return Verdict.WAIT;
+    if (!rules.countUp(bytes)) return this.#refuse();
     this.#owner.bytesUp += bytes;
     return Verdict.GO;
   }
 
   onEnd(): void {
     this.#finish();
+  }
+
+  /** There is bandwidth for what waits. */
+  retry(): void {
+    this.#bridge?.retry();
   }
 
   #refuse(): Verdict {

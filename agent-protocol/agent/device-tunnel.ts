@@ -16,6 +16,7 @@ import {
 import { attemptRawSocket, DeviceStream, type DeviceStreamOwner, type OwnedStream } from './device-stream.js';
 import type { DialSettings } from './dial.js';
 import type { AgentLog } from './log.js';
+import type { DeviceNetwork } from './options.js';
 import type { OwnerRefusal, OwnerRules } from './owner-rules.js';
 import type { ReachSettings } from './reachable.js';
 import type { Resolve } from './resolve.js';
@@ -31,6 +32,8 @@ export interface TunnelEnvironment {
   /** Of its gateways, for reconnecting. */
   readonly tlsSessions: TlsSessions;
   isExempt(host: string, port: number): boolean;
+  /** What the machine is connected by. */
+  network(): DeviceNetwork;
   /** An OPEN came. */
   onStream(): void;
   /** The owner's rules refused bytes in the middle of a stream. */
@@ -52,6 +55,9 @@ export type TunnelEnd =
       /** Of a refused handshake. */
       readonly httpStatus: number | null;
     };
+
+/** After the pause was told, streams come for no longer than a message is under way; so long is waited, ms. */
+const LATE_STREAMS_MS = 1_000;
 
 /** An end without anything special to it. */
 const CLOSED: Omit<Extract<TunnelEnd, { kind: 'closed' }>, 'code' | 'reason'> = {
@@ -88,6 +94,8 @@ export class DeviceTunnel implements SessionHandler, DeviceStreamOwner, DeviceAs
   #state: 'opening' | 'online' | 'draining' | 'closed' = 'opening';
   #mayCloseWhenIdle = false;
   #deadline: NodeJS.Timeout | undefined;
+  /** Runs while streams may come that were opened before the gateway heard of the pause. */
+  #lateStreams: NodeJS.Timeout | undefined;
   #leave: (end: TunnelEnd) => void = () => {};
   #close: () => void = () => {};
   #welcomed: (welcome: boolean) => void = () => {};
@@ -146,9 +154,9 @@ export class DeviceTunnel implements SessionHandler, DeviceStreamOwner, DeviceAs
     const { rules } = this;
     const { capBytesLeft } = rules;
     this.#session?.status({
-      network: this.#environment.config.network,
+      network: this.#environment.network(),
       // A used-up cap asks for the same as a pause; `cap_bytes_left` tells the two apart
-      paused: rules.closed !== null,
+      paused: rules.closed !== null || this.#mayCloseWhenIdle,
       ...(capBytesLeft === null ? {} : { cap_bytes_left: capBytesLeft }),
       bytes_up: this.bytesUp,
       bytes_down: this.bytesDown,
@@ -160,10 +168,18 @@ export class DeviceTunnel implements SessionHandler, DeviceStreamOwner, DeviceAs
     for (const stream of [...this.#streams]) stream.cut(why);
   }
 
-  /** Draining: its successor is up, so it may go as soon as its last stream is done. */
+  /**
+   * Draining: its successor is up, so it may go as soon as its last stream is done. The gateway is told to open no more;
+   * those that it opened before it heard that still come.
+   */
   closeWhenIdle(): void {
+    if (this.#mayCloseWhenIdle) return;
     this.#mayCloseWhenIdle = true;
-    this.#closeIfDone();
+    this.tellStatus();
+    this.#lateStreams = setTimeout(() => {
+      this.#lateStreams = undefined;
+      this.#closeIfDone();
+    }, LATE_STREAMS_MS);
   }
 
   /** Ends it now, with its streams, those that linger as well. Harmless when it has ended. */
@@ -180,7 +196,9 @@ export class DeviceTunnel implements SessionHandler, DeviceStreamOwner, DeviceAs
 
   onOpen(_session: MuxSession, stream: MuxStream, open: Open): void {
     this.#environment.onStream();
-    const { udp } = this.#environment.config;
+    const { udp, logDestinations } = this.#environment.config;
+    const { host, port, network } = open;
+    if (logDestinations) this.#environment.log('info', 'destination', { host, port, network });
     const refusal = open.network === 'tcp' ? this.rules.refusal(open.host) : this.#associationRefusal(udp);
     if (refusal !== null) {
       stream.opened(DialCode[refusal]);
@@ -239,7 +257,8 @@ export class DeviceTunnel implements SessionHandler, DeviceStreamOwner, DeviceAs
   }
 
   #closeIfDone(): void {
-    if (this.#state === 'draining' && this.#mayCloseWhenIdle && this.#streams.size === 0)
+    const mayClose = this.#mayCloseWhenIdle && this.#lateStreams === undefined;
+    if (this.#state === 'draining' && mayClose && this.#streams.size === 0)
       this.close({ code: 'shutting_down', reason: 'drained' });
   }
 
@@ -247,6 +266,7 @@ export class DeviceTunnel implements SessionHandler, DeviceStreamOwner, DeviceAs
     if (this.#state === 'closed') return;
     this.#state = 'closed';
     clearTimeout(this.#deadline);
+    clearTimeout(this.#lateStreams);
     this.#welcomed(false);
     this.#leave(end);
     this.#close();

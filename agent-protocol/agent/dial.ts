@@ -60,7 +60,7 @@ class AddressRace<Socket extends { destroy(): void }> implements Dial {
   #handler: DialHandler<Socket> | null;
   #addresses: readonly string[] = [];
   #next = 0;
-  readonly #underWay = new Set<Socket>();
+  readonly #underWay: Socket[] = [];
   #failure: DialFailure | null = null;
   #headStart: NodeJS.Timeout | undefined;
   readonly #timeout: NodeJS.Timeout;
@@ -88,7 +88,7 @@ class AddressRace<Socket extends { destroy(): void }> implements Dial {
     clearTimeout(this.#timeout);
     clearTimeout(this.#headStart);
     for (const socket of this.#underWay) socket.destroy();
-    this.#underWay.clear();
+    this.#underWay.length = 0;
   }
 
   #tryNext(): void {
@@ -99,13 +99,15 @@ class AddressRace<Socket extends { destroy(): void }> implements Dial {
     socket = this.#settings.attempt(address, this.#port, (error) => {
       if (socket !== null) this.#attemptEnded(socket, error);
     });
-    this.#underWay.add(socket);
+    this.#underWay.push(socket);
     if (this.#next < this.#addresses.length)
       this.#headStart = setTimeout(() => this.#tryNext(), this.#settings.attemptDelayMs);
   }
 
   #attemptEnded(socket: Socket, error: NodeJS.ErrnoException | null): void {
-    if (this.#handler === null || !this.#underWay.delete(socket)) return;
+    const at = this.#underWay.indexOf(socket);
+    if (this.#handler === null || at < 0) return;
+    this.#underWay.splice(at, 1);
     if (error === null) {
       const handler = this.#handler;
       this.cancel();
@@ -116,7 +118,7 @@ class AddressRace<Socket extends { destroy(): void }> implements Dial {
     if (this.#failure === null || TELLING.indexOf(failure) < TELLING.indexOf(this.#failure))
       this.#failure = failure;
     if (this.#next < this.#addresses.length) this.#tryNext();
-    else if (this.#underWay.size === 0) this.#fail(this.#failure);
+    else if (this.#underWay.length === 0) this.#fail(this.#failure);
   }
 
   #fail(failure: DialFailure): void {

@@ -1,4 +1,6 @@
 import { embeddedIpv4, parseHost } from '../address.js';
+import { BandwidthLimit } from './bandwidth.js';
+import type { MachineState } from './machine.js';
 import type { Usage } from './usage.js';
 
 /** Part of a day in minutes since local midnight, from (inclusive) to (exclusive); may pass midnight. */
@@ -19,6 +21,22 @@ export interface OwnerLimits {
   readonly hours: DayHours | null;
   /** Names (with everything below them) and addresses that nobody may reach: BLOCKED. */
   readonly blockHosts: readonly string[];
+  /** Payload bytes a second, up and down together; null: no limit. At it: streams are slowed down, in turn. */
+  readonly bandwidthBytesPerSecond: number | null;
+  /** Only over Wi-Fi or a cable, never over mobile data or what is not known: PAUSED there. */
+  readonly wifiOnly: boolean;
+  /** Only while the machine is on mains, so far as that is known: PAUSED otherwise. */
+  readonly chargingOnly: boolean;
+}
+
+/** What the owner set for all of their devices (API: `rules` of starts and reports). */
+export interface AccountRules {
+  /** Until the nearer cap of the account is used up, over all its devices; null: no cap. */
+  readonly capBytesLeft: number | null;
+  readonly hours: DayHours | null;
+  readonly blockHosts: readonly string[];
+  readonly wifiOnly: boolean;
+  readonly chargingOnly: boolean;
 }
 
 export const NO_OWNER_LIMITS: OwnerLimits = {
@@ -27,12 +45,21 @@ export const NO_OWNER_LIMITS: OwnerLimits = {
   streamsMax: null,
   hours: null,
   blockHosts: [],
+  bandwidthBytesPerSecond: null,
+  wifiOnly: false,
+  chargingOnly: false,
 };
+
+/** Why sharing is paused. */
+export type PausedBy = 'owner' | 'hours' | 'wifi_only' | 'charging_only';
 
 /** Why a stream is refused by the owner's rules. */
 export type OwnerRefusal = 'CAP_REACHED' | 'PAUSED' | 'BLOCKED';
 
-/** The owner's limits and the counters they are held against. One per agent, over all its tunnels. */
+/**
+ * The owner's limits and the counters they are held against. One per agent, over all its tunnels. Limits of this machine
+ * and those of the account hold side by side: the tighter one decides.
+ */
 export class OwnerRules {
   /** Counted here, saved by the agent. */
   readonly usage: Usage;
@@ -42,18 +69,56 @@ export class OwnerRules {
   bytesDown = 0;
   /** Streams being dialled or relayed now. */
   streamsOpen = 0;
-  readonly #limits: OwnerLimits;
-  readonly #blockedNames: ReadonlySet<string>;
-  readonly #blockedAddresses: ReadonlySet<string>;
+  readonly bandwidth = new BandwidthLimit();
+  #limits: OwnerLimits = NO_OWNER_LIMITS;
+  #account: AccountRules | null = null;
+  #machine: MachineState = { network: 'unknown', charging: null };
+  #blockedNames: ReadonlySet<string> = new Set();
+  #blockedAddresses: ReadonlySet<string> = new Set();
   #pausedByOwner = false;
+  #pausedUntil: Date | null = null;
   #outsideHours = false;
+  /** What the account's caps still allow: told by the server, less what was counted since. */
+  #accountBytesLeft: number | null = null;
 
   constructor(limits: OwnerLimits, usage: Usage, now: Date) {
-    this.#limits = limits;
     this.usage = usage;
+    this.setLimits(limits, now);
+    this.tick(now);
+  }
+
+  get limits(): OwnerLimits {
+    return this.#limits;
+  }
+
+  /** Null: the server has told none yet. */
+  get account(): AccountRules | null {
+    return this.#account;
+  }
+
+  /** The owner changed them on this machine. */
+  setLimits(limits: OwnerLimits, now: Date): void {
+    this.#limits = limits;
+    this.bandwidth.setRate(limits.bandwidthBytesPerSecond);
+    this.#changed(now);
+  }
+
+  /** The server told those of the account. */
+  setAccount(account: AccountRules, now: Date): void {
+    this.#account = account;
+    this.#accountBytesLeft = account.capBytesLeft;
+    this.#changed(now);
+  }
+
+  /** Where the machine is, as far as is known. */
+  setMachine(machine: MachineState): void {
+    this.#machine = machine;
+  }
+
+  #changed(now: Date): void {
     const names = new Set<string>();
     const addresses = new Set<string>();
-    for (const entry of limits.blockHosts) {
+    for (const entry of [...this.#limits.blockHosts, ...(this.#account?.blockHosts ?? [])]) {
       const parsed = parseHost(entry.replace(/^\*?\./, ''));
       if (parsed.kind === 'ipv4' || parsed.kind === 'ipv6')
         addresses.add(embeddedIpv4(parsed.address) ?? parsed.address);
@@ -61,7 +126,7 @@ export class OwnerRules {
     }
     this.#blockedNames = names;
     this.#blockedAddresses = addresses;
-    this.tick(now);
+    this.#lookAtHours(now);
   }
 
   /** Call every second or so: starts a new day or month, opens and closes the hours. */
@@ -76,26 +141,50 @@ export class OwnerRules {
       this.usage.month = month;
       this.usage.monthBytes = 0;
     }
-    this.#outsideHours = this.#limits.hours !== null && !isWithin(this.#limits.hours, now);
+    this.#lookAtHours(now);
+    if (this.#pausedUntil !== null && now >= this.#pausedUntil) this.setPaused(false);
   }
 
-  /** The owner's own switch. */
-  setPaused(paused: boolean): void {
+  #lookAtHours(now: Date): void {
+    const outside = (hours: DayHours | null | undefined) => hours != null && !isWithin(hours, now);
+    this.#outsideHours = outside(this.#limits.hours) || outside(this.#account?.hours);
+  }
+
+  /** The owner's own switch; `until`: when it goes back by itself. */
+  setPaused(paused: boolean, until: Date | null = null): void {
     this.#pausedByOwner = paused;
+    this.#pausedUntil = paused ? until : null;
   }
 
-  /** Paused by the owner or by the hours. */
+  /** When the owner's pause ends by itself; null: it does not, or there is none. */
+  get pausedUntil(): Date | null {
+    return this.#pausedUntil;
+  }
+
+  /** Why nothing may be relayed although no cap is used up; null: it may. */
+  get pausedBy(): PausedBy | null {
+    if (this.#pausedByOwner) return 'owner';
+    if (this.#outsideHours) return 'hours';
+    const { network, charging } = this.#machine;
+    const wifiOnly = this.#limits.wifiOnly || this.#account?.wifiOnly === true;
+    if (wifiOnly && network !== 'wifi' && network !== 'ethernet') return 'wifi_only';
+    const chargingOnly = this.#limits.chargingOnly || this.#account?.chargingOnly === true;
+    return chargingOnly && charging === false ? 'charging_only' : null;
+  }
+
   get paused(): boolean {
-    return this.#pausedByOwner || this.#outsideHours;
+    return this.pausedBy !== null;
   }
 
-  /** Bytes until the nearer cap, 0 at it; null without caps. */
+  /** Bytes until the nearest cap, 0 at it; null without caps. */
   get capBytesLeft(): number | null {
     const { capBytesDay, capBytesMonth } = this.#limits;
-    if (capBytesDay === null && capBytesMonth === null) return null;
-    const day = capBytesDay === null ? Number.POSITIVE_INFINITY : capBytesDay - this.usage.dayBytes;
-    const month = capBytesMonth === null ? Number.POSITIVE_INFINITY : capBytesMonth - this.usage.monthBytes;
-    return Math.max(0, Math.min(day, month));
+    const left = [
+      capBytesDay === null ? null : capBytesDay - this.usage.dayBytes,
+      capBytesMonth === null ? null : capBytesMonth - this.usage.monthBytes,
+      this.#accountBytesLeft,
+    ].filter((bytes) => bytes !== null);
+    return left.length === 0 ? null : Math.max(0, Math.min(...left));
   }
 
   /** Whether nothing may be relayed now. */
@@ -156,6 +245,13 @@ export class OwnerRules {
     if (capBytesMonth !== null && usage.monthBytes + bytes > capBytesMonth) {
       usage.monthBytes = Math.max(usage.monthBytes, capBytesMonth);
       return false;
+    }
+    if (this.#accountBytesLeft !== null) {
+      if (bytes > this.#accountBytesLeft) {
+        this.#accountBytesLeft = 0;
+        return false;
+      }
+      this.#accountBytesLeft -= bytes;
     }
     usage.dayBytes += bytes;
     usage.monthBytes += bytes;

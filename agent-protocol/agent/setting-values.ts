@@ -35,6 +35,12 @@ export function parseHttpUrl(value: string): string {
   return value;
 }
 
+/** Whether nobody on the way can read what is said there: TLS, or this machine itself. `url`: of an HTTP service. */
+export function isPrivateTransport(url: string): boolean {
+  const { protocol, hostname } = new URL(url);
+  return protocol === 'https:' || /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(hostname);
+}
+
 /** URL of a WebSocket. */
 export function parseTunnelUrl(value: string): string {
   if (!/^wss?:$/.test(protocolOf(value))) throw new Error('a ws:// or wss:// URL');
@@ -66,6 +72,34 @@ export function parsePorts(value: string): number[] {
   if (!ports.every((port) => /^\d{1,5}$/.test(port) && Number(port) >= 1 && Number(port) <= 65_535))
     throw new Error('ports from 1 to 65535, separated by commas, or - for none');
   return ports.map(Number);
+}
+
+/** A port, 0 for any free one, or `off`. */
+export function parsePagePort(value: string): number | 'off' {
+  if (value === 'off') return value;
+  if (!/^\d{1,5}$/.test(value) || Number(value) > 65_535) throw new Error('a port from 0 to 65535, or off');
+  return Number(value);
+}
+
+/** Bytes for people: `500000`, `2GB`, `1.5 MB` (decimal), `none` for null. */
+export function parseBytes(value: string): number | null {
+  if (value === 'none') return null;
+  const match = /^(\d+(?:\.\d+)?)\s*([kMGT]?)B?$/i.exec(value.trim());
+  const power = 'KMGT'.indexOf((match?.[2] ?? '').toUpperCase() || '-') + 1;
+  const bytes = Math.round(Number(match?.[1]) * 1000 ** power);
+  if (match === null || !Number.isSafeInteger(bytes) || bytes < 1)
+    throw new Error('bytes such as 500MB or 2GB, or none');
+  return bytes;
+}
+
+/** A length of time: `90s`, `30m`, `2h`, `1d`; in ms. */
+export function parseDuration(value: string): number {
+  const match = /^(\d{1,6})([smhd])$/.exec(value);
+  const unitMs = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }[match?.[2] ?? ''] ?? 0;
+  const ms = Number(match?.[1]) * unitMs;
+  if (match === null || ms === 0 || ms > 366 * 86_400_000)
+    throw new Error('a time such as 90s, 30m, 2h or 1d');
+  return ms;
 }
 
 /** What `splitHostPort` takes, separated by commas. */

@@ -148,7 +148,10 @@ export const adminAuthPlugin: FastifyPluginAsyncTypebox<AdminAuthDeps> = async (
             username: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })),
             secret: Type.Optional(Type.String({ maxLength: 400 })),
           },
-          { additionalProperties: false },
+          {
+            additionalProperties: false,
+            examples: [{ telegram_id: 4_217_338, secret: 'the bootstrap secret of this server' }],
+          },
         ),
         response: { 201: AdminTokenSchema, ...problemResponses(401, 409) },
       },

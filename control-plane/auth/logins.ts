@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { type Queryable, withTransaction } from '../db/pool.js';
+import { cursorPart, cutPage, decodeCursor } from '../http/pagination.js';
 import { issueAccessToken } from './access-token.js';
 import { randomSecret, sha256 } from './secrets.js';
 
@@ -105,6 +106,33 @@ export async function refresh(
     await client.query('UPDATE logins SET last_used_at = $2 WHERE id = $1', [row.login_id, now]);
     return { ok: true, pair: await issuePair(client, settings, login, nowMs), ...login };
   });
+}
+
+/** A login that is not revoked. */
+export interface OpenLogin {
+  id: string;
+  ip: string | null;
+  user_agent: string | null;
+  created_at: Date;
+  last_used_at: Date;
+}
+
+/** Where a user is signed in, latest first. */
+export async function listLogins(
+  db: Queryable,
+  userId: string,
+  page: { limit: number; cursor?: string | undefined },
+): Promise<{ rows: OpenLogin[]; nextCursor: string | null }> {
+  const after =
+    page.cursor === undefined ? [] : decodeCursor(page.cursor, [cursorPart.timestamp, cursorPart.uuid]);
+  const { rows } = await db.query<OpenLogin & { at: string }>(
+    `SELECT id, ip, user_agent, created_at, last_used_at,
+            to_char(created_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS at FROM logins
+      WHERE user_id = $1 AND revoked_at IS NULL AND ($2::timestamptz IS NULL OR (created_at, id) < ($2, $3::uuid))
+      ORDER BY created_at DESC, id DESC LIMIT $4`,
+    [userId, after[0] ?? null, after[1] ?? null, page.limit + 1],
+  );
+  return cutPage(rows, page.limit, (row) => [row.at, row.id]);
 }
 
 /** Ends logins of a user: the given one, or all. Their access and refresh tokens are dead at once. Returns how many. */

@@ -49,6 +49,21 @@ const HOUR_MS = 3_600_000;
 /** Code tries for one Telegram id in an hour; five tries a code make brute force hopeless long before. */
 const TRIES_PER_ID_PER_HOUR = 30;
 
+/**
+ * Asking for a code is answered no sooner than this, ms: a code takes a transaction that an unknown id does not, and the
+ * time would tell one from the other.
+ */
+export const CODE_ANSWER_MS_MIN = 60;
+
+/** What the work comes to, no sooner than CODE_ANSWER_MS_MIN from now. */
+async function inEvenTime<T>(work: Promise<T>): Promise<T> {
+  const [result] = await Promise.all([
+    work,
+    new Promise((resolve) => setTimeout(resolve, CODE_ANSWER_MS_MIN)),
+  ]);
+  return result;
+}
+
 /** Signing in as a provider: `/api/auth/*`. */
 export const authPlugin: FastifyPluginAsyncTypebox<AuthDeps> = async (app, deps) => {
   const { pool, clock, settings, codeSender } = deps;
@@ -120,8 +135,12 @@ export const authPlugin: FastifyPluginAsyncTypebox<AuthDeps> = async (app, deps)
       // Looked up in either case, so that a wrong code is answered alike for known and unknown ids.
       const referredBy = referralCode === undefined ? null : await findReferrer(pool, referralCode);
       if (referralCode !== undefined && referredBy === null) throw new Problem('unknown_referral_code');
-      const { user } = await findOrCreateUser(pool, { telegramId, phone, username, referredBy });
-      await sendCode(telegramId, user);
+      const user = await inEvenTime(
+        findOrCreateUser(pool, { telegramId, phone, username, referredBy }).then(async (found) => {
+          await sendCode(telegramId, found.user);
+          return found.user;
+        }),
+      );
       return reply.code(201).send({ user_id: user.id, message: 'verification_sent' });
     },
   );
@@ -141,8 +160,10 @@ export const authPlugin: FastifyPluginAsyncTypebox<AuthDeps> = async (app, deps)
       },
     },
     async (request) => {
-      const user = await findUserByTelegramId(pool, request.body.telegram_id);
-      if (user !== null) await sendCode(request.body.telegram_id, user);
+      const { telegram_id: telegramId } = request.body;
+      await inEvenTime(
+        findUserByTelegramId(pool, telegramId).then((user) => user && sendCode(telegramId, user)),
+      );
       return { ok: true as const };
     },
   );

@@ -1,22 +1,33 @@
-import { createHash, randomUUID } from 'node:crypto';
-import { once } from 'node:events';
-import { Readable, Transform } from 'node:stream';
+import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import type { Log } from '../../gateway/runtime/logging.js';
-import type { Queryable } from '../db/pool.js';
+import { type Queryable, withLock } from '../db/pool.js';
 import { Problem } from '../errors.js';
 import type { Job } from '../jobs/job.js';
-import { dumpDatabase, OUTPUT_LENGTH_MAX, outdated, type PgDumpSettings, pgDumpVersion } from './pg-dump.js';
-import { BackupFailed, type BackupStorage } from './storage.js';
+import type { BackupArchive, OnBytes } from './archive.js';
+import { type DatabaseContents, readContents, withSnapshot } from './contents.js';
+import { fileNameOf, type Manifest } from './manifest.js';
+import { dumpDatabase, OUTPUT_LENGTH_MAX, outdated, type PgTools, toolVersion } from './pg-tools.js';
+import type { Retention } from './retention.js';
+import { BackupFailed } from './storage.js';
 
 export interface BackupDeps {
   pool: pg.Pool;
   log: Log;
-  pgDump: PgDumpSettings;
-  /** Null: none is configured, and there are no backups. */
-  storage: BackupStorage | null;
-  /** Files older than so many days are removed, never the newest. */
-  keptDays: number;
+  databaseUrl: string;
+  tools: PgTools;
+  /** Null: no storage is configured, and there are no backups. */
+  archive: BackupArchive | null;
+  retention: Retention;
+}
+
+/** What one making of a backup came to. */
+export interface BackupMade {
+  manifest: Manifest;
+  /** Names of older ones whose time was over. */
+  removed: string[];
+  /** What kept older ones from being cleared; null: nothing. The backup is good all the same. */
+  notCleared: string | null;
 }
 
 export interface BackupRow {
@@ -37,13 +48,12 @@ export interface BackupRow {
 
 /** How often a dump under way says how far it is. */
 const PROGRESS_MS = 1_000;
-/** Of the file that stands beside a dump once it was read back and is whole: `sha256sum -c` takes it. */
-const CHECKSUM = '.sha256';
+/** Whoever holds it makes a backup; nobody else does then, on any machine. */
+const LOCK = 'backup';
 
 /**
- * Dumps of the whole database by pg_dump, in its custom format (`pg_restore` reads it, in parts and in
- * parallel), into a storage. A file has its name only when it is whole, and its checksum beside it only when
- * it was read back from the storage and is what pg_dump wrote.
+ * Backups of the whole database by pg_dump, in its custom format, into the archive: by schedule, by the API and by the command
+ * alike. Each has a row in `backups`.
  */
 export class Backups {
   readonly #deps: BackupDeps;
@@ -57,10 +67,10 @@ export class Backups {
    * here.
    */
   async assertPossible(): Promise<void> {
-    if (this.#deps.storage === null)
+    if (this.#deps.archive === null)
       throw new Problem('backup_not_configured', 'Set TS_BACKUP_DIR to a folder, or TS_BACKUP_S3_BUCKET.');
     try {
-      await this.#serverMajor();
+      await this.serverMajor();
     } catch (error) {
       if (!(error instanceof BackupFailed)) throw error;
       if (error.code === 'backup_tool_outdated')
@@ -76,7 +86,7 @@ export class Backups {
     await client.query('INSERT INTO backups (id, requested_by, storage) VALUES ($1, $2, $3)', [
       id,
       requestedBy,
-      this.#deps.storage?.kind ?? 'folder',
+      this.#deps.archive?.storage.kind ?? 'folder',
     ]);
     return id;
   }
@@ -89,15 +99,68 @@ export class Backups {
       schedule: '30 2 * * *',
       attemptsMax: 3,
       run: async ({ signal }) => {
-        const { storage } = this.#deps;
-        if (storage === null) return { skipped: 'backup_not_configured' };
-        let asked = await this.#takeUp();
-        if (asked.length === 0) asked = [await this.request(this.#deps.pool, null)];
-        // One dump answers all who asked before it began.
-        const made = await this.#make(storage, asked, signal);
-        return { ...made, storage: storage.kind, removed: await this.#removeOld(storage) };
+        const { archive } = this.#deps;
+        if (archive === null) return { skipped: 'backup_not_configured' };
+        const { manifest, removed, notCleared } = await this.make(signal);
+        const { file, size_bytes, sha256 } = manifest;
+        return {
+          ...{ file, size_bytes, sha256, storage: archive.storage.kind, removed: removed.length },
+          ...(notCleared !== null && { not_cleared: notCleared }),
+        };
       },
     };
+  }
+
+  /**
+   * Makes a backup now, for all who have asked for one, and clears those past their time. Throws BackupFailed:
+   * `backup_under_way` while another is being made.
+   */
+  async make(signal: AbortSignal, onBytes: OnBytes = () => {}): Promise<BackupMade> {
+    const { archive, pool } = this.#deps;
+    if (archive === null)
+      throw new BackupFailed(
+        'backup_not_configured',
+        'Set TS_BACKUP_DIR to a folder, or TS_BACKUP_S3_BUCKET.',
+      );
+    const made = await withLock(pool, LOCK, async () => {
+      let asked = await this.#takeUp();
+      if (asked.length === 0) asked = [await this.request(pool, null)];
+      // One dump answers all who asked before it began.
+      const manifest = await this.#record(archive, asked, signal, onBytes);
+      return { manifest, ...(await this.#clear(archive)) };
+    });
+    if (made === null) throw new BackupFailed('backup_under_way', 'Another backup is being made.');
+    return made.result;
+  }
+
+  /** The server's major version. Throws when this pg_dump can not dump it. */
+  async serverMajor(): Promise<number> {
+    const { pool, tools } = this.#deps;
+    const version = await toolVersion(tools.pgDump, tools);
+    const { rows } = await pool.query<{ major: number }>(
+      "SELECT current_setting('server_version_num')::int / 10000 AS major",
+    );
+    const { major } = rows[0] as { major: number };
+    if (version !== null && version < major)
+      throw new BackupFailed('backup_tool_outdated', outdated(tools.pgDump, version, major));
+    return major;
+  }
+
+  /** Never rejects for the storage's sake: a backup that was made must not be made again for this. */
+  async #clear(archive: BackupArchive): Promise<Pick<BackupMade, 'removed' | 'notCleared'>> {
+    const { pool, retention, log } = this.#deps;
+    let removed: string[];
+    try {
+      removed = await archive.prune(retention, Date.now());
+    } catch (error) {
+      if (!(error instanceof BackupFailed)) throw error;
+      log.error({ err: error }, 'backups_not_cleared');
+      return { removed: [], notCleared: `${error.code}: ${error.message}` };
+    }
+    await pool.query(`UPDATE backups SET state = 'removed' WHERE state = 'done' AND file = ANY ($1)`, [
+      removed,
+    ]);
+    return { removed, notCleared: null };
   }
 
   /** What waits, and what a control plane that went away had begun. */
@@ -112,28 +175,28 @@ export class Backups {
     return rows.map((row) => row.id);
   }
 
-  async #make(
-    storage: BackupStorage,
+  async #record(
+    archive: BackupArchive,
     ids: readonly string[],
     signal: AbortSignal,
-  ): Promise<{ file: string; size_bytes: number; sha256: string }> {
+    onBytes: OnBytes,
+  ): Promise<Manifest> {
     const { pool, log } = this.#deps;
+    const storage = archive.storage.kind;
     await pool.query(
       `UPDATE backups SET state = 'running', started_at = now(), storage = $2, bytes_so_far = 0 WHERE id = ANY ($1)`,
-      [ids, storage.kind],
+      [ids, storage],
     );
-    const stamp = new Date().toISOString().replace(/[-:]/g, '').slice(0, 15);
-    const file = `traffic-share-${stamp}-${(ids[0] as string).slice(0, 8)}.dump`;
     try {
-      await storage.tidy();
-      const { sizeBytes, sha256 } = await this.#dump(storage, file, ids, signal);
+      const manifest = await this.#dump(archive, ids, signal, onBytes);
+      const { file, size_bytes, sha256 } = manifest;
       await pool.query(
         `UPDATE backups SET state = 'done', ended_at = now(), file = $2, size_bytes = $3, sha256 = $4,
                             bytes_so_far = NULL WHERE id = ANY ($1)`,
-        [ids, file, sizeBytes, sha256],
+        [ids, file, size_bytes, sha256],
       );
-      log.info({ file, size_bytes: sizeBytes, storage: storage.kind }, 'backup_done');
-      return { file, size_bytes: sizeBytes, sha256 };
+      log.info({ file, size_bytes, storage, key_id: manifest.key_id }, 'backup_done');
+      return manifest;
     } catch (error) {
       const code = error instanceof BackupFailed ? error.code : 'backup_failed';
       await pool.query(
@@ -146,121 +209,38 @@ export class Backups {
   }
 
   async #dump(
-    storage: BackupStorage,
-    file: string,
+    archive: BackupArchive,
     ids: readonly string[],
     signal: AbortSignal,
-  ): Promise<{ sizeBytes: number; sha256: string }> {
-    const { pool, log, pgDump } = this.#deps;
-    const written = new Tally();
-    const dump = dumpDatabase(pgDump, await this.#serverMajor());
-    let failure: Error | null = null;
-    dump.once('error', (error) => {
-      failure = error;
-      written.destroy(error);
-    });
-    // The storage may not read it yet when pg_dump fails: an error that nobody hears would end the process.
-    written.on('error', () => {});
-    written.once('close', () => dump.destroy());
+    onBytes: OnBytes,
+  ): Promise<Manifest> {
+    const { pool, tools, databaseUrl } = this.#deps;
+    await archive.storage.tidy();
+    const major = await this.serverMajor();
+    let bytes = 0;
     const progress = setInterval(() => {
-      pool
-        .query('UPDATE backups SET bytes_so_far = $2 WHERE id = ANY ($1)', [ids, written.sizeBytes])
-        .catch(() => {}); // of no weight
+      pool.query('UPDATE backups SET bytes_so_far = $2 WHERE id = ANY ($1)', [ids, bytes]).catch(() => {}); // of no weight
     }, PROGRESS_MS);
     try {
-      await storage.put(file, dump.pipe(written), signal);
-    } catch (error) {
-      throw failure ?? error;
+      return await withSnapshot(pool, async (client, snapshot) => {
+        const contents: DatabaseContents = await readContents(client);
+        const madeAt = new Date();
+        const label = {
+          format: 1 as const,
+          file: fileNameOf(madeAt, ids[0] as string, archive.keys.current !== null),
+          made_at: madeAt.toISOString(),
+          schema_version: contents.migrations.at(-1) ?? '',
+        };
+        const dump = dumpDatabase(tools, databaseUrl, snapshot, major);
+        return archive.write(dump, label, { ...contents, backup_ids: [...ids] }, signal, (n) => {
+          bytes = n;
+          onBytes(n);
+        });
+      });
     } finally {
       clearInterval(progress);
     }
-    try {
-      const stored = await tallyOf(await storage.read(file), signal);
-      if (stored.sizeBytes !== written.sizeBytes || stored.sha256 !== written.sha256)
-        throw new BackupFailed(
-          'backup_not_verified',
-          `${written.sizeBytes} bytes were written, ${stored.sizeBytes} others read back`,
-        );
-      await storage.put(file + CHECKSUM, Readable.from([Buffer.from(`${stored.sha256}  ${file}\n`)]), signal);
-      return stored;
-    } catch (error) {
-      await storage
-        .remove(file)
-        .catch((removal: unknown) => log.warn({ file, err: removal }, 'backup_not_removed'));
-      throw error;
-    }
   }
-
-  /** The server's major version. Throws when this pg_dump can not dump it. */
-  async #serverMajor(): Promise<number> {
-    const { pool, pgDump } = this.#deps;
-    const version = await pgDumpVersion(pgDump);
-    const { rows } = await pool.query<{ major: number }>(
-      "SELECT current_setting('server_version_num')::int / 10000 AS major",
-    );
-    const { major } = rows[0] as { major: number };
-    if (version !== null && version < major)
-      throw new BackupFailed('backup_tool_outdated', outdated(pgDump.program, version, major));
-    return major;
-  }
-
-  /**
-   * Files past their time, but never the last good one. Those of another storage stay: they can not be
-   * reached.
-   */
-  async #removeOld(storage: BackupStorage): Promise<number> {
-    const { pool, log, keptDays } = this.#deps;
-    const { rows } = await pool.query<{ file: string }>(
-      `SELECT DISTINCT file FROM backups
-        WHERE state = 'done' AND storage = $2 AND ended_at < now() - make_interval(days => $1)
-          AND file <> (SELECT file FROM backups WHERE state = 'done' AND storage = $2 ORDER BY ended_at DESC LIMIT 1)`,
-      [keptDays, storage.kind],
-    );
-    for (const { file } of rows) {
-      await storage.remove(file);
-      await storage.remove(file + CHECKSUM);
-      await pool.query(`UPDATE backups SET state = 'removed' WHERE state = 'done' AND file = $1`, [file]);
-      log.info({ file }, 'backup_removed');
-    }
-    return rows.length;
-  }
-}
-
-/** Passes bytes on and takes their size and checksum. */
-class Tally extends Transform {
-  readonly #hash = createHash('sha256');
-  sizeBytes = 0;
-  /** Hexadecimal; empty before the end. */
-  sha256 = '';
-
-  override _transform(piece: Buffer, _encoding: string, done: (error: null, piece: Buffer) => void): void {
-    this.sizeBytes += piece.length;
-    this.#hash.update(piece);
-    done(null, piece);
-  }
-
-  override _flush(done: () => void): void {
-    this.sha256 = this.#hash.digest('hex');
-    done();
-  }
-}
-
-async function tallyOf(
-  source: Readable,
-  signal: AbortSignal,
-): Promise<{ sizeBytes: number; sha256: string }> {
-  const tally = new Tally();
-  source.once('error', (error) => tally.destroy(error));
-  source.pipe(tally).resume();
-  try {
-    await once(tally, 'end', { signal });
-  } catch (cause) {
-    signal.throwIfAborted();
-    throw new BackupFailed('backup_not_verified', 'what was stored can not be read back', { cause });
-  } finally {
-    source.destroy();
-  }
-  return { sizeBytes: tally.sizeBytes, sha256: tally.sha256 };
 }
 
 /** Backups, latest first, after the row. */

@@ -1,9 +1,11 @@
-import { createReadStream } from 'node:fs';
 import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { BackupFailed, type BackupStorage } from './storage.js';
+
+/** What a file system says that has no room (or no more of it for us). */
+const NO_ROOM: ReadonlySet<unknown> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 
 /** Of files that are being written. */
 const PART = '.part';
@@ -24,7 +26,15 @@ export class FolderStorage implements BackupStorage {
       throw error;
     });
     try {
-      await pipeline(source, handle.createWriteStream({ flush: true }), { signal });
+      const target = handle.createWriteStream({ flush: true });
+      let full: Error | null = null;
+      target.once('error', (error: NodeJS.ErrnoException) => {
+        if (NO_ROOM.has(error.code)) full = error;
+      });
+      await pipeline(source, target, { signal }).catch((error: unknown) => {
+        if (full === null) throw error;
+        throw new BackupFailed('backup_no_space', full.message, { cause: error });
+      });
       await this.#usable(async () => {
         await rename(part, join(this.folder, file));
         await this.#syncFolder();
@@ -36,11 +46,24 @@ export class FolderStorage implements BackupStorage {
   }
 
   async read(file: string): Promise<Readable> {
-    return createReadStream(join(this.folder, file));
+    const handle = await open(join(this.folder, file), 'r').catch((cause: NodeJS.ErrnoException) => {
+      const code = cause.code === 'ENOENT' ? 'backup_not_found' : 'backup_storage_unusable';
+      throw new BackupFailed(code, cause.message, { cause });
+    });
+    return handle.createReadStream();
   }
 
   async remove(file: string): Promise<void> {
     await this.#usable(() => rm(join(this.folder, file), { force: true }));
+  }
+
+  async list(): Promise<string[]> {
+    // Made with the first file.
+    const nothing = (error: NodeJS.ErrnoException): string[] => {
+      if (error.code === 'ENOENT') return [];
+      throw error;
+    };
+    return this.#usable(() => readdir(this.folder).catch(nothing));
   }
 
   async tidy(): Promise<void> {
@@ -60,7 +83,9 @@ export class FolderStorage implements BackupStorage {
     try {
       return await work();
     } catch (cause) {
-      throw new BackupFailed('backup_storage_unusable', (cause as Error).message, { cause });
+      const full = NO_ROOM.has((cause as NodeJS.ErrnoException).code);
+      const code = full ? 'backup_no_space' : 'backup_storage_unusable';
+      throw new BackupFailed(code, (cause as Error).message, { cause });
     }
   }
 }

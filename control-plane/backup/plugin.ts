@@ -40,8 +40,8 @@ const BackupSchema = Type.Object({
   error_code: Nullable(
     Type.String({
       description:
-        '`backup_tool_missing`, `backup_tool_outdated`, `backup_storage_unusable`, `backup_not_verified`, ' +
-        '`backup_failed`, `interrupted`',
+        '`backup_tool_missing`, `backup_tool_outdated`, `backup_storage_unusable`, `backup_no_space`, ' +
+        '`backup_not_verified`, `backup_failed`, `interrupted`',
     }),
   ),
   detail: Nullable(Type.String()),
@@ -79,8 +79,8 @@ export const backupPlugin: FastifyPluginAsyncTypebox<BackupPluginDeps> = async (
         tags: ['Admin'],
         summary: 'Back the database up now',
         description:
-          "Beside the daily backup. In the background: `GET` shows its state. A dump in pg_dump's custom format, for " +
-          '`pg_restore`, in the folder or bucket that is configured; what was stored is read back and compared.',
+          "Beside the daily backup. In the background: `GET` shows its state. A dump in pg_dump's custom format, sealed with " +
+          'TS_BACKUP_KEY, in the folder or bucket that is configured; what was stored is read back and compared.',
         response: {
           202: Type.Object({ id: Uuid, state: Type.Literal('queued') }),
           ...problemResponses(401, 403, 409),

@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream';
-import type { S3Client } from '@aws-sdk/client-s3';
+import type { ListObjectsV2CommandOutput, S3Client } from '@aws-sdk/client-s3';
 import { BackupFailed, type BackupStorage } from './storage.js';
 
 export interface S3Settings {
@@ -78,6 +78,24 @@ export class S3Storage implements BackupStorage {
     });
   }
 
+  async list(): Promise<string[]> {
+    const { ListObjectsV2Command } = await import('@aws-sdk/client-s3');
+    const client = await this.#connected();
+    const { bucket, prefix } = this.#settings;
+    const names: string[] = [];
+    let token: string | undefined;
+    do {
+      const page: ListObjectsV2CommandOutput = await client
+        .send(new ListObjectsV2Command({ Bucket: bucket, Prefix: prefix, ContinuationToken: token }))
+        .catch((error: unknown) => {
+          throw unusable(error);
+        });
+      for (const { Key } of page.Contents ?? []) if (Key) names.push(Key.slice(prefix.length));
+      token = page.NextContinuationToken;
+    } while (token !== undefined);
+    return names;
+  }
+
   async tidy(): Promise<void> {}
 
   #place(file: string): { Bucket: string; Key: string } {
@@ -117,5 +135,6 @@ function unusable(cause: unknown): BackupFailed {
     ...(code === undefined ? [] : [code]),
     ...(status === undefined ? [] : [status]),
   ];
-  return new BackupFailed('backup_storage_unusable', `S3: ${words.join(' ')}`, { cause });
+  const failure = name === 'NoSuchKey' ? 'backup_not_found' : 'backup_storage_unusable';
+  return new BackupFailed(failure, `S3: ${words.join(' ')}`, { cause });
 }

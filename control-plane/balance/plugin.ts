@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type pg from 'pg';
 import { Type } from 'typebox';
@@ -18,11 +17,12 @@ import {
   Timestamp,
   Uuid,
 } from '../http/schemas.js';
-import { post, readBalances } from '../ledger/ledger.js';
+import { readBalances } from '../ledger/ledger.js';
 import { formatMicros, MONEY_PATTERN, parseMicros } from '../ledger/money.js';
 import type { LiveState } from '../live-state/live-state.js';
 import { findUserByTelegramId } from '../users/users.js';
 import { isHeldByTraffic } from '../wallets/held.js';
+import { adjustBalance } from './adjustments.js';
 import { readProviderBalance, readStatement } from './balance.js';
 import { BalanceSchema, balanceJson } from './schemas.js';
 
@@ -49,7 +49,16 @@ const CreditBody = Type.Object(
       Type.Boolean({ description: "lets a provider's balance fall below zero; default false" }),
     ),
   },
-  { additionalProperties: false },
+  {
+    additionalProperties: false,
+    examples: [
+      {
+        buyer_id: '7b0c2f4e-3c58-4a39-9d0f-0f6a5a0d4a11',
+        amount: '25.00',
+        reason: 'Bank transfer of 26 November',
+      },
+    ],
+  },
 );
 
 /** Providers' balances, and an admin's adjustments of anybody's. */
@@ -202,50 +211,41 @@ export const balancePlugin: FastifyPluginAsyncTypebox<BalanceDeps> = async (app,
         errors.push({ path: '/body/amount', message: 'must not be zero, and at most 10000000' });
       if (errors.length > 0 || amountMicros === null)
         throw new Problem('validation_failed', undefined, { errors });
-      const ownerId = (buyerId ?? userId) as string;
-      const [kind, table] =
+      const of =
         buyerId === undefined
-          ? (['provider_available', 'users'] as const)
-          : (['buyer_prepaid', 'buyers'] as const);
+          ? ({ kind: 'provider', id: userId as string } as const)
+          : ({ kind: 'buyer', id: buyerId } as const);
       const key = request.headers['idempotency-key'];
       const transactionId = await withTransaction(pool, async (client) => {
-        const { rowCount } = await client.query(`SELECT 1 FROM ${table} WHERE id = $1`, [ownerId]);
-        if (!rowCount)
-          throw new Problem('not_found', `There is no such ${table === 'users' ? 'user' : 'buyer'}.`);
-        const [posted] = await post(client, [
-          {
-            kind: 'admin_adjustment',
-            // The key belongs to the admin who sent it.
-            sourceId: typeof key === 'string' ? `${adminId}:${key}` : `once:${randomUUID()}`,
-            description: reason,
-            mayGoBelowZero,
-            entries: [
-              { account: { kind, ownerId }, entryKind: 'admin_adjustment', amountMicros },
-              {
-                account: { kind: 'platform_funding', ownerId: null },
-                entryKind: 'admin_adjustment',
-                amountMicros: -amountMicros,
-              },
-            ],
-          },
-        ]);
-        if (!posted?.ok) throw new Problem(posted?.code === 'below_zero' ? 'below_zero' : 'ledger_conflict');
-        if (posted.fresh)
+        const adjusted = await adjustBalance(client, {
+          of,
+          amountMicros,
+          reason,
+          adminId,
+          key: typeof key === 'string' ? key : null,
+          mayGoBelowZero,
+        });
+        if (!adjusted.ok)
+          throw adjusted.code === 'unknown'
+            ? new Problem('not_found', `There is no such ${of.kind === 'buyer' ? 'buyer' : 'user'}.`)
+            : new Problem(adjusted.code);
+        if (adjusted.fresh)
           await recordAudit(client, {
             ...auditContext(request),
             action: 'balance_adjusted',
-            objectType: buyerId === undefined ? 'user' : 'buyer',
-            objectId: ownerId,
-            after: { amount: formatMicros(amountMicros), reason, transaction_id: posted.id },
+            objectType: of.kind === 'buyer' ? 'buyer' : 'user',
+            objectId: of.id,
+            after: { amount: formatMicros(amountMicros), reason, transaction_id: adjusted.transactionId },
           });
-        return posted.id as string;
+        return adjusted.transactionId;
       }).catch((error) => {
         throw isHeldByTraffic(error) ? new Problem('held_by_traffic') : error;
       });
       // Not only the balance: a gateway that holds the old one must not refuse a buyer who has just paid, and the
       // command that comes with the account makes it look again.
       if (buyerId !== undefined) await live.accountsChanged([buyerId]);
-      const balance = (await readBalances(pool, kind, [ownerId])).get(ownerId)?.balanceMicros ?? 0n;
+      const account = of.kind === 'buyer' ? 'buyer_prepaid' : 'provider_available';
+      const balance = (await readBalances(pool, account, [of.id])).get(of.id)?.balanceMicros ?? 0n;
       return reply.code(201).send({
         transaction_id: transactionId,
         amount: formatMicros(amountMicros),

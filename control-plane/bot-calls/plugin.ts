@@ -15,8 +15,9 @@ import type { SettingsStore } from '../settings/settings.js';
 import type { AdminChannel } from '../telegram/admin-channel.js';
 import type { LoginCodeSender } from '../telegram/login-code-sender.js';
 import { type MessageSender, tryPush } from '../telegram/message-sender.js';
+import { textIn } from '../texts/fluent.js';
+import { megabytes } from '../texts/words.js';
 import { findUserByTelegramId, type UserRow } from '../users/users.js';
-import { BALANCE_TEXTS, TRAFFIC_TEXTS } from './texts.js';
 
 export interface BotCallsDeps {
   pool: pg.Pool;
@@ -136,7 +137,10 @@ export const botCallsPlugin: FastifyPluginAsyncTypebox<BotCallsDeps> = async (ap
       const { telegram_id: telegramId } = request.body;
       const user = await userOf(telegramId);
       const balance = balanceJson(await readProviderBalance(pool, user.id));
-      const text = BALANCE_TEXTS[user.language](balance.available, balance.pending);
+      const text = textIn(user.language, 'balance-short', {
+        available: balance.available,
+        pending: balance.pending,
+      });
       return { ok: say(telegramId, 'balance', text), balance };
     },
   );
@@ -186,9 +190,12 @@ export const botCallsPlugin: FastifyPluginAsyncTypebox<BotCallsDeps> = async (ap
         earned_micros: 0n,
       };
       const earned = formatMicros(earnedMicros);
-      const megabytes = (Number(bytes / 10_000n) / 100).toFixed(2);
       const states = [...new Set(devices.map(({ state }) => state.what))].join('\n');
-      const text = TRAFFIC_TEXTS[user.language](megabytes, earned, states).trim();
+      const text = textIn(user.language, 'live-short', {
+        megabytes: megabytes(bytes),
+        earned,
+        state: states,
+      }).trim();
       return {
         ok: say(telegramId, 'live_traffic', text),
         sessions,

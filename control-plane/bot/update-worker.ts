@@ -34,6 +34,8 @@ const AFTER_MAX = 16;
 export class UpdateWorker {
   readonly #deps: UpdateWorkerDeps;
   readonly #job: Periodic;
+  /** Since the start: updates handled, tries that failed, updates given up. */
+  readonly counts = { handled: 0, postponed: 0, given_up: 0 };
   readonly #after = new Set<Promise<unknown>>();
   #round: Promise<unknown> | null = null;
   #again = false;
@@ -124,6 +126,7 @@ export class UpdateWorker {
       return true;
     }
     for (const work of after) this.#doAfter(work, (taken as Update | null)?.update_id);
+    if (taken !== null) this.counts.handled++;
     if (taken !== null) log.debug({ update_id: (taken as Update).update_id }, 'telegram_update_handled');
     return taken !== null;
   }
@@ -140,6 +143,7 @@ export class UpdateWorker {
     );
     const { state, attempts } = rows[0] ?? {};
     const fields = { update_id: update.update_id, attempts, err: error };
+    this.counts[state === 'failed' ? 'given_up' : 'postponed']++;
     if (state === 'failed') log.error(fields, 'telegram_update_given_up');
     else log.warn(fields, 'telegram_update_not_handled');
   }

@@ -17,6 +17,7 @@ import {
   listRecipients,
   RECIPIENT_STATES,
   readBroadcast,
+  settleUnknown,
   startBroadcast,
 } from './broadcasts.js';
 import { TARGET_DESCRIPTION, TARGET_PATTERN } from './targets.js';
@@ -35,7 +36,10 @@ const BroadcastSchema = Type.Object({
       keyof Counters,
       ReturnType<typeof Type.Integer>
     >,
-    { description: 'recipients in each state; `unknown` may have it or not, and is not sent it again' },
+    {
+      description:
+        'recipients in each state; `unknown` may have it or not: have it sent to them again, or leave them (`given_up`)',
+    },
   ),
   created_by: Nullable(Uuid),
   created_at: Timestamp,
@@ -225,8 +229,9 @@ export const broadcastsPlugin: FastifyPluginAsyncTypebox<{ pool: pg.Pool }> = as
         summary: 'Start a broadcast',
         description:
           'Writes down who gets it, puts it into their inboxes, and sends it at 25 messages a second; after a crash ' +
-          'it goes on where it was. Nobody is sent it twice: where a crash leaves open whether it was sent, the ' +
-          'recipient is `unknown` and left alone.',
+          'it goes on where it was. Nobody is sent it twice: whose call to Telegram was under way in a crash, or was not ' +
+          'answered, is `unknown` until an admin decides (`…/unknown`). The Bot API can not be asked whether it sent ' +
+          'something.',
         params: Params,
         response: { 200: BroadcastSchema, ...problemResponses(401, 403, 404, 409) },
       },
@@ -245,7 +250,8 @@ export const broadcastsPlugin: FastifyPluginAsyncTypebox<{ pool: pg.Pool }> = as
       schema: {
         tags: ['Admin'],
         summary: 'Cancel a broadcast',
-        description: 'Whoever has not been sent it does not get it; at most 25 messages are on their way.',
+        description:
+          'Whoever has not been sent it does not get it; calls to Telegram that have begun are ended.',
         params: Params,
         response: { 200: BroadcastSchema, ...problemResponses(401, 403, 404, 409) },
       },
@@ -256,6 +262,38 @@ export const broadcastsPlugin: FastifyPluginAsyncTypebox<{ pool: pg.Pool }> = as
         const cancelled = await cancelBroadcast(client, id);
         if (!cancelled.ok) throw new Problem(cancelled.code);
         await audit(client, request, 'broadcast_cancelled', id, { recipients: cancelled.recipients });
+      });
+      return answer(id);
+    },
+  );
+
+  app.post(
+    '/api/admin/broadcasts/:id/unknown',
+    {
+      config: { roles: ['admin'] },
+      schema: {
+        tags: ['Admin'],
+        summary: 'Decide on recipients of unknown outcome',
+        description:
+          'All who are `unknown`: `send_again` sends it to them once more, so that everybody has it once at least and some ' +
+          'may have it twice; `leave` gives them up. A broadcast that was cancelled sends nothing any more. Repeating it ' +
+          'is harmless.',
+        params: Params,
+        body: Type.Object(
+          { decision: Type.Enum(['send_again', 'leave']) },
+          { additionalProperties: false, examples: [{ decision: 'send_again' }] },
+        ),
+        response: { 200: BroadcastSchema, ...problemResponses(401, 403, 404, 409) },
+      },
+    },
+    async (request) => {
+      const { id } = request.params;
+      const { decision } = request.body;
+      await withTransaction(pool, async (client) => {
+        const settled = await settleUnknown(client, id, decision);
+        if (!settled.ok) throw new Problem(settled.code);
+        const { recipients } = settled;
+        await audit(client, request, 'broadcast_unknown_settled', id, { decision, recipients });
       });
       return answer(id);
     },

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Queryable } from '../db/pool.js';
-import { cursorPart, cutPage, decodeCursor } from '../http/pagination.js';
+import { listOrder, SORTED_TEXT_MAX, type SortedRow, type SortOf } from '../http/list-order.js';
 import { type BuyerLimits, byteQuotasOf } from './limits.js';
 import { setByteQuotas } from './quotas.js';
 import { randomBase62 } from './secrets.js';
@@ -63,14 +63,12 @@ interface BuyerRow {
   charged_micros: bigint;
   live_allocations: bigint;
   created_at: Date;
-  created_text: string;
   updated_at: Date;
 }
 
-const SELECT = `
-  SELECT b.id, b.account, b.name, b.contact, b.region, b.status, b.kyc_status, b.aup_accepted_at,
+const COLUMNS = `
+         b.id, b.account, b.name, b.contact, b.region, b.status, b.kyc_status, b.aup_accepted_at,
          b.price_micros_per_gb, b.limits, b.created_at, b.updated_at,
-         to_char(b.created_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS created_text,
          coalesce((SELECT balance_micros FROM ledger_accounts
                     WHERE kind = 'buyer_prepaid' AND owner_id = b.id), 0) AS balance_micros,
          wallet_held('buyer', b.id)::bigint AS held_micros, -- in the same snapshot as the balance
@@ -80,7 +78,8 @@ const SELECT = `
          CASE WHEN q.owner_id IS NULL THEN u.bytes_month WHEN q.month >= t.month THEN q.month_bytes ELSE 0 END
            AS bytes_month,
          (SELECT count(*) FROM allocations a
-           WHERE a.buyer_id = b.id AND a.status IN ('allocated', 'in_progress')) AS live_allocations
+           WHERE a.buyer_id = b.id AND a.status IN ('allocated', 'in_progress')) AS live_allocations`;
+const FROM = `
     FROM buyers b
     CROSS JOIN (SELECT utc_day() AS day, utc_month() AS month) t
     LEFT JOIN byte_quotas q ON q.owner_id = b.id
@@ -157,7 +156,7 @@ export async function createBuyer(
 }
 
 export async function readBuyer(db: Queryable, buyerId: string): Promise<Buyer | null> {
-  const { rows } = await db.query<BuyerRow>(`${SELECT} WHERE b.id = $1`, [buyerId]);
+  const { rows } = await db.query<BuyerRow>(`SELECT ${COLUMNS} ${FROM} WHERE b.id = $1`, [buyerId]);
   return rows[0] === undefined ? null : buyerOf(rows[0]);
 }
 
@@ -207,33 +206,35 @@ export interface BuyerFilter {
   region?: string | undefined;
 }
 
-/** Buyers, newest first. `query` finds parts of name, account and contact. */
+/** What the list of buyers can be sorted by. */
+export const BUYER_SORTS = {
+  created_at: { expression: 'b.created_at', kind: 'timestamptz' },
+  name: { expression: `left(lower(b.name), ${SORTED_TEXT_MAX})`, kind: 'text' },
+} as const;
+
+/** Buyers, in the order asked for. `query` finds parts of name, account and contact. */
 export async function listBuyers(
   db: Queryable,
   filter: BuyerFilter,
-  page: { limit: number; cursor?: string | undefined },
+  page: { limit: number; cursor?: string | undefined; sort: SortOf<keyof typeof BUYER_SORTS> },
 ): Promise<{ rows: Buyer[]; nextCursor: string | null }> {
-  const after =
-    page.cursor === undefined
-      ? [null, null]
-      : decodeCursor(page.cursor, [cursorPart.timestamp, cursorPart.uuid]);
-  const { rows } = await db.query<BuyerRow>(
-    `${SELECT}
-      WHERE ($1::timestamptz IS NULL OR (b.created_at, b.id) < ($1, $2::uuid))
-        AND ($3::text IS NULL OR position(lower($3) IN lower(concat_ws(' ', b.name, b.account, b.contact))) > 0)
-        AND ($4::text IS NULL OR b.status = $4) AND ($5::text IS NULL OR b.kyc_status = $5)
-        AND ($6::text IS NULL OR b.region = $6)
-      ORDER BY b.created_at DESC, b.id DESC LIMIT $7`,
-    [
-      after[0],
-      after[1],
-      filter.query ?? null,
-      filter.status ?? null,
-      filter.kycStatus ?? null,
-      filter.region ?? null,
-      page.limit + 1,
-    ],
+  const values: unknown[] = [];
+  const value = (given: unknown) => `$${values.push(given)}`;
+  const order = listOrder(BUYER_SORTS, { sort: page.sort, cursor: page.cursor, id: 'b.id', value });
+  const conditions = order.condition === null ? [] : [order.condition];
+  if (filter.query !== undefined)
+    conditions.push(
+      `position(lower(${value(filter.query)}) IN lower(concat_ws(' ', b.name, b.account, b.contact))) > 0`,
+    );
+  if (filter.status !== undefined) conditions.push(`b.status = ${value(filter.status)}`);
+  if (filter.kycStatus !== undefined) conditions.push(`b.kyc_status = ${value(filter.kycStatus)}`);
+  if (filter.region !== undefined) conditions.push(`b.region = ${value(filter.region)}`);
+  const { rows } = await db.query<BuyerRow & SortedRow>(
+    `SELECT ${COLUMNS}, ${order.selected} ${FROM}
+      WHERE ${conditions.length === 0 ? 'true' : conditions.join(' AND ')}
+      ORDER BY ${order.orderBy} LIMIT ${page.limit + 1}`,
+    values,
   );
-  const cut = cutPage(rows, page.limit, (r) => [r.created_text, r.id]);
+  const cut = order.cut(rows, page.limit);
   return { rows: cut.rows.map(buyerOf), nextCursor: cut.nextCursor };
 }

@@ -5,13 +5,16 @@ import type { Clock } from '../../gateway/runtime/clock.js';
 import { auditContext, recordAudit } from '../audit/audit.js';
 import { withTransaction } from '../db/pool.js';
 import { Problem } from '../errors.js';
+import { columnsOf, csvResponse, sendCsv } from '../http/csv-export.js';
+import { sortParameter } from '../http/list-order.js';
+import { pageOfAll } from '../http/pagination.js';
 import { Nullable, optionalBody, pageOf, pageQuery, problemResponses, Uuid } from '../http/schemas.js';
 import type { LiveState } from '../live-state/live-state.js';
 import { parsePrice } from '../pricing/plugin.js';
 import { answerBuyerUsage, USAGE_DESCRIPTION } from '../usage/answer.js';
 import { UsageFields, UsageQuery, usageDays } from '../usage/schemas.js';
 import { countAllocations } from '../usage/usage.js';
-import { type BuyerFields, createBuyer, listBuyers, readBuyer, updateBuyer } from './buyers.js';
+import { BUYER_SORTS, type BuyerFields, createBuyer, listBuyers, readBuyer, updateBuyer } from './buyers.js';
 import { asCidrProblem, normalBuyerLimits } from './limits.js';
 import {
   BuyerPatch,
@@ -34,7 +37,25 @@ export interface BuyersDeps {
   clock: Clock;
   live: Pick<LiveState, 'accountsChanged'>;
   proxy: ProxyAddress;
+  /** Days that usage by destination is kept. */
+  keptDays: () => number;
 }
+
+/** What the list and its export can be narrowed to and sorted by. */
+const buyerFilters = {
+  query: Type.Optional(Type.String({ maxLength: 100, description: 'part of name, account or contact' })),
+  status: Type.Optional(BuyerStatus),
+  kyc_status: Type.Optional(KycStatus),
+  region: Type.Optional(Type.String({ maxLength: 40 })),
+  sort: sortParameter(BUYER_SORTS, '-created_at'),
+};
+
+const filterOf = (query: { query?: string; status?: string; kyc_status?: string; region?: string }) => ({
+  query: query.query,
+  status: query.status,
+  kycStatus: query.kyc_status,
+  region: query.region,
+});
 
 const BuyerParams = Type.Object({ id: Uuid }, { additionalProperties: false });
 
@@ -46,7 +67,7 @@ function priceOf(text: string | null | undefined): bigint | null | undefined {
 /** Buyers and their tokens, for admins. */
 export const buyersPlugin: FastifyPluginAsyncTypebox<BuyersDeps> = async (
   app,
-  { pool, clock, live, proxy },
+  { pool, clock, live, proxy, keptDays },
 ) => {
   app.post(
     '/api/admin/buyers',
@@ -102,27 +123,42 @@ export const buyersPlugin: FastifyPluginAsyncTypebox<BuyersDeps> = async (
       schema: {
         tags: ['Buyers and packages'],
         summary: 'Buyers',
-        description: 'Newest first, with balance and figures.',
-        querystring: Type.Object(
-          {
-            query: Type.Optional(
-              Type.String({ maxLength: 100, description: 'part of name, account or contact' }),
-            ),
-            status: Type.Optional(BuyerStatus),
-            kyc_status: Type.Optional(KycStatus),
-            region: Type.Optional(Type.String({ maxLength: 40 })),
-            ...pageQuery,
-          },
-          { additionalProperties: false },
-        ),
+        description: 'With balance and figures.',
+        querystring: Type.Object({ ...buyerFilters, ...pageQuery }, { additionalProperties: false }),
         response: { 200: pageOf(BuyerSchema), ...problemResponses(401, 403) },
       },
     },
     async (request) => {
-      const { query, status, kyc_status: kycStatus, region } = request.query;
-      const page = await listBuyers(pool, { query, status, kycStatus, region }, request.query);
+      const page = await listBuyers(pool, filterOf(request.query), request.query);
       return { items: page.rows.map(buyerJson), next_cursor: page.nextCursor };
     },
+  );
+
+  app.get(
+    '/api/admin/export/buyers',
+    {
+      config: { roles: ['admin'] },
+      schema: {
+        tags: ['Buyers and packages'],
+        summary: 'Buyers as CSV',
+        description: 'All that the list would page through.',
+        querystring: Type.Object(buyerFilters, { additionalProperties: false }),
+        response: csvResponse,
+      },
+    },
+    ({ query }, reply) =>
+      sendCsv(
+        reply,
+        'buyers',
+        [...columnsOf(BuyerSchema, 'limits', 'stats'), ...columnsOf(BuyerSchema.properties.stats)],
+        async (page) => {
+          const { rows, nextCursor } = await listBuyers(pool, filterOf(query), { ...page, sort: query.sort });
+          return {
+            items: rows.map(buyerJson).map(({ stats, ...buyer }) => ({ ...buyer, ...stats })),
+            next_cursor: nextCursor,
+          };
+        },
+      ),
   );
 
   app.get(
@@ -244,14 +280,15 @@ export const buyersPlugin: FastifyPluginAsyncTypebox<BuyersDeps> = async (
       schema: {
         tags: ['Buyers and packages'],
         summary: 'Tokens of a buyer',
-        description: 'Without secrets; the proxy password is listed, too.',
+        description: 'Without secrets, latest first; the proxy password is listed, too.',
         params: BuyerParams,
+        querystring: Type.Object(pageQuery, { additionalProperties: false }),
         response: { 200: pageOf(TokenSchema), ...problemResponses(401, 403, 404) },
       },
     },
     async (request) => {
       if ((await readBuyer(pool, request.params.id)) === null) throw new Problem('not_found');
-      return { items: (await listTokens(pool, request.params.id)).map(tokenJson), next_cursor: null };
+      return pageOfAll((await listTokens(pool, request.params.id)).map(tokenJson), request.query);
     },
   );
 
@@ -348,7 +385,7 @@ export const buyersPlugin: FastifyPluginAsyncTypebox<BuyersDeps> = async (
       if ((await readBuyer(pool, id)) === null) throw new Problem('not_found');
       const days = usageDays(request.query, clock.nowMs());
       const counts = await countAllocations(pool, id, days.from, days.to);
-      return { ...counts, ...(await answerBuyerUsage(pool, id, request.query, clock.nowMs())) };
+      return { ...counts, ...(await answerBuyerUsage(pool, id, request.query, clock.nowMs(), keptDays())) };
     },
   );
 };

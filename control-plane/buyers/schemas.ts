@@ -95,7 +95,11 @@ export const BuyerPatch = Type.Object(
     limits: Type.Optional(BuyerLimits),
     kyc_status: Type.Optional(KycStatus),
   },
-  { additionalProperties: false, minProperties: 1 },
+  {
+    additionalProperties: false,
+    minProperties: 1,
+    examples: [{ kyc_status: 'approved', limits: { streams_max: 5_000 } }],
+  },
 );
 
 export const TokenBody = Type.Object(

@@ -21,9 +21,12 @@ import {
 import { formatMicros } from '../ledger/money.js';
 import type { LiveState } from '../live-state/live-state.js';
 import { answerBuyerUsage, USAGE_DESCRIPTION } from '../usage/answer.js';
+import { RefusalsQuery, RefusalsSchema, refusalsJson } from '../usage/refusal-schemas.js';
+import { readRefusals } from '../usage/refusals.js';
 import { UsageFields, UsageQuery } from '../usage/schemas.js';
 import { acceptPolicy, type Buyer, readBuyer } from './buyers.js';
-import { BuyerSchema, buyerJson } from './schemas.js';
+import { BUYER_LIMIT_DEFAULTS, BuyerLimits } from './limits.js';
+import { BuyerSchema, buyerJson, type ProxyAddress, ProxySchema, proxyJson } from './schemas.js';
 import { readBuyerStanding } from './standing.js';
 
 export interface BuyerSelfDeps {
@@ -32,13 +35,27 @@ export interface BuyerSelfDeps {
   live: Pick<LiveState, 'accountsChanged'>;
   /** Price of a buyer without one of their own, micro-dollars per GB. */
   defaultBuyerPrice: () => bigint;
+  proxy: ProxyAddress;
+  /** Days that usage by destination is kept. */
+  keptDays: () => number;
 }
 
-const SelfSchema = Type.Object({ ...BuyerSchema.properties, price_per_gb: Money });
+const SelfSchema = Type.Object({
+  ...BuyerSchema.properties,
+  price_per_gb: Money,
+  limits_in_force: Type.Object(BuyerLimits.properties, {
+    description: '`limits` with the defaults of what is left out',
+  }),
+  proxy: Type.Object(
+    { host: ProxySchema.properties.host, ports: ProxySchema.properties.ports },
+    { description: 'where the proxy is; passwords are made at `/api/buyer/proxy_passwords`' },
+  ),
+});
 
 /** What a buyer sees and does with a token: `/api/buyer/me` and below. */
 export const buyerSelfPlugin: FastifyPluginAsyncTypebox<BuyerSelfDeps> = async (app, deps) => {
-  const { pool, clock, live, defaultBuyerPrice } = deps;
+  const { pool, clock, live, defaultBuyerPrice, proxy, keptDays } = deps;
+  const { host, ports } = proxyJson(proxy, '', '');
 
   async function self(buyerId: string): Promise<Buyer> {
     const buyer = await readBuyer(pool, buyerId);
@@ -48,6 +65,8 @@ export const buyerSelfPlugin: FastifyPluginAsyncTypebox<BuyerSelfDeps> = async (
   const selfJson = (buyer: Buyer) => ({
     ...buyerJson(buyer),
     price_per_gb: formatMicros(buyer.priceMicrosPerGb ?? defaultBuyerPrice()),
+    limits_in_force: { ...BUYER_LIMIT_DEFAULTS, ...buyer.limits },
+    proxy: { host, ports },
   });
 
   app.get(
@@ -57,7 +76,7 @@ export const buyerSelfPlugin: FastifyPluginAsyncTypebox<BuyerSelfDeps> = async (
       schema: {
         tags: ['Buyers and packages'],
         summary: 'My buyer account',
-        description: 'With the price in force for me.',
+        description: 'With the price and limits in force for me, and where the proxy is.',
         response: { 200: SelfSchema, ...problemResponses(401, 403) },
       },
     },
@@ -141,7 +160,28 @@ export const buyerSelfPlugin: FastifyPluginAsyncTypebox<BuyerSelfDeps> = async (
     },
     async (request) => {
       const { buyerId } = actorOf(request, 'buyer');
-      return answerBuyerUsage(pool, buyerId, request.query, clock.nowMs());
+      return answerBuyerUsage(pool, buyerId, request.query, clock.nowMs(), keptDays());
+    },
+  );
+
+  app.get(
+    '/api/buyer/me/errors',
+    {
+      config: { roles: ['buyer'] },
+      schema: {
+        tags: ['Buyers and packages'],
+        summary: 'Why my connections were refused',
+        description:
+          'By code and by hour, of me and my sub-users, the last 24 hours unless the query says otherwise; seconds behind. ' +
+          'None of them was billed. Wrong usernames and passwords are counted where the gateway has met the account ' +
+          'before, so a few at the very beginning may be missing.',
+        querystring: RefusalsQuery,
+        response: { 200: RefusalsSchema, ...problemResponses(401, 403) },
+      },
+    },
+    async (request) => {
+      const { buyerId } = actorOf(request, 'buyer');
+      return refusalsJson(await readRefusals(pool, buyerId, request.query.hours));
     },
   );
 

@@ -7,6 +7,19 @@ export type BuyerStanding = Pick<
   'account' | 'status' | 'kycStatus' | 'aupAcceptedAt' | 'priceMicrosPerGb' | 'balanceMicros' | 'heldMicros'
 >;
 
+/**
+ * Why a buyer may not have traffic; null: they may. Verified by an admin, the acceptable-use policy accepted, and money
+ * left (PRODUCT.md, "Protecting people").
+ */
+export function trafficRefusal(
+  standing: BuyerStanding,
+): 'account_suspended' | 'kyc_required' | 'policy_not_accepted' | 'no_balance' | null {
+  if (standing.status !== 'active') return 'account_suspended';
+  if (standing.kycStatus !== 'approved') return 'kyc_required';
+  if (standing.aupAcceptedAt === null) return 'policy_not_accepted';
+  return standing.balanceMicros <= 0n ? 'no_balance' : null;
+}
+
 /** Where a buyer stands now, without the sums of everything that ever was: read at each pull. Null: no such buyer. */
 export async function readBuyerStanding(db: Queryable, buyerId: string): Promise<BuyerStanding | null> {
   const { rows } = await db.query<{

@@ -4,8 +4,9 @@ import { Type } from 'typebox';
 import { auditContext, recordAudit } from '../audit/audit.js';
 import { withTransaction } from '../db/pool.js';
 import { Problem } from '../errors.js';
+import { pageOfAll } from '../http/pagination.js';
 import { actorOf } from '../http/roles.js';
-import { Nullable, problemResponses, TelegramId, Timestamp } from '../http/schemas.js';
+import { Nullable, pageOf, pageQuery, problemResponses, TelegramId, Timestamp } from '../http/schemas.js';
 import {
   BUYER_LINK_TTL_S,
   BUYER_START_PREFIX,
@@ -21,15 +22,12 @@ export interface BuyerTelegramsDeps {
   botUsername: string | null;
 }
 
-const Accounts = Type.Object({
-  items: Type.Array(
-    Type.Object({
-      telegram_id: TelegramId,
-      username: Nullable(Type.String()),
-      linked_at: Timestamp,
-    }),
-  ),
+const Account = Type.Object({
+  telegram_id: TelegramId,
+  username: Nullable(Type.String()),
+  linked_at: Timestamp,
 });
+const Accounts = Type.Object({ items: Type.Array(Account) });
 
 /** Telegram accounts from which a buyer tops up in the bot. */
 export const buyerTelegramsPlugin: FastifyPluginAsyncTypebox<BuyerTelegramsDeps> = async (app, deps) => {
@@ -50,16 +48,21 @@ export const buyerTelegramsPlugin: FastifyPluginAsyncTypebox<BuyerTelegramsDeps>
         tags: ['Buyers and packages'],
         summary: 'My Telegram accounts',
         description: 'They top my balance up with `/topup` in the bot; they see and do nothing else of mine.',
-        response: { 200: Accounts, ...problemResponses(401, 403) },
+        querystring: Type.Object(pageQuery, { additionalProperties: false }),
+        response: { 200: pageOf(Account), ...problemResponses(401, 403) },
       },
     },
-    async (request) => answer(actorOf(request, 'buyer').buyerId),
+    async (request) => pageOfAll((await answer(actorOf(request, 'buyer').buyerId)).items, request.query),
   );
 
   app.post(
     '/api/buyer/telegrams/link',
     {
-      config: { roles: ['buyer'], rateLimit: { max: 20, timeWindow: 60_000 } },
+      config: {
+        roles: ['buyer'],
+        rateLimit: { max: 20, timeWindow: 60_000 },
+        idempotency: { omit: ['token', 'start', 'url'] },
+      },
       schema: {
         tags: ['Buyers and packages'],
         summary: 'Link a Telegram account to my buyer account',
@@ -68,12 +71,16 @@ export const buyerTelegramsPlugin: FastifyPluginAsyncTypebox<BuyerTelegramsDeps>
           `minutes; at most ${BUYER_TELEGRAMS_MAX} accounts. An account of another buyer is refused there.`,
         response: {
           200: Type.Object({
-            token: Type.String({ description: 'shown once' }),
-            start: Type.String({ description: 'start parameter for the bot' }),
-            url: Nullable(Type.String({ description: 'deep link; null while no bot name is configured' })),
+            token: Nullable(
+              Type.String({ description: 'shown once: null in a replay, as what is made of it' }),
+            ),
+            start: Nullable(Type.String({ description: 'start parameter for the bot' })),
+            url: Nullable(
+              Type.String({ description: 'deep link; null also while no bot name is configured' }),
+            ),
             expires_in: Type.Integer({ description: 'seconds' }),
           }),
-          ...problemResponses(401, 403),
+          ...problemResponses(401, 403, 409),
         },
       },
     },

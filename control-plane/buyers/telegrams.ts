@@ -62,6 +62,16 @@ export async function createBuyerLink(client: Queryable, buyerId: string): Promi
   return token;
 }
 
+/** The name of the buyer whose link it is; null: it was used or is too old. */
+export async function findBuyerLinkOwner(db: Queryable, token: string): Promise<string | null> {
+  const { rows } = await db.query<{ name: string }>(
+    `SELECT b.name FROM buyer_link_tokens l JOIN buyers b ON b.id = l.buyer_id
+      WHERE l.token_hash = $1 AND l.used_at IS NULL AND l.expires_at > now()`,
+    [hashSecret(token)],
+  );
+  return rows[0]?.name ?? null;
+}
+
 export type BuyerLinkResult =
   | { ok: true; buyerId: string; name: string; fresh: boolean }
   | { ok: false; code: 'link_expired' | 'telegram_taken' | 'too_many_telegrams' | 'forbidden' };

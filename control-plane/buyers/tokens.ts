@@ -75,6 +75,35 @@ export async function touchBuyer(client: Queryable, buyerId: string): Promise<vo
   await client.query('UPDATE buyers SET version = version + 1, updated_at = now() WHERE id = $1', [buyerId]);
 }
 
+/** Tokens of one buyer are made and revoked one at a time by whoever calls this first in a transaction. */
+export async function lockTokens(client: Queryable, buyerId: string): Promise<void> {
+  await client.query('SELECT 1 FROM buyers WHERE id = $1 FOR NO KEY UPDATE', [buyerId]);
+}
+
+/**
+ * Whether the secret opens the proxy for one of these accounts, all of them the buyer's own or of a sub-user; as far as
+ * the secret goes: states and addresses are the gateways' to check.
+ */
+export async function opensProxy(
+  db: Queryable,
+  buyerId: string,
+  accounts: readonly string[],
+  secret: string,
+): Promise<boolean> {
+  const { rows } = await db.query<{ fits: boolean }>(
+    `SELECT coalesce(bool_or(fits), false) AS fits FROM (
+       SELECT EXISTS (SELECT FROM buyer_tokens k
+                       WHERE k.buyer_id = b.id AND k.token_hash = $3 AND k.revoked_at IS NULL
+                         AND 'proxy' = ANY (k.scopes) AND (k.expires_at IS NULL OR k.expires_at > now())) AS fits
+         FROM buyers b WHERE b.id = $1 AND b.account = ANY ($2::text[])
+        UNION ALL
+       SELECT s.password_hash = $3 FROM sub_users s
+        WHERE s.buyer_id = $1 AND s.account = ANY ($2::text[]) AND s.status <> 'closed') found`,
+    [buyerId, accounts, hashSecret(secret)],
+  );
+  return rows[0]?.fits ?? false;
+}
+
 /** Makes a token or proxy password. The secret is in the answer and nowhere else: only its hash is kept. */
 export async function createToken(
   client: Queryable,
@@ -109,6 +138,16 @@ export async function listTokens(db: Queryable, buyerId: string): Promise<BuyerT
     [buyerId],
   );
   return rows.map(tokenOf);
+}
+
+/** Tokens and passwords of the buyer that work now. */
+export async function countLiveTokens(db: Queryable, buyerId: string): Promise<number> {
+  const { rows } = await db.query<{ n: number }>(
+    `SELECT count(*)::int AS n FROM buyer_tokens
+      WHERE buyer_id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())`,
+    [buyerId],
+  );
+  return rows[0]?.n ?? 0;
 }
 
 /** Revokes it for good; repeating it is harmless. Null: no such token. */

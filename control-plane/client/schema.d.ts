@@ -60,6 +60,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/terms": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The terms
+         * @description What a provider accepts by `POST /api/user/consent`, to be shown before they do. The version in force, or `version`; in English unless `language` says otherwise.
+         */
+        get: operations["get_terms"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/terms/{version}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Write the terms of a version
+         * @description In all languages; before `PATCH /api/admin/settings` puts that `terms_version` in force. Once somebody has accepted a version its text stays as they read it: 409, take a new version.
+         */
+        put: operations["put_admin_terms_version"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/auth/register": {
         parameters: {
             query?: never;
@@ -388,6 +428,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/user/device/push_token": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Where notices are pushed to
+         * @description The device’s token of Firebase Cloud Messaging, which changes now and then; null: push nothing there. What comes into the inbox is pushed to it, unless `settings.notifications` is false. A device names itself.
+         */
+        post: operations["post_user_device_push_token"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/user/devices": {
         parameters: {
             query?: never;
@@ -540,6 +600,26 @@ export interface paths {
          * @description Latest first. An admin sees those of everyone, or of `user_id`.
          */
         get: operations["get_sessions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/export/sessions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Traffic sessions as CSV
+         * @description All that the list would page through, latest first.
+         */
+        get: operations["get_admin_export_sessions"];
         put?: never;
         post?: never;
         delete?: never;
@@ -773,7 +853,7 @@ export interface paths {
         };
         /**
          * Buyers
-         * @description Newest first, with balance and figures.
+         * @description With balance and figures.
          */
         get: operations["get_admin_buyers"];
         put?: never;
@@ -782,6 +862,26 @@ export interface paths {
          * @description With a proxy password, shown once. Traffic flows once `kyc_status` is approved.
          */
         post: operations["post_admin_buyers"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/export/buyers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Buyers as CSV
+         * @description All that the list would page through.
+         */
+        get: operations["get_admin_export_buyers"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -818,7 +918,7 @@ export interface paths {
         };
         /**
          * Tokens of a buyer
-         * @description Without secrets; the proxy password is listed, too.
+         * @description Without secrets, latest first; the proxy password is listed, too.
          */
         get: operations["get_admin_buyers_id_tokens"];
         put?: never;
@@ -902,7 +1002,7 @@ export interface paths {
         };
         /**
          * My buyer account
-         * @description With the price in force for me.
+         * @description With the price and limits in force for me, and where the proxy is.
          */
         get: operations["get_buyer_me"];
         put?: never;
@@ -973,6 +1073,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/buyer/me/errors": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Why my connections were refused
+         * @description By code and by hour, of me and my sub-users, the last 24 hours unless the query says otherwise; seconds behind. None of them was billed. Wrong usernames and passwords are counted where the gateway has met the account before, so a few at the very beginning may be missing.
+         */
+        get: operations["get_buyer_me_errors"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/buyer/me/allocations": {
         parameters: {
             query?: never;
@@ -987,6 +1107,86 @@ export interface paths {
         get: operations["get_buyer_me_allocations"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/buyer/tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * My tokens and proxy passwords
+         * @description Newest first, without secrets; revoked and expired ones, too.
+         */
+        get: operations["get_buyer_tokens"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/buyer/proxy_passwords": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make a proxy password
+         * @description For my main account, shown once; it opens the proxy alone. It works from the addresses and until the time that the token of this call does. Others go on working until they are revoked.
+         */
+        post: operations["post_buyer_proxy_passwords"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/buyer/tokens/{token_id}/revoke": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Revoke one of my tokens or proxy passwords
+         * @description For good, on every gateway within a second; streams that it opened are cut. Repeating it is harmless. The token of this call can be revoked, too: it is the last thing that it does.
+         */
+        post: operations["post_buyer_tokens_token_id_revoke"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/buyer/try": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Try my proxy login
+         * @description The server connects to the proxy with this login and asks for the echo page, which is free of charge: what exit a connection would get, or the code that the proxy refuses it with. The login is used for this one connection and kept nowhere. It comes from an address of the server: where only some addresses may connect, this one may not. `PROXY_UNREACHABLE`: nothing answered as the proxy does. One a second, 5 in a burst.
+         */
+        post: operations["post_buyer_try"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1053,6 +1253,66 @@ export interface paths {
          * @description Countries, cities and networks (ASNs) with exits that share now, most available first. An exit is one address of one provider and serves one buyer at a time. As of `read_at`, which is seconds ago. Filters narrow all lists; names are compared as in proxy usernames (`sao_paulo` is São Paulo). Cities and states are told where the platform has a database of them.
          */
         get: operations["get_buyer_locations"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/devices": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Devices of all providers
+         * @description Those that are not removed. `DELETE /api/user/devices/{id}?user_id=` removes one.
+         */
+        get: operations["get_admin_devices"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/export/devices": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Devices as CSV
+         * @description All that the list would page through.
+         */
+        get: operations["get_admin_export_devices"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/devices/countries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Where devices share now
+         * @description Exits by country, most first, as of `read_at`, which is seconds ago.
+         */
+        get: operations["get_admin_devices_countries"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1141,7 +1401,7 @@ export interface paths {
         put?: never;
         /**
          * Pull packages
-         * @description Up to `max_count` available packages, oldest first, each with proxy credentials of its own (shown once). 204 when nothing fits. `region`: a country code, or EU. Each token may pull 1 a second, 5 in a burst; above it 429.
+         * @description Up to `max_count` available packages, oldest first, each with proxy credentials of its own (shown once). 204 when nothing fits. `region`: a country code, or EU. Each token may pull 1 a second, 5 in a burst; above it 429. With an `Idempotency-Key` a call that is repeated takes no further packages; `proxy` is then null, and the account’s own password with `-package-<uuid>` in the username opens them.
          */
         post: operations["post_buyer_packets_pull"];
         delete?: never;
@@ -1182,6 +1442,26 @@ export interface paths {
          * @description Newest first. `buyer_id`: in the hands of that buyer, now or at the end.
          */
         get: operations["get_admin_packages"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/export/packages": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Packages as CSV
+         * @description All that the list would page through, newest first.
+         */
+        get: operations["get_admin_export_packages"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1258,7 +1538,7 @@ export interface paths {
         put?: never;
         /**
          * Take back packages that were not used in time
-         * @description Also done by itself every minute. `to`: what becomes of them.
+         * @description Also done by itself every five minutes (job `cleanup`). `to`: what becomes of them, by default the setting `stale_packages_become`.
          */
         post: operations["post_admin_packages_cleanup_stale_allocations"];
         delete?: never;
@@ -1471,6 +1751,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/withdraw/networks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Networks for payouts
+         * @description All that there are, as a page offers them; payouts go over those that are `open` (setting `withdraw_networks`).
+         */
+        get: operations["get_withdraw_networks"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/withdraw/status/{payment_id}": {
         parameters: {
             query?: never;
@@ -1520,9 +1820,29 @@ export interface paths {
         };
         /**
          * Payouts and top-ups
-         * @description Latest first. `user_id` gives the payouts of one provider, `buyer_id` the top-ups of one buyer.
+         * @description `user_id` gives the payouts of one provider, `buyer_id` the top-ups of one buyer.
          */
         get: operations["get_admin_payments"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/export/payments": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Payouts and top-ups as CSV
+         * @description All that the list would page through.
+         */
+        get: operations["get_admin_export_payments"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1804,7 +2124,7 @@ export interface paths {
         };
         /**
          * Users
-         * @description Newest first, deleted ones included.
+         * @description Deleted ones included.
          */
         get: operations["get_admin_users"];
         put?: never;
@@ -1813,6 +2133,26 @@ export interface paths {
          * @description They sign in with this Telegram account. 409 when it belongs to somebody.
          */
         post: operations["post_admin_users"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/export/users": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Users as CSV
+         * @description All that the list would page through.
+         */
+        get: operations["get_admin_export_users"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -2474,7 +2814,7 @@ export interface paths {
         put?: never;
         /**
          * Start a broadcast
-         * @description Writes down who gets it, puts it into their inboxes, and sends it at 25 messages a second; after a crash it goes on where it was. Nobody is sent it twice: where a crash leaves open whether it was sent, the recipient is `unknown` and left alone.
+         * @description Writes down who gets it, puts it into their inboxes, and sends it at 25 messages a second; after a crash it goes on where it was. Nobody is sent it twice: whose call to Telegram was under way in a crash, or was not answered, is `unknown` until an admin decides (`…/unknown`). The Bot API can not be asked whether it sent something.
          */
         post: operations["post_admin_broadcasts_id_start"];
         delete?: never;
@@ -2494,9 +2834,29 @@ export interface paths {
         put?: never;
         /**
          * Cancel a broadcast
-         * @description Whoever has not been sent it does not get it; at most 25 messages are on their way.
+         * @description Whoever has not been sent it does not get it; calls to Telegram that have begun are ended.
          */
         post: operations["post_admin_broadcasts_id_cancel"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/broadcasts/{id}/unknown": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Decide on recipients of unknown outcome
+         * @description All who are `unknown`: `send_again` sends it to them once more, so that everybody has it once at least and some may have it twice; `leave` gives them up. A broadcast that was cancelled sends nothing any more. Repeating it is harmless.
+         */
+        post: operations["post_admin_broadcasts_id_unknown"];
         delete?: never;
         options?: never;
         head?: never;
@@ -2660,6 +3020,330 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/admin/abuse/findings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Findings of abuse
+         * @description What detection found, or somebody reported, latest first. One is open for each rule and buyer or host, and kept up to date while it goes on.
+         */
+        get: operations["get_admin_abuse_findings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/abuse/findings/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * One finding of abuse
+         * @description With its evidence.
+         */
+        get: operations["get_admin_abuse_findings_id"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/abuse/findings/{id}/decide": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Decide on a finding of abuse
+         * @description `dismiss`: it is none; what was done without an admin is taken back, unless an admin has changed it since. `warn`: the same, and the buyer is told `message`. `suspend`: the buyer is suspended, on every gateway within a second. `keep_open`: only the reason is written down. The rule is quiet for this buyer or host afterwards, for TS_ABUSE_QUIET_HOURS.
+         */
+        post: operations["post_admin_abuse_findings_id_decide"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/buyer/me/warnings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Warnings for my account
+         * @description What an admin told me about how I use the network, latest first; at most 100.
+         */
+        get: operations["get_buyer_me_warnings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/abuse/reports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Abuse reports
+         * @description Those received last first; `state=open` are those that wait for an answer.
+         */
+        get: operations["get_admin_abuse_reports"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/abuse/reports/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * One abuse report
+         * @description With what its sender was answered.
+         */
+        get: operations["get_admin_abuse_reports_id"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/abuse/reports/{id}/streams": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Whose traffic an abuse report is about
+         * @description Connection records of the exit address around the time of the report, latest day first: who sent what where. With `destination` only what went to the server that the report names. Each look is in the audit log.
+         */
+        get: operations["get_admin_abuse_reports_id_streams"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/abuse/reports/{id}/link": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Link an abuse report to a finding
+         * @description `finding_id`: to this one, null: to none any more. `buyer_id`: to the open finding `reported` of this buyer, which is opened when there is none.
+         */
+        post: operations["post_admin_abuse_reports_id_link"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/abuse/reports/{id}/answer": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Answer or close an abuse report
+         * @description The sender sees `answer` with the reference and secret: name no buyer and no provider there. With `outcome` the report is closed.
+         */
+        post: operations["post_admin_abuse_reports_id_answer"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/transparency": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Transparency figures
+         * @description Reports of abuse, findings, suspensions and legal holds by UTC quarter, oldest first: numbers that name nobody, to be published. `traffic-share transparency` gives the same.
+         */
+        get: operations["get_admin_transparency"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/export/transparency": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Transparency figures as CSV
+         * @description One line a quarter.
+         */
+        get: operations["get_admin_export_transparency"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/abuse_reports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Report abuse
+         * @description For everybody whom traffic from one of our exit addresses harmed. The answer has a reference, and a secret with which `POST /api/abuse_reports/status` tells what became of it. `/abuse` is a page for the same. Texts and addresses are deleted TS_ABUSE_KEPT_DAYS after the report is closed.
+         */
+        post: operations["post_abuse_reports"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/abuse_reports/status": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * What became of my abuse report
+         * @description By its reference and secret; 404 when one of them is wrong.
+         */
+        post: operations["post_abuse_reports_status"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/legal_holds": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Legal holds
+         * @description Whose connection records are kept although their days are over; those asked for last first.
+         */
+        get: operations["get_admin_legal_holds"];
+        put?: never;
+        /**
+         * Hold the records of a buyer or provider
+         * @description In force at once: nothing of theirs in the connection records is deleted from now on. Another admin has to confirm it before `lapses_at`; otherwise it lapses.
+         */
+        post: operations["post_admin_legal_holds"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/legal_holds/{id}/confirm": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Confirm a legal hold
+         * @description By another admin than the one who asked for it; it then keeps records until it is lifted.
+         */
+        post: operations["post_admin_legal_holds_id_confirm"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/legal_holds/{id}/lift": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Lift a legal hold
+         * @description Takes two admins: after the first call it is `lift_asked` and goes on keeping records, the same call by another admin lifts it. Records whose days are over are deleted soon after.
+         */
+        post: operations["post_admin_legal_holds_id_lift"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/admin/audit/search": {
         parameters: {
             query?: never;
@@ -2755,7 +3439,7 @@ export interface paths {
         put?: never;
         /**
          * Back the database up now
-         * @description Beside the daily backup. In the background: `GET` shows its state. A dump in pg_dump's custom format, for `pg_restore`, in the folder or bucket that is configured; what was stored is read back and compared.
+         * @description Beside the daily backup. In the background: `GET` shows its state. A dump in pg_dump's custom format, sealed with TS_BACKUP_KEY, in the folder or bucket that is configured; what was stored is read back and compared.
          */
         post: operations["post_admin_backup_db"];
         delete?: never;
@@ -2793,7 +3477,7 @@ export interface paths {
         };
         /**
          * Figures by day
-         * @description Every figure of the last days, oldest first. Added up every hour by the job `stats`.
+         * @description Every figure of the last days, oldest first. Added up every hour by the job `stats`; today once more when it is looked at a minute later.
          */
         get: operations["get_admin_stats"];
         put?: never;
@@ -2953,7 +3637,7 @@ export interface paths {
         };
         /**
          * Gateways that are there
-         * @description As they last said themselves, some seconds ago at most; one that is away is not listed.
+         * @description As they last said themselves, some seconds ago at most, in the order of their ids; one that is away is not listed.
          */
         get: operations["get_admin_gateways"];
         put?: never;
@@ -3136,7 +3820,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description `forbidden`, `ip_not_allowed`, `banned`, `consent_required`, `client_too_old`, `region_not_allowed`, `vpn_detected`, `denylisted`, `account_suspended`, `kyc_required`, `policy_not_accepted`, `own_payout` */
+        /** @description `forbidden`, `ip_not_allowed`, `banned`, `consent_required`, `client_too_old`, `region_not_allowed`, `vpn_detected`, `denylisted`, `account_suspended`, `kyc_required`, `policy_not_accepted`, `own_payout`, `second_admin_needed` */
         Problem403: {
             headers: {
                 [name: string]: unknown;
@@ -3163,7 +3847,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description `idempotency_key_reused`, `idempotency_in_progress`, `superadmin_exists`, `telegram_taken`, `last_telegram`, `too_many_telegrams`, `is_admin`, `last_admin`, `user_deleted`, `payout_open`, `promo_used_up`, `promo_redeemed`, `promo_code_taken`, `too_many_threads`, `thread_closed`, `broadcast_not_draft`, `broadcast_over`, `terms_version_outdated`, `too_many_devices`, `account_taken`, `token_revoked`, `illegal_move`, `package_in_use`, `too_many_sub_users`, `ledger_conflict`, `payout_not_pending`, `payout_not_released`, `not_refundable`, `trial_used`, `gateway_run_alive`, `backup_not_configured`, `gateway_draining`, `policy_changed` */
+        /** @description `idempotency_key_reused`, `idempotency_in_progress`, `superadmin_exists`, `telegram_taken`, `last_telegram`, `too_many_telegrams`, `is_admin`, `last_admin`, `user_deleted`, `payout_open`, `promo_used_up`, `promo_redeemed`, `promo_code_taken`, `too_many_threads`, `thread_closed`, `broadcast_not_draft`, `broadcast_over`, `terms_version_outdated`, `terms_accepted`, `too_many_devices`, `account_taken`, `token_revoked`, `illegal_move`, `package_in_use`, `too_many_tokens`, `too_many_sub_users`, `ledger_conflict`, `payout_not_pending`, `payout_not_released`, `not_refundable`, `trial_used`, `gateway_run_alive`, `finding_decided`, `report_closed`, `report_forgotten`, `legal_hold_state`, `backup_not_configured`, `gateway_draining`, `policy_changed` */
         Problem409: {
             headers: {
                 [name: string]: unknown;
@@ -3190,7 +3874,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description `too_much_at_once`, `unknown_referral_code`, `link_expired`, `unknown_promo_code`, `promo_expired`, `held_by_traffic`, `below_zero`, `below_minimum`, `over_available`, `over_daily_limit`, `network_not_allowed`, `bad_address`, `topup_out_of_bounds`, `payment_refused`, `stars_unavailable`, `several_buyers`, `above_charged`, `trial_unavailable` */
+        /** @description `too_much_at_once`, `unknown_referral_code`, `link_expired`, `unknown_promo_code`, `promo_expired`, `held_by_traffic`, `below_zero`, `below_minimum`, `over_available`, `over_daily_limit`, `network_not_allowed`, `bad_address`, `topup_out_of_bounds`, `payment_refused`, `stars_unavailable`, `several_buyers`, `above_charged`, `trial_unavailable`, `finding_without_buyer` */
         Problem422: {
             headers: {
                 [name: string]: unknown;
@@ -3356,6 +4040,102 @@ export interface operations {
             };
             400: components["responses"]["Problem400"];
             408: components["responses"]["Problem408"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    get_terms: {
+        parameters: {
+            query?: {
+                language?: "en" | "ru" | "uz";
+                version?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Default Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        version: string;
+                        /** @enum {unknown} */
+                        language: "en" | "ru" | "uz";
+                        title: string;
+                        /** @description plain text; paragraphs with an empty line between */
+                        body: string;
+                        in_force: boolean;
+                    };
+                };
+            };
+            400: components["responses"]["Problem400"];
+            404: components["responses"]["Problem404"];
+            408: components["responses"]["Problem408"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    put_admin_terms_version: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                version: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    texts: {
+                        en: {
+                            title: string;
+                            /** @description plain text */
+                            body: string;
+                        };
+                        ru: {
+                            title: string;
+                            /** @description plain text */
+                            body: string;
+                        };
+                        uz: {
+                            title: string;
+                            /** @description plain text */
+                            body: string;
+                        };
+                    };
+                };
+            };
+        };
+        responses: {
+            /** @description Default Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @enum {boolean} */
+                        ok: true;
+                    };
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            408: components["responses"]["Problem408"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            415: components["responses"]["Problem415"];
             429: components["responses"]["Problem429"];
             431: components["responses"]["Problem431"];
             500: components["responses"]["Problem500"];
@@ -4184,7 +4964,11 @@ export interface operations {
     };
     get_user_logins: {
         parameters: {
-            query?: never;
+            query?: {
+                limit?: number;
+                /** @description next_cursor of the page before */
+                cursor?: string;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -4264,7 +5048,10 @@ export interface operations {
     post_user_device_register: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description the same key and request replays the first answer for 24 h */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -4276,6 +5063,7 @@ export interface operations {
                     model?: string;
                     client_version: string;
                     ip?: string;
+                    push_token?: string;
                 };
             };
         };
@@ -4288,8 +5076,7 @@ export interface operations {
                 content: {
                     "application/json": {
                         device_id: string;
-                        /** @description shown once */
-                        device_key: string;
+                        device_key: string | null;
                         session_id: string | null;
                     };
                 };
@@ -4307,10 +5094,54 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
+    post_user_device_push_token: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    device_id?: string;
+                    push_token: string | null;
+                };
+            };
+        };
+        responses: {
+            /** @description Default Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @enum {boolean} */
+                        ok: true;
+                    };
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            408: components["responses"]["Problem408"];
+            413: components["responses"]["Problem413"];
+            415: components["responses"]["Problem415"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
     get_user_devices: {
         parameters: {
             query?: {
                 user_id?: string;
+                limit?: number;
+                /** @description next_cursor of the page before */
+                cursor?: string;
             };
             header?: never;
             path?: never;
@@ -4407,7 +5238,10 @@ export interface operations {
     post_traffic_start: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description the same key and request replays the first answer for 24 h */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -4435,11 +5269,21 @@ export interface operations {
                         session_id: string;
                         /** @enum {boolean} */
                         ok: true;
+                        /** @description what the owner set for all devices; the device keeps to it */
+                        rules: {
+                            cap_bytes_left: number | null;
+                            wifi_only: boolean;
+                            charging_only: boolean;
+                            hours: {
+                                from: string;
+                                to: string;
+                            } | null;
+                            blocked_destinations: string[];
+                        };
                         tunnel: {
                             /** @description WebSocket */
                             url: string;
-                            /** @description opens one tunnel: Authorization: Bearer <ticket> */
-                            ticket: string;
+                            ticket: string | null;
                             /** @description seconds to open the tunnel */
                             expires_in: number;
                         };
@@ -4451,6 +5295,7 @@ export interface operations {
             403: components["responses"]["Problem403"];
             404: components["responses"]["Problem404"];
             408: components["responses"]["Problem408"];
+            409: components["responses"]["Problem409"];
             413: components["responses"]["Problem413"];
             415: components["responses"]["Problem415"];
             429: components["responses"]["Problem429"];
@@ -4495,6 +5340,17 @@ export interface operations {
                     "application/json": {
                         /** @enum {boolean} */
                         ok: true;
+                        /** @description what the owner set for all devices; the device keeps to it */
+                        rules: {
+                            cap_bytes_left: number | null;
+                            wifi_only: boolean;
+                            charging_only: boolean;
+                            hours: {
+                                from: string;
+                                to: string;
+                            } | null;
+                            blocked_destinations: string[];
+                        };
                     };
                 };
             };
@@ -4547,6 +5403,17 @@ export interface operations {
                     "application/json": {
                         /** @enum {boolean} */
                         ok: true;
+                        /** @description what the owner set for all devices; the device keeps to it */
+                        rules: {
+                            cap_bytes_left: number | null;
+                            wifi_only: boolean;
+                            charging_only: boolean;
+                            hours: {
+                                from: string;
+                                to: string;
+                            } | null;
+                            blocked_destinations: string[];
+                        };
                     };
                 };
             };
@@ -4714,8 +5581,8 @@ export interface operations {
                 user_id?: string;
                 from?: string;
                 to?: string;
-                page?: number;
                 status?: "active" | "stopping" | "completed" | "failed";
+                page?: number;
                 limit?: number;
                 /** @description next_cursor of the page before */
                 cursor?: string;
@@ -4766,6 +5633,39 @@ export interface operations {
                         next_cursor: string | null;
                         total?: number;
                     };
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            408: components["responses"]["Problem408"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    get_admin_export_sessions: {
+        parameters: {
+            query?: {
+                user_id?: string;
+                from?: string;
+                to?: string;
+                status?: "active" | "stopping" | "completed" | "failed";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description CSV (RFC 4180), one line a row under a header; no field is run as a formula */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/csv": string;
                 };
             };
             400: components["responses"]["Problem400"];
@@ -4985,6 +5885,11 @@ export interface operations {
                         min_client_version: string;
                         app_latest: string;
                         offer_bytes: number;
+                        /**
+                         * @description packages that were pulled and not used in time
+                         * @enum {unknown}
+                         */
+                        stale_packages_become: "available" | "revoked";
                         /** @example 12.345678 */
                         buyer_price_per_gb: string;
                         hold_time_s: number;
@@ -5045,6 +5950,11 @@ export interface operations {
                     min_client_version?: string;
                     app_latest?: string;
                     offer_bytes?: number;
+                    /**
+                     * @description packages that were pulled and not used in time
+                     * @enum {unknown}
+                     */
+                    stale_packages_become?: "available" | "revoked";
                     buyer_price_per_gb?: string;
                     hold_time_s?: number;
                     referral_percent?: number;
@@ -5077,6 +5987,11 @@ export interface operations {
                         min_client_version: string;
                         app_latest: string;
                         offer_bytes: number;
+                        /**
+                         * @description packages that were pulled and not used in time
+                         * @enum {unknown}
+                         */
+                        stale_packages_become: "available" | "revoked";
                         /** @example 12.345678 */
                         buyer_price_per_gb: string;
                         hold_time_s: number;
@@ -5140,17 +6055,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "denied_domains": [
-                     *         ".example.org"
-                     *       ],
-                     *       "denied_ips": [
-                     *         "203.0.113.0/24"
-                     *       ],
-                     *       "version": 7
-                     *     }
-                     */
                     "application/json": {
                         denied_domains: string[];
                         denied_ips: string[];
@@ -5177,17 +6081,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "denied_domains": [
-                 *         ".example.org"
-                 *       ],
-                 *       "denied_ips": [
-                 *         "203.0.113.0/24"
-                 *       ],
-                 *       "version": 7
-                 *     }
-                 */
                 "application/json": {
                     denied_domains: string[];
                     denied_ips: string[];
@@ -5202,17 +6095,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "denied_domains": [
-                     *         ".example.org"
-                     *       ],
-                     *       "denied_ips": [
-                     *         "203.0.113.0/24"
-                     *       ],
-                     *       "version": 7
-                     *     }
-                     */
                     "application/json": {
                         denied_domains: string[];
                         denied_ips: string[];
@@ -5248,102 +6130,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "open_tcp": [
-                     *         80,
-                     *         443,
-                     *         8443
-                     *       ],
-                     *       "open_udp": [
-                     *         53,
-                     *         443
-                     *       ],
-                     *       "never_allowed": [
-                     *         8080
-                     *       ],
-                     *       "version": 2,
-                     *       "never_allowed_built_in": [
-                     *         7,
-                     *         9,
-                     *         17,
-                     *         19,
-                     *         21,
-                     *         22,
-                     *         23,
-                     *         25,
-                     *         53,
-                     *         69,
-                     *         110,
-                     *         111,
-                     *         119,
-                     *         123,
-                     *         135,
-                     *         136,
-                     *         137,
-                     *         138,
-                     *         139,
-                     *         143,
-                     *         161,
-                     *         162,
-                     *         179,
-                     *         389,
-                     *         445,
-                     *         465,
-                     *         512,
-                     *         513,
-                     *         514,
-                     *         515,
-                     *         548,
-                     *         554,
-                     *         587,
-                     *         631,
-                     *         636,
-                     *         873,
-                     *         993,
-                     *         995,
-                     *         1080,
-                     *         1194,
-                     *         1433,
-                     *         1521,
-                     *         1723,
-                     *         1900,
-                     *         2049,
-                     *         2323,
-                     *         2375,
-                     *         2376,
-                     *         2525,
-                     *         3128,
-                     *         3306,
-                     *         3389,
-                     *         5060,
-                     *         5061,
-                     *         5353,
-                     *         5432,
-                     *         5555,
-                     *         5900,
-                     *         5901,
-                     *         5985,
-                     *         5986,
-                     *         6379,
-                     *         6660,
-                     *         6661,
-                     *         6662,
-                     *         6663,
-                     *         6664,
-                     *         6665,
-                     *         6666,
-                     *         6667,
-                     *         6668,
-                     *         6669,
-                     *         6697,
-                     *         9100,
-                     *         9200,
-                     *         11211,
-                     *         27017
-                     *       ]
-                     *     }
-                     */
                     "application/json": {
                         open_tcp: number[];
                         open_udp: number[];
@@ -5372,23 +6158,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "open_tcp": [
-                 *         80,
-                 *         443,
-                 *         8443
-                 *       ],
-                 *       "open_udp": [
-                 *         53,
-                 *         443
-                 *       ],
-                 *       "never_allowed": [
-                 *         8080
-                 *       ],
-                 *       "version": 2
-                 *     }
-                 */
                 "application/json": {
                     open_tcp: number[];
                     open_udp: number[];
@@ -5404,102 +6173,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "open_tcp": [
-                     *         80,
-                     *         443,
-                     *         8443
-                     *       ],
-                     *       "open_udp": [
-                     *         53,
-                     *         443
-                     *       ],
-                     *       "never_allowed": [
-                     *         8080
-                     *       ],
-                     *       "version": 2,
-                     *       "never_allowed_built_in": [
-                     *         7,
-                     *         9,
-                     *         17,
-                     *         19,
-                     *         21,
-                     *         22,
-                     *         23,
-                     *         25,
-                     *         53,
-                     *         69,
-                     *         110,
-                     *         111,
-                     *         119,
-                     *         123,
-                     *         135,
-                     *         136,
-                     *         137,
-                     *         138,
-                     *         139,
-                     *         143,
-                     *         161,
-                     *         162,
-                     *         179,
-                     *         389,
-                     *         445,
-                     *         465,
-                     *         512,
-                     *         513,
-                     *         514,
-                     *         515,
-                     *         548,
-                     *         554,
-                     *         587,
-                     *         631,
-                     *         636,
-                     *         873,
-                     *         993,
-                     *         995,
-                     *         1080,
-                     *         1194,
-                     *         1433,
-                     *         1521,
-                     *         1723,
-                     *         1900,
-                     *         2049,
-                     *         2323,
-                     *         2375,
-                     *         2376,
-                     *         2525,
-                     *         3128,
-                     *         3306,
-                     *         3389,
-                     *         5060,
-                     *         5061,
-                     *         5353,
-                     *         5432,
-                     *         5555,
-                     *         5900,
-                     *         5901,
-                     *         5985,
-                     *         5986,
-                     *         6379,
-                     *         6660,
-                     *         6661,
-                     *         6662,
-                     *         6663,
-                     *         6664,
-                     *         6665,
-                     *         6666,
-                     *         6667,
-                     *         6668,
-                     *         6669,
-                     *         6697,
-                     *         9100,
-                     *         9200,
-                     *         11211,
-                     *         27017
-                     *       ]
-                     *     }
-                     */
                     "application/json": {
                         open_tcp: number[];
                         open_udp: number[];
@@ -5537,26 +6210,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "asn_rules": [
-                     *         {
-                     *           "match": "AS64500",
-                     *           "name": "Example Hosting"
-                     *         },
-                     *         {
-                     *           "match": "org *vpn*"
-                     *         }
-                     *       ],
-                     *       "denied_ips": [
-                     *         "198.51.100.0/24"
-                     *       ],
-                     *       "allowed_asns": [
-                     *         64501
-                     *       ],
-                     *       "version": 3
-                     *     }
-                     */
                     "application/json": {
                         asn_rules: {
                             /**
@@ -5593,26 +6246,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "asn_rules": [
-                 *         {
-                 *           "match": "AS64500",
-                 *           "name": "Example Hosting"
-                 *         },
-                 *         {
-                 *           "match": "org *vpn*"
-                 *         }
-                 *       ],
-                 *       "denied_ips": [
-                 *         "198.51.100.0/24"
-                 *       ],
-                 *       "allowed_asns": [
-                 *         64501
-                 *       ],
-                 *       "version": 3
-                 *     }
-                 */
                 "application/json": {
                     asn_rules: {
                         /**
@@ -5637,26 +6270,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "asn_rules": [
-                     *         {
-                     *           "match": "AS64500",
-                     *           "name": "Example Hosting"
-                     *         },
-                     *         {
-                     *           "match": "org *vpn*"
-                     *         }
-                     *       ],
-                     *       "denied_ips": [
-                     *         "198.51.100.0/24"
-                     *       ],
-                     *       "allowed_asns": [
-                     *         64501
-                     *       ],
-                     *       "version": 3
-                     *     }
-                     */
                     "application/json": {
                         asn_rules: {
                             /**
@@ -5789,11 +6402,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "price_per_gb": "0.50"
-                 *     }
-                 */
                 "application/json": {
                     /** @description US dollars, from 0 to 1000 */
                     price_per_gb: string;
@@ -5842,6 +6450,8 @@ export interface operations {
                 status?: "active" | "suspended" | "closed";
                 kyc_status?: "pending" | "approved" | "rejected";
                 region?: string;
+                /** @description a minus: the largest (latest) first */
+                sort?: "created_at" | "-created_at" | "name" | "-name";
                 limit?: number;
                 /** @description next_cursor of the page before */
                 cursor?: string;
@@ -5965,13 +6575,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "name": "Acme Scraping",
-                 *       "contact": "ops@acme.example",
-                 *       "region": "EU"
-                 *     }
-                 */
                 "application/json": {
                     name: string;
                     contact?: string | null;
@@ -6132,6 +6735,42 @@ export interface operations {
             409: components["responses"]["Problem409"];
             413: components["responses"]["Problem413"];
             415: components["responses"]["Problem415"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    get_admin_export_buyers: {
+        parameters: {
+            query?: {
+                /** @description part of name, account or contact */
+                query?: string;
+                status?: "active" | "suspended" | "closed";
+                kyc_status?: "pending" | "approved" | "rejected";
+                region?: string;
+                /** @description a minus: the largest (latest) first */
+                sort?: "created_at" | "-created_at" | "name" | "-name";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description CSV (RFC 4180), one line a row under a header; no field is run as a formula */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/csv": string;
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            408: components["responses"]["Problem408"];
             429: components["responses"]["Problem429"];
             431: components["responses"]["Problem431"];
             500: components["responses"]["Problem500"];
@@ -6415,7 +7054,11 @@ export interface operations {
     };
     get_admin_buyers_id_tokens: {
         parameters: {
-            query?: never;
+            query?: {
+                limit?: number;
+                /** @description next_cursor of the page before */
+                cursor?: string;
+            };
             header?: never;
             path: {
                 id: string;
@@ -6948,6 +7591,44 @@ export interface operations {
                         created_at: string;
                         /** Format: date-time */
                         updated_at: string;
+                        /** @description `limits` with the defaults of what is left out */
+                        limits_in_force: {
+                            /** @description streams open at once; then CONN_LIMIT */
+                            streams_max?: number;
+                            /** @description new connections a second; then RATE_LIMIT */
+                            connections_per_second_max?: number;
+                            /** @description both directions together, on each gateway; above it streams are slowed down */
+                            bandwidth_bytes_per_second_max?: number;
+                            /** @description of the ports that are open otherwise, only these; others get PORT_BLOCKED */
+                            ports?: number[];
+                            /** @description only these destinations: names, `.suffix` for a name and all below it, addresses, networks; others get TARGET_BLOCKED. Networks hold for destinations that are asked for by address */
+                            allowed_domains?: string[];
+                            /** @description none of these, as in `allowed_domains` */
+                            denied_domains?: string[];
+                            /** @description up and down together, in a UTC day; then QUOTA_REACHED, and open streams are cut */
+                            bytes_per_day_max?: number;
+                            /** @description the same in a UTC calendar month */
+                            bytes_per_month_max?: number;
+                            /** @description client addresses that need no password */
+                            passwordless_ips?: string[];
+                            /** @description allowed beside 80 and 443, for UDP 53 and 443 */
+                            extra_ports?: number[];
+                            /** @description of the never-allowed ports, granted by an admin */
+                            granted_ports?: number[];
+                            /** @description UDP through SOCKS5 ASSOCIATE, granted by an admin; without it UDP_NOT_ALLOWED */
+                            udp?: boolean;
+                            /** @description client addresses that may use the proxy at all, with whatever credential; empty: any */
+                            allowed_ips?: string[];
+                        };
+                        /** @description where the proxy is; passwords are made at `/api/buyer/proxy_passwords` */
+                        proxy: {
+                            host: string;
+                            ports: {
+                                http: number;
+                                https: number;
+                                socks5: number;
+                            };
+                        };
                     };
                 };
             };
@@ -7055,6 +7736,44 @@ export interface operations {
                         created_at: string;
                         /** Format: date-time */
                         updated_at: string;
+                        /** @description `limits` with the defaults of what is left out */
+                        limits_in_force: {
+                            /** @description streams open at once; then CONN_LIMIT */
+                            streams_max?: number;
+                            /** @description new connections a second; then RATE_LIMIT */
+                            connections_per_second_max?: number;
+                            /** @description both directions together, on each gateway; above it streams are slowed down */
+                            bandwidth_bytes_per_second_max?: number;
+                            /** @description of the ports that are open otherwise, only these; others get PORT_BLOCKED */
+                            ports?: number[];
+                            /** @description only these destinations: names, `.suffix` for a name and all below it, addresses, networks; others get TARGET_BLOCKED. Networks hold for destinations that are asked for by address */
+                            allowed_domains?: string[];
+                            /** @description none of these, as in `allowed_domains` */
+                            denied_domains?: string[];
+                            /** @description up and down together, in a UTC day; then QUOTA_REACHED, and open streams are cut */
+                            bytes_per_day_max?: number;
+                            /** @description the same in a UTC calendar month */
+                            bytes_per_month_max?: number;
+                            /** @description client addresses that need no password */
+                            passwordless_ips?: string[];
+                            /** @description allowed beside 80 and 443, for UDP 53 and 443 */
+                            extra_ports?: number[];
+                            /** @description of the never-allowed ports, granted by an admin */
+                            granted_ports?: number[];
+                            /** @description UDP through SOCKS5 ASSOCIATE, granted by an admin; without it UDP_NOT_ALLOWED */
+                            udp?: boolean;
+                            /** @description client addresses that may use the proxy at all, with whatever credential; empty: any */
+                            allowed_ips?: string[];
+                        };
+                        /** @description where the proxy is; passwords are made at `/api/buyer/proxy_passwords` */
+                        proxy: {
+                            host: string;
+                            ports: {
+                                http: number;
+                                https: number;
+                                socks5: number;
+                            };
+                        };
                     };
                 };
             };
@@ -7316,6 +8035,59 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
+    get_buyer_me_errors: {
+        parameters: {
+            query?: {
+                /** @description this UTC hour and those before it */
+                hours?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Default Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** Format: date-time */
+                        from: string;
+                        /** @example 3 */
+                        total: number;
+                        /** @description the most frequent first */
+                        by_code: {
+                            /** @description of the proxy's errors */
+                            code: string;
+                            /** @example 3 */
+                            count: number;
+                            /** Format: date-time */
+                            last_at: string;
+                            last_detail: string | null;
+                        }[];
+                        /** @description hours with any */
+                        by_hour: {
+                            /** Format: date-time */
+                            hour: string;
+                            /** @example 3 */
+                            count: number;
+                        }[];
+                    };
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            408: components["responses"]["Problem408"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
     get_buyer_me_allocations: {
         parameters: {
             query?: {
@@ -7370,6 +8142,235 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
+    get_buyer_tokens: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Default Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        items: {
+                            /** Format: uuid */
+                            id: string;
+                            /** Format: uuid */
+                            buyer_id: string;
+                            /** @enum {unknown} */
+                            kind: "token" | "proxy_password";
+                            /** @description first characters of the secret */
+                            prefix: string;
+                            scopes: string[];
+                            allowed_ips: string[];
+                            description: string | null;
+                            expires_at: string | null;
+                            last_used_at: string | null;
+                            /** Format: date-time */
+                            created_at: string;
+                            revoked_at: string | null;
+                            /** @description the token of this call */
+                            current: boolean;
+                        }[];
+                        next_cursor: string | null;
+                        total?: number;
+                    };
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            408: components["responses"]["Problem408"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    post_buyer_proxy_passwords: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description the same key and request replays the first answer for 24 h */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    description?: string | null;
+                };
+            };
+        };
+        responses: {
+            /** @description Default Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** Format: uuid */
+                        id: string;
+                        /** Format: uuid */
+                        buyer_id: string;
+                        /** @enum {unknown} */
+                        kind: "token" | "proxy_password";
+                        /** @description first characters of the secret */
+                        prefix: string;
+                        scopes: string[];
+                        allowed_ips: string[];
+                        description: string | null;
+                        expires_at: string | null;
+                        last_used_at: string | null;
+                        /** Format: date-time */
+                        created_at: string;
+                        revoked_at: string | null;
+                        proxy: {
+                            host: string;
+                            ports: {
+                                http: number;
+                                https: number;
+                                socks5: number;
+                            };
+                            username: string;
+                            /** @description shown once */
+                            password: string;
+                        } | null;
+                    };
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            408: components["responses"]["Problem408"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            415: components["responses"]["Problem415"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    post_buyer_tokens_token_id_revoke: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                token_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Default Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** Format: uuid */
+                        id: string;
+                        /** Format: uuid */
+                        buyer_id: string;
+                        /** @enum {unknown} */
+                        kind: "token" | "proxy_password";
+                        /** @description first characters of the secret */
+                        prefix: string;
+                        scopes: string[];
+                        allowed_ips: string[];
+                        description: string | null;
+                        expires_at: string | null;
+                        last_used_at: string | null;
+                        /** Format: date-time */
+                        created_at: string;
+                        revoked_at: string | null;
+                        /** @description the token of this call */
+                        current: boolean;
+                    };
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            408: components["responses"]["Problem408"];
+            413: components["responses"]["Problem413"];
+            415: components["responses"]["Problem415"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    post_buyer_try: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /** @description as a client sends it: account and parameters */
+                    username: string;
+                    password: string;
+                };
+            };
+        };
+        responses: {
+            /** @description Default Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        ok: boolean;
+                        took_ms: number;
+                        exit: {
+                            /** @description opaque; another one is another exit */
+                            exit_id: string;
+                            /** @example DE */
+                            country: string;
+                            city: string | null;
+                            asn: number | null;
+                            session: string | null;
+                            bytes_left: number | null;
+                        } | null;
+                        error: {
+                            /** @example NO_PEER */
+                            code: string;
+                            detail: string | null;
+                            http_status: number | null;
+                        } | null;
+                        request_id: string | null;
+                    };
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            408: components["responses"]["Problem408"];
+            413: components["responses"]["Problem413"];
+            415: components["responses"]["Problem415"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
     get_live: {
         parameters: {
             query?: never;
@@ -7413,12 +8414,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "ticket": "tsl_zvJ0Yl5r6pX2mQeB8nKc4TgWd1HsVuAo9fRiNyPxL3M",
-                     *       "expires_in": 30
-                     *     }
-                     */
                     "application/json": {
                         ticket: string;
                         /** @description seconds */
@@ -7441,10 +8436,7 @@ export interface operations {
     get_buyer_locations: {
         parameters: {
             query?: {
-                /**
-                 * @description a country code, or EU
-                 * @example DE
-                 */
+                /** @description a country code, or EU */
                 region?: string;
                 state?: string;
                 city?: string;
@@ -7465,41 +8457,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "read_at": "2026-11-26T12:00:00.000Z",
-                     *       "total": {
-                     *         "online": 12,
-                     *         "available": 9
-                     *       },
-                     *       "countries": [
-                     *         {
-                     *           "country": "DE",
-                     *           "online": 12,
-                     *           "available": 9
-                     *         }
-                     *       ],
-                     *       "cities": [
-                     *         {
-                     *           "country": "DE",
-                     *           "state": "Berlin",
-                     *           "city": "Berlin",
-                     *           "online": 5,
-                     *           "available": 4
-                     *         }
-                     *       ],
-                     *       "asns": [
-                     *         {
-                     *           "country": "DE",
-                     *           "asn": 3320,
-                     *           "isp": "Deutsche Telekom AG",
-                     *           "online": 7,
-                     *           "available": 6
-                     *         }
-                     *       ],
-                     *       "truncated": false
-                     *     }
-                     */
                     "application/json": {
                         /** Format: date-time */
                         read_at: string;
@@ -7548,6 +8505,143 @@ export interface operations {
                         }[];
                         /** @description a list has more than `limit` entries */
                         truncated: boolean;
+                    };
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            408: components["responses"]["Problem408"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    get_admin_devices: {
+        parameters: {
+            query?: {
+                /** @description how a device id begins */
+                query?: string;
+                user_id?: string;
+                /** @description where it was seen last */
+                country?: string;
+                /** @description a minus: the largest (latest) first */
+                sort?: "created_at" | "-created_at" | "last_seen_at" | "-last_seen_at";
+                limit?: number;
+                /** @description next_cursor of the page before */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Default Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        items: {
+                            device_id: string;
+                            /** Format: uuid */
+                            user_id: string;
+                            username: string | null;
+                            os: string;
+                            model: string | null;
+                            client_version: string;
+                            online: boolean | null;
+                            gateway_id: string | null;
+                            ip: string | null;
+                            country: string | null;
+                            refused_code: string | null;
+                            last_seen_at: string | null;
+                            /** Format: date-time */
+                            created_at: string;
+                        }[];
+                        next_cursor: string | null;
+                        total?: number;
+                    };
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            408: components["responses"]["Problem408"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    get_admin_export_devices: {
+        parameters: {
+            query?: {
+                /** @description how a device id begins */
+                query?: string;
+                user_id?: string;
+                /** @description where it was seen last */
+                country?: string;
+                /** @description a minus: the largest (latest) first */
+                sort?: "created_at" | "-created_at" | "last_seen_at" | "-last_seen_at";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description CSV (RFC 4180), one line a row under a header; no field is run as a formula */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/csv": string;
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            408: components["responses"]["Problem408"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    get_admin_devices_countries: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Default Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** Format: date-time */
+                        read_at: string;
+                        countries: {
+                            /**
+                             * @description ISO 3166 alpha-2
+                             * @example DE
+                             */
+                            country: string;
+                            /** @description exits that share */
+                            online: number;
+                            /** @description of these, held by no buyer */
+                            free: number;
+                        }[];
                     };
                 };
             };
@@ -7654,15 +8748,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "name": "team-7",
-                 *       "bytes_max": 5000000000,
-                 *       "limits": {
-                 *         "bandwidth_bytes_per_second_max": 1250000
-                 *       }
-                 *     }
-                 */
                 "application/json": {
                     name: string;
                     bytes_max?: number | null;
@@ -8038,6 +9123,7 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": unknown;
+                "text/csv": string;
             };
         };
         responses: {
@@ -8073,18 +9159,15 @@ export interface operations {
     post_buyer_packets_pull: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description the same key and request replays the first answer for 24 h */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "max_count": 2,
-                 *       "region": "DE"
-                 *     }
-                 */
                 "application/json": {
                     /** @default 1 */
                     max_count?: number;
@@ -8143,6 +9226,7 @@ export interface operations {
             403: components["responses"]["Problem403"];
             404: components["responses"]["Problem404"];
             408: components["responses"]["Problem408"];
+            409: components["responses"]["Problem409"];
             413: components["responses"]["Problem413"];
             415: components["responses"]["Problem415"];
             429: components["responses"]["Problem429"];
@@ -8246,6 +9330,39 @@ export interface operations {
                         next_cursor: string | null;
                         total?: number;
                     };
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            408: components["responses"]["Problem408"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    get_admin_export_packages: {
+        parameters: {
+            query?: {
+                status?: "available" | "allocated" | "in_progress" | "completed" | "failed" | "revoked";
+                buyer_id?: string;
+                user_id?: string;
+                ip?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description CSV (RFC 4180), one line a row under a header; no field is run as a formula */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/csv": string;
                 };
             };
             400: components["responses"]["Problem400"];
@@ -8983,15 +10100,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "amount": "5.00",
-                 *       "method": "cryptomus",
-                 *       "network": "TRON",
-                 *       "currency": "USDT",
-                 *       "target": "TR7NHqjeKQxGTCi8q8ZY4pL8otSzgjLj6t"
-                 *     }
-                 */
                 "application/json": {
                     /** @description US dollars */
                     amount: string;
@@ -9064,15 +10172,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "amount": "5.00",
-                 *       "method": "cryptomus",
-                 *       "network": "TRON",
-                 *       "currency": "USDT",
-                 *       "target": "TR7NHqjeKQxGTCi8q8ZY4pL8otSzgjLj6t"
-                 *     }
-                 */
                 "application/json": {
                     /** @description US dollars */
                     amount: string;
@@ -9127,6 +10226,42 @@ export interface operations {
             413: components["responses"]["Problem413"];
             415: components["responses"]["Problem415"];
             422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    get_withdraw_networks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Default Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        items: {
+                            /** @enum {unknown} */
+                            network: "TRON" | "ETH" | "BSC" | "POLYGON";
+                            /** @description for people */
+                            name: string;
+                            open: boolean;
+                        }[];
+                    };
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            408: components["responses"]["Problem408"];
             429: components["responses"]["Problem429"];
             431: components["responses"]["Problem431"];
             500: components["responses"]["Problem500"];
@@ -9252,6 +10387,8 @@ export interface operations {
                 status?: "pending" | "processing" | "completed" | "failed" | "cancelled";
                 user_id?: string;
                 buyer_id?: string;
+                /** @description a minus: the largest (latest) first */
+                sort?: "created_at" | "-created_at" | "amount" | "-amount";
                 limit?: number;
                 /** @description next_cursor of the page before */
                 cursor?: string;
@@ -9308,6 +10445,41 @@ export interface operations {
                         next_cursor: string | null;
                         total?: number;
                     };
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            408: components["responses"]["Problem408"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    get_admin_export_payments: {
+        parameters: {
+            query?: {
+                kind?: "payout" | "topup";
+                status?: "pending" | "processing" | "completed" | "failed" | "cancelled";
+                user_id?: string;
+                buyer_id?: string;
+                /** @description a minus: the largest (latest) first */
+                sort?: "created_at" | "-created_at" | "amount" | "-amount";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description CSV (RFC 4180), one line a row under a header; no field is run as a formula */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/csv": string;
                 };
             };
             400: components["responses"]["Problem400"];
@@ -9447,11 +10619,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "reason": "The address is on a sanctions list"
-                 *     }
-                 */
                 "application/json": {
                     reason: string;
                 };
@@ -9528,11 +10695,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "payment_id": "7b0c2f4e-3c58-4a39-9d0f-0f6a5a0d4a11"
-                 *     }
-                 */
                 "application/json": {
                     /** Format: uuid */
                     payment_id: string;
@@ -9607,20 +10769,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "type": "payout",
-                 *       "uuid": "a7c0caec-a594-4aaa-b1c4-77d511857594",
-                 *       "order_id": "7b0c2f4e3c584a399d0f0f6a5a0d4a11",
-                 *       "amount": "5.00000000",
-                 *       "currency": "USDT",
-                 *       "network": "TRON",
-                 *       "status": "paid",
-                 *       "is_final": true,
-                 *       "txid": "6f0d9c8374db57cac0d806251473de754f361c83a03cd805f74aa9da3193486b",
-                 *       "sign": "0f4e1b9f5f0e0d7b2f6b5f3c1f9a8d7e"
-                 *     }
-                 */
                 "application/json": {
                     /** @description payout, or payment of a top-up */
                     type?: string;
@@ -9799,11 +10947,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "reason": "Paid by mistake"
-                 *     }
-                 */
                 "application/json": {
                     reason: string;
                 };
@@ -9849,26 +10992,6 @@ export interface operations {
         /** @description an Update of the Bot API */
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "update_id": 861231007,
-                 *       "message": {
-                 *         "message_id": 7,
-                 *         "date": 1795651200,
-                 *         "chat": {
-                 *           "id": 77001,
-                 *           "type": "private",
-                 *           "first_name": "Ann"
-                 *         },
-                 *         "from": {
-                 *           "id": 77001,
-                 *           "is_bot": false,
-                 *           "first_name": "Ann"
-                 *         },
-                 *         "text": "/start"
-                 *       }
-                 *     }
-                 */
                 "application/json": {
                     update_id: number;
                 } & {
@@ -9902,7 +11025,11 @@ export interface operations {
     };
     get_buyer_telegrams: {
         parameters: {
-            query?: never;
+            query?: {
+                limit?: number;
+                /** @description next_cursor of the page before */
+                cursor?: string;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -9922,6 +11049,8 @@ export interface operations {
                             /** Format: date-time */
                             linked_at: string;
                         }[];
+                        next_cursor: string | null;
+                        total?: number;
                     };
                 };
             };
@@ -9938,7 +11067,10 @@ export interface operations {
     post_buyer_telegrams_link: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description the same key and request replays the first answer for 24 h */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -9951,10 +11083,8 @@ export interface operations {
                 };
                 content: {
                     "application/json": {
-                        /** @description shown once */
-                        token: string;
-                        /** @description start parameter for the bot */
-                        start: string;
+                        token: string | null;
+                        start: string | null;
                         url: string | null;
                         /** @description seconds */
                         expires_in: number;
@@ -9965,6 +11095,7 @@ export interface operations {
             401: components["responses"]["Problem401"];
             403: components["responses"]["Problem403"];
             408: components["responses"]["Problem408"];
+            409: components["responses"]["Problem409"];
             413: components["responses"]["Problem413"];
             415: components["responses"]["Problem415"];
             429: components["responses"]["Problem429"];
@@ -10027,12 +11158,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "reason": "The exit was unusable",
-                 *       "amount": "0.50"
-                 *     }
-                 */
                 "application/json": {
                     reason: string;
                     /** Format: uuid */
@@ -10135,6 +11260,8 @@ export interface operations {
                 status?: "active" | "banned" | "deleted";
                 /** @description a device was seen last there */
                 country?: string;
+                /** @description a minus: the largest (latest) first */
+                sort?: "created_at" | "-created_at" | "username" | "-username";
                 limit?: number;
                 /** @description next_cursor of the page before */
                 cursor?: string;
@@ -10206,13 +11333,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "telegram_id": 700100200,
-                 *       "username": "ann",
-                 *       "language": "uz"
-                 *     }
-                 */
                 "application/json": {
                     telegram_id: number;
                     username?: string;
@@ -10273,6 +11393,42 @@ export interface operations {
             413: components["responses"]["Problem413"];
             415: components["responses"]["Problem415"];
             422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    get_admin_export_users: {
+        parameters: {
+            query?: {
+                /** @description a Telegram id, a user id or a referral code, or the beginning of a username, an email or a phone number */
+                query?: string;
+                status?: "active" | "banned" | "deleted";
+                /** @description a device was seen last there */
+                country?: string;
+                /** @description a minus: the largest (latest) first */
+                sort?: "created_at" | "-created_at" | "username" | "-username";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description CSV (RFC 4180), one line a row under a header; no field is run as a formula */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/csv": string;
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            408: components["responses"]["Problem408"];
             429: components["responses"]["Problem429"];
             431: components["responses"]["Problem431"];
             500: components["responses"]["Problem500"];
@@ -10497,12 +11653,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "language": "ru",
-                 *       "is_verified": true
-                 *     }
-                 */
                 "application/json": {
                     username?: string | null;
                     phone?: string | null;
@@ -10773,7 +11923,11 @@ export interface operations {
     };
     get_user_telegrams: {
         parameters: {
-            query?: never;
+            query?: {
+                limit?: number;
+                /** @description next_cursor of the page before */
+                cursor?: string;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -10797,6 +11951,8 @@ export interface operations {
                             /** Format: date-time */
                             linked_at: string;
                         }[];
+                        next_cursor: string | null;
+                        total?: number;
                     };
                 };
             };
@@ -10855,7 +12011,10 @@ export interface operations {
     post_user_telegrams_link: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description the same key and request replays the first answer for 24 h */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -10868,11 +12027,9 @@ export interface operations {
                 };
                 content: {
                     "application/json": {
-                        /** @description shown once */
-                        token: string;
-                        /** @description start parameter for the bot */
-                        start: string;
-                        /** @description deep link; null while no bot name is configured */
+                        token: string | null;
+                        start: string | null;
+                        /** @description deep link; null also while no bot name is configured */
                         url: string | null;
                         /** @description seconds */
                         expires_in: number;
@@ -11775,24 +12932,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "texts": {
-                 *         "uz": {
-                 *           "title": "Hello",
-                 *           "body": "A new version is out."
-                 *         },
-                 *         "ru": {
-                 *           "title": "Hello",
-                 *           "body": "A new version is out."
-                 *         },
-                 *         "en": {
-                 *           "title": "Hello",
-                 *           "body": "A new version is out."
-                 *         }
-                 *       }
-                 *     }
-                 */
                 "application/json": {
                     texts: {
                         uz: {
@@ -11963,16 +13102,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "texts": {
-                 *         "en": {
-                 *           "title": "Hello",
-                 *           "body": "A new version is out."
-                 *         }
-                 *       }
-                 *     }
-                 */
                 "application/json": {
                     texts?: {
                         uz?: {
@@ -12161,13 +13290,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "code": "WELCOME-5",
-                 *       "bonus": "5.00",
-                 *       "uses_max": 100
-                 *     }
-                 */
                 "application/json": {
                     /** @example WELCOME-5 */
                     code: string;
@@ -12319,11 +13441,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "status": "disabled"
-                 *     }
-                 */
                 "application/json": {
                     uses_max?: number;
                     per_user_max?: number;
@@ -12443,12 +13560,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "subject": "Payout",
-                 *       "message": "Where is it?"
-                 *     }
-                 */
                 "application/json": {
                     message: string;
                     subject?: string;
@@ -12694,11 +13805,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "message": "It was paid today."
-                 *     }
-                 */
                 "application/json": {
                     message: string;
                     close?: boolean;
@@ -12784,7 +13890,7 @@ export interface operations {
                             /** @enum {unknown} */
                             status: "draft" | "sending" | "done" | "cancelled";
                             recipients: number;
-                            /** @description recipients in each state; `unknown` may have it or not, and is not sent it again */
+                            /** @description recipients in each state; `unknown` may have it or not: have it sent to them again, or leave them (`given_up`) */
                             counters: {
                                 pending: number;
                                 sending: number;
@@ -12792,6 +13898,7 @@ export interface operations {
                                 blocked: number;
                                 failed: number;
                                 unknown: number;
+                                given_up: number;
                                 skipped: number;
                                 cancelled: number;
                             };
@@ -12828,12 +13935,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "target": "region:US",
-                 *       "message": "A new version is out."
-                 *     }
-                 */
                 "application/json": {
                     /** @description `all`; `active`: shared in the last 30 days; `region:US`: a device was seen last there (`region:EU` for the European Union); `language:uz`; `admins`; `user:<id>` */
                     target: string;
@@ -12857,7 +13958,7 @@ export interface operations {
                         /** @enum {unknown} */
                         status: "draft" | "sending" | "done" | "cancelled";
                         recipients: number;
-                        /** @description recipients in each state; `unknown` may have it or not, and is not sent it again */
+                        /** @description recipients in each state; `unknown` may have it or not: have it sent to them again, or leave them (`given_up`) */
                         counters: {
                             pending: number;
                             sending: number;
@@ -12865,6 +13966,7 @@ export interface operations {
                             blocked: number;
                             failed: number;
                             unknown: number;
+                            given_up: number;
                             skipped: number;
                             cancelled: number;
                         };
@@ -12901,12 +14003,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "target": "region:US",
-                 *       "message": "A new version is out."
-                 *     }
-                 */
                 "application/json": {
                     /** @description `all`; `active`: shared in the last 30 days; `region:US`: a device was seen last there (`region:EU` for the European Union); `language:uz`; `admins`; `user:<id>` */
                     target: string;
@@ -12930,7 +14026,7 @@ export interface operations {
                         /** @enum {unknown} */
                         status: "draft" | "sending" | "done" | "cancelled";
                         recipients: number;
-                        /** @description recipients in each state; `unknown` may have it or not, and is not sent it again */
+                        /** @description recipients in each state; `unknown` may have it or not: have it sent to them again, or leave them (`given_up`) */
                         counters: {
                             pending: number;
                             sending: number;
@@ -12938,6 +14034,7 @@ export interface operations {
                             blocked: number;
                             failed: number;
                             unknown: number;
+                            given_up: number;
                             skipped: number;
                             cancelled: number;
                         };
@@ -12987,7 +14084,7 @@ export interface operations {
                         /** @enum {unknown} */
                         status: "draft" | "sending" | "done" | "cancelled";
                         recipients: number;
-                        /** @description recipients in each state; `unknown` may have it or not, and is not sent it again */
+                        /** @description recipients in each state; `unknown` may have it or not: have it sent to them again, or leave them (`given_up`) */
                         counters: {
                             pending: number;
                             sending: number;
@@ -12995,6 +14092,7 @@ export interface operations {
                             blocked: number;
                             failed: number;
                             unknown: number;
+                            given_up: number;
                             skipped: number;
                             cancelled: number;
                         };
@@ -13020,7 +14118,7 @@ export interface operations {
     get_admin_broadcasts_id_recipients: {
         parameters: {
             query?: {
-                state?: "pending" | "sending" | "sent" | "blocked" | "failed" | "unknown" | "skipped" | "cancelled";
+                state?: "pending" | "sending" | "sent" | "blocked" | "failed" | "unknown" | "given_up" | "skipped" | "cancelled";
                 limit?: number;
                 /** @description next_cursor of the page before */
                 cursor?: string;
@@ -13044,7 +14142,7 @@ export interface operations {
                             /** Format: uuid */
                             user_id: string;
                             /** @enum {unknown} */
-                            state: "pending" | "sending" | "sent" | "blocked" | "failed" | "unknown" | "skipped" | "cancelled";
+                            state: "pending" | "sending" | "sent" | "blocked" | "failed" | "unknown" | "given_up" | "skipped" | "cancelled";
                             claimed_at: string | null;
                             ended_at: string | null;
                         }[];
@@ -13089,7 +14187,7 @@ export interface operations {
                         /** @enum {unknown} */
                         status: "draft" | "sending" | "done" | "cancelled";
                         recipients: number;
-                        /** @description recipients in each state; `unknown` may have it or not, and is not sent it again */
+                        /** @description recipients in each state; `unknown` may have it or not: have it sent to them again, or leave them (`given_up`) */
                         counters: {
                             pending: number;
                             sending: number;
@@ -13097,6 +14195,7 @@ export interface operations {
                             blocked: number;
                             failed: number;
                             unknown: number;
+                            given_up: number;
                             skipped: number;
                             cancelled: number;
                         };
@@ -13147,7 +14246,7 @@ export interface operations {
                         /** @enum {unknown} */
                         status: "draft" | "sending" | "done" | "cancelled";
                         recipients: number;
-                        /** @description recipients in each state; `unknown` may have it or not, and is not sent it again */
+                        /** @description recipients in each state; `unknown` may have it or not: have it sent to them again, or leave them (`given_up`) */
                         counters: {
                             pending: number;
                             sending: number;
@@ -13155,6 +14254,73 @@ export interface operations {
                             blocked: number;
                             failed: number;
                             unknown: number;
+                            given_up: number;
+                            skipped: number;
+                            cancelled: number;
+                        };
+                        created_by: string | null;
+                        /** Format: date-time */
+                        created_at: string;
+                        started_at: string | null;
+                        ended_at: string | null;
+                    };
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            408: components["responses"]["Problem408"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            415: components["responses"]["Problem415"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    post_admin_broadcasts_id_unknown: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /** @enum {unknown} */
+                    decision: "send_again" | "leave";
+                };
+            };
+        };
+        responses: {
+            /** @description Default Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** Format: uuid */
+                        id: string;
+                        target: string;
+                        message: string;
+                        /** @enum {unknown} */
+                        status: "draft" | "sending" | "done" | "cancelled";
+                        recipients: number;
+                        /** @description recipients in each state; `unknown` may have it or not: have it sent to them again, or leave them (`given_up`) */
+                        counters: {
+                            pending: number;
+                            sending: number;
+                            sent: number;
+                            blocked: number;
+                            failed: number;
+                            unknown: number;
+                            given_up: number;
                             skipped: number;
                             cancelled: number;
                         };
@@ -13229,11 +14395,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "message": "A user writes to the bot in vain."
-                 *     }
-                 */
                 "application/json": {
                     message: string;
                     /** @description for the log */
@@ -13803,12 +14964,1222 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
+    get_admin_abuse_findings: {
+        parameters: {
+            query?: {
+                state?: "open" | "dismissed" | "warned" | "suspended";
+                rule?: "fan_out" | "failed_dials" | "blocked_targets" | "target_by_devices" | "target_by_buyers" | "reported";
+                buyer_id?: string;
+                limit?: number;
+                /** @description next_cursor of the page before */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Default Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        items: {
+                            /** Format: uuid */
+                            id: string;
+                            /** @enum {unknown} */
+                            rule: "fan_out" | "failed_dials" | "blocked_targets" | "target_by_devices" | "target_by_buyers" | "reported";
+                            /** @enum {unknown} */
+                            state: "open" | "dismissed" | "warned" | "suspended";
+                            buyer_id: string | null;
+                            buyer_account: string | null;
+                            host: string | null;
+                            /**
+                             * @description what the rule compares, when it was last seen
+                             * @example 7200
+                             */
+                            measured: number;
+                            /** @example 9100 */
+                            measured_max: number;
+                            /**
+                             * @description from where the rule finds
+                             * @example 5000
+                             */
+                            threshold: number;
+                            /**
+                             * @description how many looks found it
+                             * @example 4
+                             */
+                            seen: number;
+                            /**
+                             * @description what was seen at the latest look: counts, a few destinations
+                             * @example {
+                             *       "connections": 800,
+                             *       "hosts": 40,
+                             *       "failed": 7200,
+                             *       "failed_targets": 3100,
+                             *       "samples": [
+                             *         "192.0.2.1:443"
+                             *       ]
+                             *     }
+                             */
+                            evidence: {
+                                [key: string]: unknown;
+                            };
+                            /** Format: date-time */
+                            opened_at: string;
+                            /** Format: date-time */
+                            seen_at: string;
+                            automatic: ("throttled" | "suspended") | null;
+                            automatic_at: string | null;
+                            decided_at: string | null;
+                            decided_by: string | null;
+                            reason: string | null;
+                            message: string | null;
+                        }[];
+                        next_cursor: string | null;
+                        total?: number;
+                    };
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            408: components["responses"]["Problem408"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    get_admin_abuse_findings_id: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Default Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** Format: uuid */
+                        id: string;
+                        /** @enum {unknown} */
+                        rule: "fan_out" | "failed_dials" | "blocked_targets" | "target_by_devices" | "target_by_buyers" | "reported";
+                        /** @enum {unknown} */
+                        state: "open" | "dismissed" | "warned" | "suspended";
+                        buyer_id: string | null;
+                        buyer_account: string | null;
+                        host: string | null;
+                        /**
+                         * @description what the rule compares, when it was last seen
+                         * @example 7200
+                         */
+                        measured: number;
+                        /** @example 9100 */
+                        measured_max: number;
+                        /**
+                         * @description from where the rule finds
+                         * @example 5000
+                         */
+                        threshold: number;
+                        /**
+                         * @description how many looks found it
+                         * @example 4
+                         */
+                        seen: number;
+                        /**
+                         * @description what was seen at the latest look: counts, a few destinations
+                         * @example {
+                         *       "connections": 800,
+                         *       "hosts": 40,
+                         *       "failed": 7200,
+                         *       "failed_targets": 3100,
+                         *       "samples": [
+                         *         "192.0.2.1:443"
+                         *       ]
+                         *     }
+                         */
+                        evidence: {
+                            [key: string]: unknown;
+                        };
+                        /** Format: date-time */
+                        opened_at: string;
+                        /** Format: date-time */
+                        seen_at: string;
+                        automatic: ("throttled" | "suspended") | null;
+                        automatic_at: string | null;
+                        decided_at: string | null;
+                        decided_by: string | null;
+                        reason: string | null;
+                        message: string | null;
+                    };
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            408: components["responses"]["Problem408"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    post_admin_abuse_findings_id_decide: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description the same key and request replays the first answer for 24 h */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /** @enum {unknown} */
+                    decision: "dismiss" | "warn" | "suspend" | "keep_open";
+                    /** @description for the audit log */
+                    reason: string;
+                    /** @description to the buyer; required to warn, not taken otherwise */
+                    message?: string;
+                };
+            };
+        };
+        responses: {
+            /** @description Default Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** Format: uuid */
+                        id: string;
+                        /** @enum {unknown} */
+                        rule: "fan_out" | "failed_dials" | "blocked_targets" | "target_by_devices" | "target_by_buyers" | "reported";
+                        /** @enum {unknown} */
+                        state: "open" | "dismissed" | "warned" | "suspended";
+                        buyer_id: string | null;
+                        buyer_account: string | null;
+                        host: string | null;
+                        /**
+                         * @description what the rule compares, when it was last seen
+                         * @example 7200
+                         */
+                        measured: number;
+                        /** @example 9100 */
+                        measured_max: number;
+                        /**
+                         * @description from where the rule finds
+                         * @example 5000
+                         */
+                        threshold: number;
+                        /**
+                         * @description how many looks found it
+                         * @example 4
+                         */
+                        seen: number;
+                        /**
+                         * @description what was seen at the latest look: counts, a few destinations
+                         * @example {
+                         *       "connections": 800,
+                         *       "hosts": 40,
+                         *       "failed": 7200,
+                         *       "failed_targets": 3100,
+                         *       "samples": [
+                         *         "192.0.2.1:443"
+                         *       ]
+                         *     }
+                         */
+                        evidence: {
+                            [key: string]: unknown;
+                        };
+                        /** Format: date-time */
+                        opened_at: string;
+                        /** Format: date-time */
+                        seen_at: string;
+                        automatic: ("throttled" | "suspended") | null;
+                        automatic_at: string | null;
+                        decided_at: string | null;
+                        decided_by: string | null;
+                        reason: string | null;
+                        message: string | null;
+                    };
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            408: components["responses"]["Problem408"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            415: components["responses"]["Problem415"];
+            422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    get_buyer_me_warnings: {
+        parameters: {
+            query?: {
+                limit?: number;
+                /** @description next_cursor of the page before */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Default Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        items: {
+                            /** Format: uuid */
+                            id: string;
+                            message: string;
+                            /** Format: date-time */
+                            at: string;
+                        }[];
+                        next_cursor: string | null;
+                        total?: number;
+                    };
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            408: components["responses"]["Problem408"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    get_admin_abuse_reports: {
+        parameters: {
+            query?: {
+                /** @description open: waits for an answer */
+                state?: "open" | "answered" | "closed";
+                exit_ip?: string;
+                finding_id?: string;
+                limit?: number;
+                /** @description next_cursor of the page before */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Default Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        items: {
+                            /** Format: uuid */
+                            id: string;
+                            /** @example AR-7K2m9QXa */
+                            reference: string;
+                            /**
+                             * @description open: waits for an answer
+                             * @enum {unknown}
+                             */
+                            state: "open" | "answered" | "closed";
+                            outcome: ("acted" | "not_found" | "no_abuse" | "duplicate" | "spam") | null;
+                            answer: string | null;
+                            /** Format: date-time */
+                            received_at: string;
+                            answered_at: string | null;
+                            exit_ip: (string) | null;
+                            /** Format: date-time */
+                            happened_at: string;
+                            port: number | null;
+                            destination: string | null;
+                            description: string | null;
+                            contact: string | null;
+                            reporter_ip: (string) | null;
+                            answered_by: string | null;
+                            closed_at: string | null;
+                            finding_id: string | null;
+                            forgotten_at: string | null;
+                        }[];
+                        next_cursor: string | null;
+                        total?: number;
+                    };
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            408: components["responses"]["Problem408"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    get_admin_abuse_reports_id: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Default Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** Format: uuid */
+                        id: string;
+                        /** @example AR-7K2m9QXa */
+                        reference: string;
+                        /**
+                         * @description open: waits for an answer
+                         * @enum {unknown}
+                         */
+                        state: "open" | "answered" | "closed";
+                        outcome: ("acted" | "not_found" | "no_abuse" | "duplicate" | "spam") | null;
+                        answer: string | null;
+                        /** Format: date-time */
+                        received_at: string;
+                        answered_at: string | null;
+                        exit_ip: (string) | null;
+                        /** Format: date-time */
+                        happened_at: string;
+                        port: number | null;
+                        destination: string | null;
+                        description: string | null;
+                        contact: string | null;
+                        reporter_ip: (string) | null;
+                        answered_by: string | null;
+                        closed_at: string | null;
+                        finding_id: string | null;
+                        forgotten_at: string | null;
+                    };
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            408: components["responses"]["Problem408"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    get_admin_abuse_reports_id_streams: {
+        parameters: {
+            query?: {
+                /** @description before and after */
+                minutes?: number;
+                destination?: boolean;
+                limit?: number;
+                /** @description next_cursor of the page before */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Default Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        items: {
+                            /**
+                             * Format: date
+                             * @example 2026-11-26
+                             */
+                            day: string;
+                            /**
+                             * @description name or address as asked for; `(other)` with port 0: too many at once to be told apart. Of UDP, what comes down is by the address that sent it
+                             * @example www.example.com
+                             */
+                            host: string;
+                            /** @example 443 */
+                            port: number;
+                            bytes_up: number | string;
+                            bytes_down: number | string;
+                            bytes: number | string;
+                            /**
+                             * @description connections opened
+                             * @example 3
+                             */
+                            streams: number;
+                            /** Format: date-time */
+                            first_at: string;
+                            /** Format: date-time */
+                            last_at: string;
+                            /** Format: uuid */
+                            buyer_id: string;
+                            buyer_account: string;
+                            tag: string | null;
+                            session_name: string | null;
+                            sub_user_id: string | null;
+                            /** Format: uuid */
+                            session_id: string;
+                            /** Format: uuid */
+                            allocation_id: string;
+                            /**
+                             * Format: uuid
+                             * @description the provider
+                             */
+                            user_id: string;
+                            /** @example 198.51.100.7 */
+                            exit_ip: string;
+                            /** @example DE */
+                            country: string;
+                        }[];
+                        next_cursor: string | null;
+                        total?: number;
+                    };
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            408: components["responses"]["Problem408"];
+            409: components["responses"]["Problem409"];
+            422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    post_admin_abuse_reports_id_link: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description the same key and request replays the first answer for 24 h */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    finding_id: string | null;
+                } | {
+                    /** Format: uuid */
+                    buyer_id: string;
+                };
+            };
+        };
+        responses: {
+            /** @description Default Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** Format: uuid */
+                        id: string;
+                        /** @example AR-7K2m9QXa */
+                        reference: string;
+                        /**
+                         * @description open: waits for an answer
+                         * @enum {unknown}
+                         */
+                        state: "open" | "answered" | "closed";
+                        outcome: ("acted" | "not_found" | "no_abuse" | "duplicate" | "spam") | null;
+                        answer: string | null;
+                        /** Format: date-time */
+                        received_at: string;
+                        answered_at: string | null;
+                        exit_ip: (string) | null;
+                        /** Format: date-time */
+                        happened_at: string;
+                        port: number | null;
+                        destination: string | null;
+                        description: string | null;
+                        contact: string | null;
+                        reporter_ip: (string) | null;
+                        answered_by: string | null;
+                        closed_at: string | null;
+                        finding_id: string | null;
+                        forgotten_at: string | null;
+                    };
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            408: components["responses"]["Problem408"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            415: components["responses"]["Problem415"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    post_admin_abuse_reports_id_answer: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description the same key and request replays the first answer for 24 h */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    answer?: string;
+                    /** @enum {unknown} */
+                    outcome?: "acted" | "not_found" | "no_abuse" | "duplicate" | "spam";
+                };
+            };
+        };
+        responses: {
+            /** @description Default Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** Format: uuid */
+                        id: string;
+                        /** @example AR-7K2m9QXa */
+                        reference: string;
+                        /**
+                         * @description open: waits for an answer
+                         * @enum {unknown}
+                         */
+                        state: "open" | "answered" | "closed";
+                        outcome: ("acted" | "not_found" | "no_abuse" | "duplicate" | "spam") | null;
+                        answer: string | null;
+                        /** Format: date-time */
+                        received_at: string;
+                        answered_at: string | null;
+                        exit_ip: (string) | null;
+                        /** Format: date-time */
+                        happened_at: string;
+                        port: number | null;
+                        destination: string | null;
+                        description: string | null;
+                        contact: string | null;
+                        reporter_ip: (string) | null;
+                        answered_by: string | null;
+                        closed_at: string | null;
+                        finding_id: string | null;
+                        forgotten_at: string | null;
+                    };
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            408: components["responses"]["Problem408"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            415: components["responses"]["Problem415"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    get_admin_transparency: {
+        parameters: {
+            query?: {
+                /** @description this one and those before it */
+                quarters?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Default Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        quarters: {
+                            /** @example 2026-Q4 */
+                            quarter: string;
+                            /** Format: date */
+                            from: string;
+                            /**
+                             * Format: date
+                             * @description not included
+                             */
+                            to: string;
+                            /** @example 3 */
+                            reports_received: number;
+                            /** @example 3 */
+                            reports_answered: number;
+                            answer_hours_median: number | null;
+                            /** @example 3 */
+                            reports_closed: number;
+                            /** @example 3 */
+                            reports_acted: number;
+                            /** @example 3 */
+                            reports_not_found: number;
+                            /** @example 3 */
+                            reports_no_abuse: number;
+                            /** @example 3 */
+                            reports_duplicate: number;
+                            /** @example 3 */
+                            reports_spam: number;
+                            /** @example 3 */
+                            findings_opened: number;
+                            /** @example 3 */
+                            findings_fan_out: number;
+                            /** @example 3 */
+                            findings_failed_dials: number;
+                            /** @example 3 */
+                            findings_blocked_targets: number;
+                            /** @example 3 */
+                            findings_target_by_devices: number;
+                            /** @example 3 */
+                            findings_target_by_buyers: number;
+                            /** @example 3 */
+                            findings_reported: number;
+                            /** @example 3 */
+                            findings_dismissed: number;
+                            /** @example 3 */
+                            findings_warned: number;
+                            /** @example 3 */
+                            findings_suspended: number;
+                            /** @example 3 */
+                            buyers_throttled_automatically: number;
+                            /** @example 3 */
+                            buyers_suspended_automatically: number;
+                            /** @example 3 */
+                            buyers_suspended: number;
+                            /** @example 3 */
+                            policy_changes: number;
+                            /** @example 3 */
+                            legal_holds_asked: number;
+                            /** @example 3 */
+                            legal_holds_confirmed: number;
+                            /** @example 3 */
+                            legal_holds_lifted: number;
+                            /** @example 3 */
+                            legal_holds_in_force: number;
+                        }[];
+                    };
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            408: components["responses"]["Problem408"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    get_admin_export_transparency: {
+        parameters: {
+            query?: {
+                /** @description this one and those before it */
+                quarters?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description CSV (RFC 4180), one line a row under a header; no field is run as a formula */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/csv": string;
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            408: components["responses"]["Problem408"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    post_abuse_reports: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /** @description the address that the traffic came from */
+                    exit_ip: string;
+                    /**
+                     * Format: date-time
+                     * @description when, as exactly as you know
+                     */
+                    happened_at: string;
+                    /** @description of your server */
+                    port?: number;
+                    /**
+                     * @description your server: a name or an address
+                     * @example www.example.com
+                     */
+                    destination?: string;
+                    /**
+                     * @description what happened; a few lines of your log
+                     * @example Many failed logins to our shop.
+                     */
+                    description: string;
+                    /**
+                     * @description how to reach you, if you want to be reached
+                     * @example abuse@example.com
+                     */
+                    contact?: string;
+                };
+            };
+        };
+        responses: {
+            /** @description Default Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @example AR-7K2m9QXa */
+                        reference: string;
+                        /**
+                         * @description shown once: with it you see what became of it
+                         * @example q7Zr2mXc9vLk4tWb8nYp3s4u
+                         */
+                        secret: string;
+                        /** Format: date-time */
+                        received_at: string;
+                    };
+                };
+            };
+            400: components["responses"]["Problem400"];
+            408: components["responses"]["Problem408"];
+            413: components["responses"]["Problem413"];
+            415: components["responses"]["Problem415"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    post_abuse_reports_status: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /** @example AR-7K2m9QXa */
+                    reference: string;
+                    /** @example q7Zr2mXc9vLk4tWb8nYp3s4u */
+                    secret: string;
+                };
+            };
+        };
+        responses: {
+            /** @description Default Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @example AR-7K2m9QXa */
+                        reference: string;
+                        /**
+                         * @description open: waits for an answer
+                         * @enum {unknown}
+                         */
+                        state: "open" | "answered" | "closed";
+                        outcome: ("acted" | "not_found" | "no_abuse" | "duplicate" | "spam") | null;
+                        answer: string | null;
+                        /** Format: date-time */
+                        received_at: string;
+                        answered_at: string | null;
+                    };
+                };
+            };
+            400: components["responses"]["Problem400"];
+            404: components["responses"]["Problem404"];
+            408: components["responses"]["Problem408"];
+            413: components["responses"]["Problem413"];
+            415: components["responses"]["Problem415"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    get_admin_legal_holds: {
+        parameters: {
+            query?: {
+                /** @description not lifted, or lifted */
+                open?: boolean;
+                buyer_id?: string;
+                user_id?: string;
+                limit?: number;
+                /** @description next_cursor of the page before */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Default Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        items: {
+                            /** Format: uuid */
+                            id: string;
+                            buyer_id: string | null;
+                            user_id: string | null;
+                            /**
+                             * @description asked, in_force and lift_asked keep records; asked waits for a second admin until `lapses_at`, lift_asked for one to lift it
+                             * @enum {unknown}
+                             */
+                            state: "asked" | "in_force" | "lift_asked" | "lapsed" | "lifted";
+                            /**
+                             * @description the authority and its case number, say
+                             * @example Police Berlin, 123 Js 456/26
+                             */
+                            reason: string;
+                            /** Format: date-time */
+                            asked_at: string;
+                            /** Format: uuid */
+                            asked_by: string;
+                            /** Format: date-time */
+                            lapses_at: string;
+                            confirmed_at: string | null;
+                            confirmed_by: string | null;
+                            lift_reason: string | null;
+                            lift_asked_at: string | null;
+                            lift_asked_by: string | null;
+                            lifted_at: string | null;
+                            lifted_by: string | null;
+                        }[];
+                        next_cursor: string | null;
+                        total?: number;
+                    };
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            408: components["responses"]["Problem408"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    post_admin_legal_holds: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description the same key and request replays the first answer for 24 h */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /** Format: uuid */
+                    buyer_id: string;
+                    /**
+                     * @description the authority and its case number, say
+                     * @example Police Berlin, 123 Js 456/26
+                     */
+                    reason: string;
+                } | {
+                    /** Format: uuid */
+                    user_id: string;
+                    /**
+                     * @description the authority and its case number, say
+                     * @example Police Berlin, 123 Js 456/26
+                     */
+                    reason: string;
+                };
+            };
+        };
+        responses: {
+            /** @description Default Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** Format: uuid */
+                        id: string;
+                        buyer_id: string | null;
+                        user_id: string | null;
+                        /**
+                         * @description asked, in_force and lift_asked keep records; asked waits for a second admin until `lapses_at`, lift_asked for one to lift it
+                         * @enum {unknown}
+                         */
+                        state: "asked" | "in_force" | "lift_asked" | "lapsed" | "lifted";
+                        /**
+                         * @description the authority and its case number, say
+                         * @example Police Berlin, 123 Js 456/26
+                         */
+                        reason: string;
+                        /** Format: date-time */
+                        asked_at: string;
+                        /** Format: uuid */
+                        asked_by: string;
+                        /** Format: date-time */
+                        lapses_at: string;
+                        confirmed_at: string | null;
+                        confirmed_by: string | null;
+                        lift_reason: string | null;
+                        lift_asked_at: string | null;
+                        lift_asked_by: string | null;
+                        lifted_at: string | null;
+                        lifted_by: string | null;
+                    };
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            408: components["responses"]["Problem408"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            415: components["responses"]["Problem415"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    post_admin_legal_holds_id_confirm: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description the same key and request replays the first answer for 24 h */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Default Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** Format: uuid */
+                        id: string;
+                        buyer_id: string | null;
+                        user_id: string | null;
+                        /**
+                         * @description asked, in_force and lift_asked keep records; asked waits for a second admin until `lapses_at`, lift_asked for one to lift it
+                         * @enum {unknown}
+                         */
+                        state: "asked" | "in_force" | "lift_asked" | "lapsed" | "lifted";
+                        /**
+                         * @description the authority and its case number, say
+                         * @example Police Berlin, 123 Js 456/26
+                         */
+                        reason: string;
+                        /** Format: date-time */
+                        asked_at: string;
+                        /** Format: uuid */
+                        asked_by: string;
+                        /** Format: date-time */
+                        lapses_at: string;
+                        confirmed_at: string | null;
+                        confirmed_by: string | null;
+                        lift_reason: string | null;
+                        lift_asked_at: string | null;
+                        lift_asked_by: string | null;
+                        lifted_at: string | null;
+                        lifted_by: string | null;
+                    };
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            408: components["responses"]["Problem408"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            415: components["responses"]["Problem415"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    post_admin_legal_holds_id_lift: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description the same key and request replays the first answer for 24 h */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /**
+                     * @description the authority and its case number, say
+                     * @example Police Berlin, 123 Js 456/26
+                     */
+                    reason: string;
+                };
+            };
+        };
+        responses: {
+            /** @description Default Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** Format: uuid */
+                        id: string;
+                        buyer_id: string | null;
+                        user_id: string | null;
+                        /**
+                         * @description asked, in_force and lift_asked keep records; asked waits for a second admin until `lapses_at`, lift_asked for one to lift it
+                         * @enum {unknown}
+                         */
+                        state: "asked" | "in_force" | "lift_asked" | "lapsed" | "lifted";
+                        /**
+                         * @description the authority and its case number, say
+                         * @example Police Berlin, 123 Js 456/26
+                         */
+                        reason: string;
+                        /** Format: date-time */
+                        asked_at: string;
+                        /** Format: uuid */
+                        asked_by: string;
+                        /** Format: date-time */
+                        lapses_at: string;
+                        confirmed_at: string | null;
+                        confirmed_by: string | null;
+                        lift_reason: string | null;
+                        lift_asked_at: string | null;
+                        lift_asked_by: string | null;
+                        lifted_at: string | null;
+                        lifted_by: string | null;
+                    };
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            408: components["responses"]["Problem408"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            415: components["responses"]["Problem415"];
+            429: components["responses"]["Problem429"];
+            431: components["responses"]["Problem431"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
     get_admin_audit_search: {
         parameters: {
             query?: {
                 actor_id?: string;
                 actor_role?: "none" | "user" | "device" | "buyer" | "admin" | "bot" | "internal" | "system";
-                /** @example policy_changed */
                 action?: string;
                 object_type?: string;
                 object_id?: string;
@@ -13864,7 +16235,11 @@ export interface operations {
     };
     get_admin_jobs: {
         parameters: {
-            query?: never;
+            query?: {
+                limit?: number;
+                /** @description next_cursor of the page before */
+                cursor?: string;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -13927,7 +16302,6 @@ export interface operations {
             };
             header?: never;
             path: {
-                /** @example cleanup */
                 name: string;
             };
             cookie?: never;
@@ -13982,7 +16356,6 @@ export interface operations {
                 "Idempotency-Key"?: string;
             };
             path: {
-                /** @example cleanup */
                 name: string;
             };
             cookie?: never;
@@ -14514,7 +16887,6 @@ export interface operations {
     get_admin_reports_daily: {
         parameters: {
             query?: {
-                /** @example 2026-11-25 */
                 day?: string;
                 format?: "json" | "csv";
             };
@@ -14582,7 +16954,11 @@ export interface operations {
     };
     get_admin_gateways: {
         parameters: {
-            query?: never;
+            query?: {
+                limit?: number;
+                /** @description next_cursor of the page before */
+                cursor?: string;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -14917,10 +17293,7 @@ export interface operations {
             query?: {
                 /** @description at least */
                 level?: "debug" | "info" | "warn" | "error";
-                /**
-                 * @description words that a line has, all of them, in any case
-                 * @example job_failed backup
-                 */
+                /** @description words that a line has, all of them, in any case */
                 q?: string;
                 limit?: number;
             };

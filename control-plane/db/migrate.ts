@@ -21,7 +21,8 @@ export class SchemaTooNew extends Error {
   }
 }
 
-async function knownMigrations(dir: string): Promise<string[]> {
+/** Names of the migrations of this program, in order. */
+export async function knownMigrations(dir = MIGRATIONS_DIR): Promise<string[]> {
   const files = await readdir(dir);
   return files
     .filter((file) => /^\d{4}_.+\.sql$/.test(file))
@@ -34,13 +35,7 @@ async function appliedMigrations(client: pg.ClientBase): Promise<string[]> {
   return rows.map((row) => row.name);
 }
 
-/**
- * Brings the schema to this program's version: each file once, in its own transaction, in order. Any number of
- * processes may call it at once; they queue on an advisory lock and all succeed. Throws SchemaTooNew when the
- * database is ahead of the program, before changing anything.
- * Returns the names of the migrations that this call applied.
- */
-export async function migrate(databaseUrl: string, dir = MIGRATIONS_DIR): Promise<string[]> {
+async function withDatabase<T>(databaseUrl: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
   const client = new pg.Client({
     connectionString: databaseUrl,
     application_name: 'traffic-share-migrate',
@@ -48,17 +43,36 @@ export async function migrate(databaseUrl: string, dir = MIGRATIONS_DIR): Promis
   });
   await client.connect();
   try {
+    return await work(client);
+  } finally {
+    await client.end();
+  }
+}
+
+/** Names of the migrations that are still to be applied, in order. Throws SchemaTooNew. */
+async function stillToApply(client: pg.Client, dir: string): Promise<string[]> {
+  const known = await knownMigrations(dir);
+  const { rows } = await client.query<{ there: boolean }>('SELECT to_regclass($1) IS NOT NULL AS there', [
+    MIGRATIONS_TABLE,
+  ]);
+  const applied = rows[0]?.there ? await appliedMigrations(client) : [];
+  const unknown = applied.filter((name) => !known.includes(name));
+  if (unknown.length > 0) throw new SchemaTooNew(unknown);
+  return known.filter((name) => !applied.includes(name));
+}
+
+/**
+ * Brings the schema to this program's version: each file once, in its own transaction, in order. Any number of
+ * processes may call it at once; they queue on an advisory lock and all succeed. Throws SchemaTooNew when the
+ * database is ahead of the program, before changing anything.
+ * Returns the names of the migrations that this call applied.
+ */
+export function migrate(databaseUrl: string, dir = MIGRATIONS_DIR): Promise<string[]> {
+  return withDatabase(databaseUrl, async (client) => {
     // Taken here, not by the runner, so that the check below and the migrations are one critical section. It is
     // the session's: it goes with the connection whatever happens.
     await client.query('SELECT pg_advisory_lock($1)', [LOCK_ID]);
-    const { rows } = await client.query<{ there: boolean }>('SELECT to_regclass($1) IS NOT NULL AS there', [
-      MIGRATIONS_TABLE,
-    ]);
-    if (rows[0]?.there) {
-      const known = new Set(await knownMigrations(dir));
-      const unknown = (await appliedMigrations(client)).filter((name) => !known.has(name));
-      if (unknown.length > 0) throw new SchemaTooNew(unknown);
-    }
+    await stillToApply(client, dir);
     const applied = await runner({
       dbClient: client,
       dir,
@@ -69,9 +83,12 @@ export async function migrate(databaseUrl: string, dir = MIGRATIONS_DIR): Promis
       logger: { info() {}, warn() {}, error() {} },
     });
     return applied.map((migration) => migration.name);
-  } finally {
-    await client.end();
-  }
+  });
+}
+
+/** Names of the migrations that `migrate` would apply, in order. Changes nothing; throws SchemaTooNew as it does. */
+export function pendingMigrations(databaseUrl: string, dir = MIGRATIONS_DIR): Promise<string[]> {
+  return withDatabase(databaseUrl, (client) => stillToApply(client, dir));
 }
 
 /** Whether every migration of this program is in the database, and none that it does not know. For readiness. */

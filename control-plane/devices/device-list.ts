@@ -6,6 +6,7 @@ import { Nullable, Timestamp, Uuid } from '../http/schemas.js';
 import type { BusinessSettings } from '../settings/settings.js';
 import { isOlder } from '../system/version.js';
 import { findConsent } from '../users/consent.js';
+import { readCapsLeft } from '../users/owner-rules.js';
 import type { ProviderSettings } from '../users/provider-settings.js';
 import type { UserRow } from '../users/users.js';
 import { DEVICE_STATES, type DeviceStateCode, deviceState } from './states.js';
@@ -133,14 +134,7 @@ async function readCapReached(
   userId: string,
   settings: ProviderSettings,
 ): Promise<'day' | 'month' | null> {
-  const { cap_bytes_per_day: perDay = null, cap_bytes_per_month: perMonth = null } = settings;
-  if (perDay === null && perMonth === null) return null;
-  const { rows } = await client.query<{ day: bigint; month: bigint }>(
-    `SELECT coalesce(sum(bytes_up + bytes_down) FILTER (WHERE day = utc_day()), 0)::bigint AS day,
-            coalesce(sum(bytes_up + bytes_down), 0)::bigint AS month
-       FROM usage_daily_provider WHERE user_id = $1 AND day >= utc_month() AND day <= utc_day()`,
-    [userId],
-  );
-  if (perDay !== null && (rows[0]?.day ?? 0n) >= BigInt(perDay)) return 'day';
-  return perMonth !== null && (rows[0]?.month ?? 0n) >= BigInt(perMonth) ? 'month' : null;
+  const left = await readCapsLeft(client, userId, settings);
+  if (left.day === 0) return 'day';
+  return left.month === 0 ? 'month' : null;
 }

@@ -3,17 +3,18 @@ import type pg from 'pg';
 import { Type } from 'typebox';
 import type { LiveRedis } from '../../gateway/live/connection.js';
 import { auditContext, recordAudit } from '../audit/audit.js';
-import { DEVICE_KEY_PREFIX } from '../auth/authenticate.js';
-import { randomSecret, sha256 } from '../auth/secrets.js';
 import { withTransaction } from '../db/pool.js';
 import { Problem } from '../errors.js';
+import { pageOfAll } from '../http/pagination.js';
 import { actorOf, subjectUserId } from '../http/roles.js';
-import { IpAddress, Nullable, Ok, pageOf, problemResponses, Uuid } from '../http/schemas.js';
+import { IpAddress, Nullable, Ok, pageOf, pageQuery, problemResponses, Uuid } from '../http/schemas.js';
+import { setPushToken } from '../push/push-tokens.js';
 import type { SettingsStore } from '../settings/settings.js';
 import { CLIENT_VERSION_PATTERN } from '../system/version.js';
 import { announceStops, type StopChannel, stopSessions } from '../traffic/stop.js';
 import { findUser } from '../users/users.js';
 import { DeviceId, DeviceSchema, readDevices } from './device-list.js';
+import { registerDevice, removeDevice } from './registration.js';
 
 export interface DevicesDeps {
   pool: pg.Pool;
@@ -24,6 +25,9 @@ export interface DevicesDeps {
   rules: Pick<SettingsStore, 'read'>;
 }
 
+/** As Firebase gives it to the app. */
+const PushToken = Type.String({ minLength: 1, maxLength: 4_096, pattern: '^[A-Za-z0-9:_-]+$' });
+
 /** Devices of a provider: `/api/user/device*`. */
 export const devicesPlugin: FastifyPluginAsyncTypebox<DevicesDeps> = async (app, deps) => {
   const { pool } = deps;
@@ -31,7 +35,11 @@ export const devicesPlugin: FastifyPluginAsyncTypebox<DevicesDeps> = async (app,
   app.post(
     '/api/user/device/register',
     {
-      config: { roles: ['user'], rateLimit: { max: 60, timeWindow: 60_000 } },
+      config: {
+        roles: ['user'],
+        rateLimit: { max: 60, timeWindow: 60_000 },
+        idempotency: { omit: ['device_key'] },
+      },
       schema: {
         tags: ['User'],
         summary: 'Register a device',
@@ -45,13 +53,14 @@ export const devicesPlugin: FastifyPluginAsyncTypebox<DevicesDeps> = async (app,
             model: Type.Optional(Type.String({ minLength: 1, maxLength: 120 })),
             client_version: Type.String({ pattern: CLIENT_VERSION_PATTERN }),
             ip: Type.Optional(IpAddress),
+            push_token: Type.Optional(PushToken),
           },
           { additionalProperties: false },
         ),
         response: {
           200: Type.Object({
             device_id: DeviceId,
-            device_key: Type.String({ description: 'shown once' }),
+            device_key: Nullable(Type.String({ description: 'shown once: null in a replay' })),
             session_id: Nullable(
               Type.String({ format: 'uuid', description: 'of the traffic session it shares in now' }),
             ),
@@ -63,49 +72,66 @@ export const devicesPlugin: FastifyPluginAsyncTypebox<DevicesDeps> = async (app,
     async (request) => {
       const { userId } = actorOf(request, 'user');
       const { device_id: deviceId, os, model, client_version: clientVersion, ip } = request.body;
-      const key = randomSecret(DEVICE_KEY_PREFIX);
-      const sessionId = await withTransaction(pool, async (client) => {
-        await client.query('SELECT 1 FROM users WHERE id = $1 FOR UPDATE', [userId]);
-        const { rows: known } = await client.query<{ user_id: string; removed: boolean }>(
-          'SELECT user_id, removed_at IS NOT NULL AS removed FROM devices WHERE id = $1 FOR UPDATE',
-          [deviceId],
-        );
-        const device = known[0];
-        // A removed device may have a new owner; the sessions of the old one stay theirs.
-        if (device !== undefined && device.user_id !== userId && !device.removed)
-          throw new Problem('forbidden');
-        if (device === undefined || device.removed) {
-          const { rows } = await client.query<{ n: number }>(
-            'SELECT count(*)::int AS n FROM devices WHERE user_id = $1 AND removed_at IS NULL',
-            [userId],
+      const { push_token: pushToken } = request.body;
+      const max = deps.settings.devicesPerUserMax;
+      const made = await withTransaction(pool, async (client) => {
+        const device = { userId, deviceId, os, model: model ?? null, clientVersion, claimedIp: ip ?? null };
+        const registered = await registerDevice(client, device, max);
+        if (!registered.ok)
+          throw new Problem(
+            registered.code,
+            registered.code === 'too_many_devices' ? `At most ${max}.` : undefined,
           );
-          if ((rows[0]?.n ?? 0) >= deps.settings.devicesPerUserMax)
-            throw new Problem('too_many_devices', `At most ${deps.settings.devicesPerUserMax}.`);
-        }
-        const { rowCount } = await client.query(
-          `INSERT INTO devices AS d (id, user_id, key_hash, os, model, client_version, claimed_ip)
-           VALUES ($1, $2, $3, $4, $5, $6, $7)
-           ON CONFLICT (id) DO UPDATE SET user_id = EXCLUDED.user_id, key_hash = EXCLUDED.key_hash, os = EXCLUDED.os,
-             model = EXCLUDED.model, client_version = EXCLUDED.client_version, claimed_ip = EXCLUDED.claimed_ip,
-             removed_at = NULL
-           WHERE d.user_id = EXCLUDED.user_id OR d.removed_at IS NOT NULL`,
-          [deviceId, userId, sha256(key), os, model ?? null, clientVersion, ip ?? null],
-        );
-        if (rowCount === 0) throw new Problem('forbidden'); // another user registered it a moment ago
+        if (pushToken !== undefined) await setPushToken(client, { userId, deviceId }, pushToken);
         await recordAudit(client, {
           ...auditContext(request),
           action: 'device_registered',
           objectType: 'device',
           objectId: deviceId,
-          after: { os, model: model ?? null, client_version: clientVersion, again: device !== undefined },
+          after: { os, model: model ?? null, client_version: clientVersion, again: registered.again },
         });
-        const { rows } = await client.query<{ id: string }>(
-          "SELECT id FROM traffic_sessions WHERE device_id = $1 AND user_id = $2 AND status = 'active'",
-          [deviceId, userId],
-        );
-        return rows[0]?.id ?? null;
+        return registered;
       });
-      return { device_id: deviceId, device_key: key, session_id: sessionId };
+      return { device_id: deviceId, device_key: made.deviceKey, session_id: made.sessionId };
+    },
+  );
+
+  app.post(
+    '/api/user/device/push_token',
+    {
+      config: { roles: ['user', 'device'], rateLimit: { max: 60, timeWindow: 60_000 } },
+      schema: {
+        tags: ['User'],
+        summary: 'Where notices are pushed to',
+        description:
+          'The device’s token of Firebase Cloud Messaging, which changes now and then; null: push nothing there. What ' +
+          'comes into the inbox is pushed to it, unless `settings.notifications` is false. A device names itself.',
+        body: Type.Object(
+          { device_id: Type.Optional(DeviceId), push_token: Nullable(PushToken) },
+          { additionalProperties: false },
+        ),
+        response: { 200: Ok, ...problemResponses(401, 403, 404) },
+      },
+    },
+    async (request) => {
+      const actor = actorOf(request, 'user', 'device');
+      const own = actor.role === 'device' ? actor.deviceId : null;
+      const deviceId = request.body.device_id ?? own;
+      if (deviceId === null)
+        throw new Problem('validation_failed', undefined, {
+          errors: [{ path: '/body/device_id', message: 'is required for a user' }],
+        });
+      if (own !== null && own !== deviceId) throw new Problem('forbidden');
+      await withTransaction(pool, async (client) => {
+        const { rows } = await client.query<{ user_id: string }>(
+          'SELECT user_id FROM devices WHERE id = $1 AND removed_at IS NULL FOR UPDATE',
+          [deviceId],
+        );
+        if (rows[0] === undefined) throw new Problem('not_found');
+        if (rows[0].user_id !== actor.userId) throw new Problem('forbidden');
+        await setPushToken(client, { userId: actor.userId, deviceId }, request.body.push_token);
+      });
+      return { ok: true as const };
     },
   );
 
@@ -119,14 +145,17 @@ export const devicesPlugin: FastifyPluginAsyncTypebox<DevicesDeps> = async (app,
         description:
           'Mine; for an admin those of `user_id`. With their online state, and in `state` why each earns or not and ' +
           'what its owner can do.',
-        querystring: Type.Object({ user_id: Type.Optional(Uuid) }, { additionalProperties: false }),
+        querystring: Type.Object(
+          { user_id: Type.Optional(Uuid), ...pageQuery },
+          { additionalProperties: false },
+        ),
         response: { 200: pageOf(DeviceSchema), ...problemResponses(401, 403) },
       },
     },
     async (request) => {
       const user = await findUser(pool, subjectUserId(request, request.query.user_id));
-      if (user === null) return { items: [], next_cursor: null };
-      return { items: await readDevices(deps, user, await deps.rules.read()), next_cursor: null };
+      const devices = user === null ? [] : await readDevices(deps, user, await deps.rules.read());
+      return pageOfAll(devices, request.query);
     },
   );
 
@@ -147,13 +176,8 @@ export const devicesPlugin: FastifyPluginAsyncTypebox<DevicesDeps> = async (app,
       const userId = subjectUserId(request, request.query.user_id);
       const { id } = request.params;
       const stopped = await withTransaction(pool, async (client) => {
-        const { rows } = await client.query<{ user_id: string }>(
-          'SELECT user_id FROM devices WHERE id = $1 AND removed_at IS NULL FOR UPDATE',
-          [id],
-        );
-        if (rows[0] === undefined) throw new Problem('not_found');
-        if (rows[0].user_id !== userId) throw new Problem('forbidden');
-        await client.query('UPDATE devices SET removed_at = now() WHERE id = $1', [id]);
+        const removed = await removeDevice(client, userId, id);
+        if (!removed.ok) throw new Problem(removed.code);
         await recordAudit(client, {
           ...auditContext(request),
           action: 'device_removed',

@@ -114,12 +114,42 @@ export async function materialiseDays(pool: pg.Pool, signal: AbortSignal): Promi
   return rows.length;
 }
 
+/** How old today's figures may be where somebody looks at them, seconds. */
+const TODAY_AGE_S_MAX = 60;
+
+/**
+ * What charts ask before they read days: adds up today anew when that is long ago, once for all who ask meanwhile. In an
+ * hour between two runs of the job nobody would see what they do.
+ */
+export class Today {
+  #underWay: Promise<void> | null = null;
+
+  constructor(readonly pool: pg.Pool) {}
+
+  async bringUpToDate(): Promise<void> {
+    this.#underWay ??= this.#addUp().finally(() => {
+      this.#underWay = null;
+    });
+    await this.#underWay;
+  }
+
+  async #addUp(): Promise<void> {
+    const { rows } = await this.pool.query<{ day: string }>(
+      `SELECT utc_day() AS day WHERE NOT EXISTS (
+         SELECT 1 FROM daily_figures WHERE day = utc_day() AND computed_at > now() - make_interval(secs => $1))`,
+      [TODAY_AGE_S_MAX],
+    );
+    for (const { day } of rows) await writeDay(this.pool, await computeDay(this.pool, day));
+  }
+}
+
 /** The job `stats`. */
 export function statsJob(pool: pg.Pool): Job {
   return {
     name: 'stats',
     description: 'Adds up the figures of the last two days, for charts and reports.',
     schedule: '7 * * * *',
+    atStart: true,
     run: async ({ signal }) => ({ days: await materialiseDays(pool, signal) }),
   };
 }

@@ -15,7 +15,7 @@ import {
   reportCsv,
   reportJson,
 } from './daily-report.js';
-import { computeDay, DAYS_MAX, readCountryDays, readDays, readTotals } from './figures.js';
+import { computeDay, DAYS_MAX, readCountryDays, readDays, readTotals, Today } from './figures.js';
 
 export interface FiguresPluginDeps {
   pool: pg.Pool;
@@ -44,6 +44,7 @@ export const figuresPlugin: FastifyPluginAsyncTypebox<FiguresPluginDeps> = async
   app,
   { pool, redis, clock },
 ) => {
+  const today = new Today(pool);
   app.get(
     '/api/admin/dashboard/summary',
     {
@@ -104,7 +105,9 @@ export const figuresPlugin: FastifyPluginAsyncTypebox<FiguresPluginDeps> = async
       schema: {
         tags: ['Admin'],
         summary: 'Figures by day',
-        description: 'Every figure of the last days, oldest first. Added up every hour by the job `stats`.',
+        description:
+          'Every figure of the last days, oldest first. Added up every hour by the job `stats`; today once more when it is ' +
+          'looked at a minute later.',
         querystring: DaysQuery,
         response: {
           200: Type.Object({ as_of: AsOf, currency: Type.Literal('USD'), days: Type.Array(DaySchema) }),
@@ -113,6 +116,7 @@ export const figuresPlugin: FastifyPluginAsyncTypebox<FiguresPluginDeps> = async
       },
     },
     async (request) => {
+      await today.bringUpToDate();
       const days = await readDays(pool, request.query.days);
       return {
         as_of: days.at(-1)?.computed_at?.toISOString() ?? null,
@@ -144,6 +148,7 @@ export const figuresPlugin: FastifyPluginAsyncTypebox<FiguresPluginDeps> = async
         },
       },
       async (request) => {
+        await today.bringUpToDate();
         const days = await readDays(pool, request.query.days);
         const series = days.map((figures) => {
           const json = dayJson(figures);

@@ -7,7 +7,8 @@ import { readGatewayPresence, readGatewayPresences } from '../../gateway/live/st
 import { auditContext, recordAudit } from '../audit/audit.js';
 import { live } from '../db/redis.js';
 import { Problem } from '../errors.js';
-import { pageOf, problemResponses, Timestamp } from '../http/schemas.js';
+import { pageOfAll } from '../http/pagination.js';
+import { pageOf, pageQuery, problemResponses, Timestamp } from '../http/schemas.js';
 import type { LiveState } from '../live-state/live-state.js';
 
 export interface GatewaysPluginDeps {
@@ -47,14 +48,18 @@ export const gatewaysPlugin: FastifyPluginAsyncTypebox<GatewaysPluginDeps> = asy
         tags: ['Admin'],
         summary: 'Gateways that are there',
         description:
-          'As they last said themselves, some seconds ago at most; one that is away is not listed.',
+          'As they last said themselves, some seconds ago at most, in the order of their ids; one that is away is not listed.',
+        querystring: Type.Object(pageQuery, { additionalProperties: false }),
         response: { 200: pageOf(GatewaySchema), ...problemResponses(401, 403) },
       },
     },
-    async () => ({
-      items: (await live(readGatewayPresences(redis))).map(gatewayJson),
-      next_cursor: null,
-    }),
+    async (request) => {
+      const gateways = (await live(readGatewayPresences(redis))).map(gatewayJson);
+      return pageOfAll(
+        gateways.sort((a, b) => (a.id < b.id ? -1 : 1)),
+        request.query,
+      );
+    },
   );
 
   app.post(

@@ -2,24 +2,29 @@
 export type CsvValue = string | number | bigint | boolean | Date | null | undefined;
 
 /**
- * What spreadsheets take for the beginning of a formula, also behind blanks. A line feed or tab in front hides it from
- * eyes, not from the program.
+ * What spreadsheets take for the beginning of a formula, also behind blanks and in full width. A line feed or tab in
+ * front hides it from eyes, not from the program.
  */
-const FORMULA = /^[\s\0]*[=+\-@|%]|^[\t\r\n]/;
+const FORMULA = /^[\s\0]*[=+\-@|%＝＋－＠]|^[\t\r\n]/;
 /** Numbers may begin with a minus: they are no formulas. */
 const NUMBER = /^-?\d+(\.\d+)?$/;
 
 /**
  * CSV (RFC 4180, CRLF, with a header) of which no field is ever run as a formula: text that a spreadsheet would take
- * for one gets an apostrophe in front. The one writer for all exports.
+ * for one gets an apostrophe in front. With `csvLine` the one writer for all exports.
  */
 export function writeCsv(columns: readonly string[], rows: Iterable<readonly CsvValue[]>): string {
-  const lines = [columns.map(field).join(',')];
+  let text = csvLine(columns);
   for (const row of rows) {
     if (row.length !== columns.length) throw new Error('a CSV row must have a field for each column');
-    lines.push(row.map(field).join(','));
+    text += csvLine(row);
   }
-  return `${lines.join('\r\n')}\r\n`;
+  return text;
+}
+
+/** One line of `writeCsv`, for exports that are written while they are read. */
+export function csvLine(row: readonly CsvValue[]): string {
+  return `${row.map(field).join(',')}\r\n`;
 }
 
 function field(value: CsvValue): string {

@@ -8,8 +8,8 @@ import { actorId } from './actor.js';
 declare module 'fastify' {
   interface FastifyContextConfig {
     /**
-     * The route honours `Idempotency-Key`. `omit`: top-level fields of the answer that are shown once (tokens) and
-     * therefore never stored; a replay has them null.
+     * The route honours `Idempotency-Key`. `omit`: fields of the answer that are shown once (tokens) and therefore never
+     * stored; a replay has them null. `list.field` is the field of each item of a list.
      */
     idempotency?: { omit?: readonly string[] };
   }
@@ -34,6 +34,18 @@ function canonical(value: unknown): unknown {
   );
 }
 
+/** Makes the field null, where there is one. */
+function blank(value: unknown, [name = '', ...inner]: string[]): void {
+  if (Array.isArray(value)) {
+    for (const item of value) blank(item, [name, ...inner]);
+    return;
+  }
+  if (value === null || typeof value !== 'object' || !(name in value)) return;
+  const fields = value as Record<string, unknown>;
+  if (inner.length === 0) fields[name] = null;
+  else blank(fields[name], inner);
+}
+
 function owner(request: FastifyRequest): string {
   return `${request.actor.role}:${actorId(request.actor) ?? ''}`;
 }
@@ -41,7 +53,7 @@ function owner(request: FastifyRequest): string {
 /**
  * Routes with `config.idempotency` replay their first answer for the same `Idempotency-Key` and request, and refuse
  * the key with another request (409 `idempotency_key_reused`). While the first one runs, a second one gets 409
- * `idempotency_in_progress`. Answers of 500 and above are not kept: the caller may try again. After a crash in
+ * `idempotency_in_progress`. Answers of 500 and above, and 429, are not kept: the caller may try again. After a crash in
  * the middle the key stays in progress for 24 h, because whether the write happened is then unknown here.
  */
 export function installIdempotency(app: FastifyInstance, pool: pg.Pool, log: Log): void {
@@ -92,7 +104,7 @@ export function installIdempotency(app: FastifyInstance, pool: pg.Pool, log: Log
     const key = request.idempotencyKey;
     if (typeof key !== 'string') return payload; // routes registered before (the documentation) have no such member
     request.idempotencyKey = null;
-    if (reply.statusCode >= 500) {
+    if (reply.statusCode >= 500 || reply.statusCode === 429) {
       await pool
         .query('DELETE FROM idempotency_keys WHERE actor = $1 AND key = $2 AND status IS NULL', [
           owner(request),
@@ -102,8 +114,7 @@ export function installIdempotency(app: FastifyInstance, pool: pg.Pool, log: Log
       return payload;
     }
     const answer = typeof payload === 'string' && payload !== '' ? JSON.parse(payload) : null;
-    for (const field of request.routeOptions.config.idempotency?.omit ?? [])
-      if (answer !== null && field in answer) answer[field] = null;
+    for (const path of request.routeOptions.config.idempotency?.omit ?? []) blank(answer, path.split('.'));
     await pool
       .query('UPDATE idempotency_keys SET status = $3, response = $4 WHERE actor = $1 AND key = $2', [
         owner(request),

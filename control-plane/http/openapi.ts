@@ -2,6 +2,7 @@ import type { FastifyDynamicSwaggerOptions } from '@fastify/swagger';
 import { Type } from 'typebox';
 import { problems } from '../errors.js';
 import type { Role } from './actor.js';
+import { type ExampleSchema, exampleOf } from './examples.js';
 import { ProblemSchema, problemResponses } from './schemas.js';
 
 /** How each role signs in; `none` needs nothing. */
@@ -41,17 +42,16 @@ const UNREADABLE_HEAD = { 408: timeout, 431: headTooLarge };
 /** What every call that may come with a body answers to one it can not read. */
 const UNREADABLE_BODY = { 413: tooLarge, 415: otherType };
 
-interface Schema {
-  type?: string;
-  anyOf?: Schema[];
-  default?: unknown;
-  required?: string[];
-  properties?: Record<string, Schema>;
+type Schema = ExampleSchema;
+interface Media {
+  schema?: Schema;
+  example?: unknown;
+  examples?: object;
 }
 interface Operation {
   responses?: Record<string, object>;
-  requestBody?: { required?: boolean; content: Record<string, { schema?: Schema }> };
-  parameters?: { in: string; required?: boolean; schema?: Schema }[];
+  requestBody?: { required?: boolean; content: Record<string, Media> };
+  parameters?: { name: string; in: string; required?: boolean; schema?: Schema; example?: unknown }[];
 }
 
 /**
@@ -72,6 +72,28 @@ function askForLess({ requestBody, parameters }: Operation): void {
   json.schema = withoutDefaulted(json.schema);
 }
 
+/** One problem document of each code with this status. */
+function problemExamples(status: number) {
+  const request_id = exampleOf({ type: 'string' }, true, 'request_id');
+  return Object.fromEntries(
+    Object.entries(problems)
+      .filter(([, problem]) => problem.status === status)
+      .map(([code, { title }]) => [
+        code,
+        { value: { type: 'about:blank', title, status, code, request_id, ...PROBLEM_EXTRAS[code] } },
+      ]),
+  );
+}
+
+/** What some problems say beside their code. */
+const PROBLEM_EXTRAS: Record<string, object> = {
+  validation_failed: { errors: [{ path: '/body/amount', message: 'is required' }] },
+  below_minimum: { detail: 'The smallest payout is 5.000000.', minimum: '5.000000' },
+  over_daily_limit: { detail: 'Left for today: 40.000000.', left: '40.000000' },
+  illegal_move: { detail: 'It is completed.', from: 'completed' },
+  region_not_allowed: { detail: 'The country BR is not among those that may share.' },
+};
+
 /** `Problem404` and so on: each is the same for all calls. */
 const PROBLEM_RESPONSES = Object.fromEntries(
   Object.entries(problemResponses(...Object.values(problems).map(({ status }) => status))).map(
@@ -79,11 +101,33 @@ const PROBLEM_RESPONSES = Object.fromEntries(
       `Problem${status}`,
       {
         description,
-        content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } },
+        content: {
+          'application/problem+json': {
+            schema: { $ref: '#/components/schemas/Problem' },
+            examples: problemExamples(Number(status)),
+          },
+        },
       },
     ],
   ),
 );
+
+/**
+ * Shows what is sent and what comes back: of a body what must be in it, of an answer all of it. Where a route gives
+ * examples of its own, those stay.
+ */
+function showExamples({ requestBody, responses = {}, parameters = [] }: Operation): void {
+  for (const parameter of parameters)
+    if (parameter.in === 'path' && parameter.schema !== undefined)
+      parameter.example ??= exampleOf(parameter.schema, false, parameter.name);
+  const show = (media: Media | undefined, optional: boolean) => {
+    if (media?.schema === undefined || media.examples !== undefined) return;
+    media.example ??= exampleOf(media.schema, optional);
+  };
+  show(requestBody?.content['application/json'], false);
+  for (const response of Object.values(responses))
+    show((contentOf(response) as Record<string, Media>)['application/json'], true);
+}
 
 /** Says once what problem documents are, not at each call. */
 function nameProblems({ responses = {} }: Operation): void {
@@ -144,6 +188,7 @@ export function openApiOptions(version: string): FastifyDynamicSwaggerOptions {
         for (const operation of Object.values(item)) {
           askForLess(operation);
           nameProblems(operation);
+          showExamples(operation);
         }
       return {
         ...openapiObject,

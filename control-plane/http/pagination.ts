@@ -55,6 +55,16 @@ export function cutPage<Row>(
   };
 }
 
+/** A page of a list that is short by nature and at hand as a whole, always in the same order; cursors are places in it. */
+export function pageOfAll<Item>(
+  all: readonly Item[],
+  { limit, cursor }: { limit: number; cursor?: string | undefined },
+): { items: Item[]; next_cursor: string | null } {
+  const from = cursor === undefined ? 0 : Number(decodeCursor(cursor, [cursorPart.integer])[0]);
+  const end = from + limit;
+  return { items: all.slice(from, end), next_cursor: end < all.length ? encodeCursor([end]) : null };
+}
+
 const DAY_MS = 86_400_000;
 
 /** A UTC day (YYYY-MM-DD) for a cursor. */

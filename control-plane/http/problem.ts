@@ -7,6 +7,13 @@ import { isDatabaseAway } from '../db/pool.js';
 import { LiveStateUnavailable } from '../db/redis.js';
 import { Problem, type ProblemCode, problems } from '../errors.js';
 
+declare module 'fastify' {
+  interface FastifyReply {
+    /** Of the problem that is the answer; null: it is none. */
+    problemCode: ProblemCode | null;
+  }
+}
+
 /** One finding of the schema validator (the shape ajv and typebox share). */
 interface Finding {
   keyword?: string;
@@ -76,6 +83,7 @@ function toProblem(error: unknown): Problem {
 /** Sends the problem document. A 503 says when to come back, a 401 how to sign in. */
 export function sendProblem(reply: FastifyReply, problem: Problem): FastifyReply {
   const { status, title } = problems[problem.code];
+  reply.problemCode = problem.code;
   if (status === 503 && !reply.hasHeader('retry-after')) reply.header('retry-after', '2');
   if (status === 401 && !reply.hasHeader('www-authenticate')) reply.header('www-authenticate', 'Bearer');
   return reply

@@ -7,6 +7,7 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import Fastify, {
   type FastifyBaseLogger,
   type FastifyInstance,
+  type FastifyRequest,
   type RawReplyDefaultExpression,
   type RawRequestDefaultExpression,
   type RawServerDefault,
@@ -15,7 +16,9 @@ import type { Redis } from 'ioredis';
 import type pg from 'pg';
 import { Type } from 'typebox';
 import type { Log } from '../../gateway/runtime/logging.js';
+import { spanEnded } from '../../gateway/runtime/spans.js';
 import { Problem } from '../errors.js';
+import type { Answered } from '../measures.js';
 import { actorId } from './actor.js';
 import { clientAddress } from './client-address.js';
 import { installIdempotency } from './idempotency.js';
@@ -45,8 +48,8 @@ export interface ServerDeps {
   bodyBytesMax: number;
   requestsPerMinute: number;
   version: string;
-  /** Told of each answer. */
-  onAnswer?: (status: number, durationMs: number) => void;
+  /** Told of each answer but streams of events. */
+  onAnswer?: (answer: Answered) => void;
 }
 
 /** Request ids we take over from the caller; anything else gets one of ours. */
@@ -82,12 +85,30 @@ export async function createServer(deps: ServerDeps): Promise<ApiServer> {
   app.setValidatorCompiler(validatorCompiler);
   app.setErrorHandler(onError);
   installNobody(app);
+  app.decorateReply('problemCode', null);
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id);
   });
   app.addHook('onResponse', async (request, reply) => {
     if (request.routeOptions.config.eventStream !== true || reply.statusCode >= 400)
-      deps.onAnswer?.(reply.statusCode, reply.elapsedTime);
+      deps.onAnswer?.({
+        route: routeOf(request),
+        status: reply.statusCode,
+        durationMs: reply.elapsedTime,
+        problem: reply.problemCode,
+      });
+    spanEnded(() => ({
+      name: routeOf(request) ?? 'no route',
+      kind: 'server',
+      durationMs: reply.elapsedTime,
+      attributes: {
+        'http.response.status_code': reply.statusCode,
+        ...(reply.problemCode !== null && { 'error.type': reply.problemCode }),
+        'ts.request_id': request.id,
+      },
+      failed: reply.statusCode >= 500,
+      traceparent: traceparentOf(request),
+    }));
     log.info(
       {
         request_id: request.id,
@@ -111,22 +132,22 @@ export async function createServer(deps: ServerDeps): Promise<ApiServer> {
         defaultSrc: ["'self'"],
         imgSrc: ["'self'", 'data:'],
         styleSrc: ["'self'", "'unsafe-inline'"],
-        scriptSrc: ["'self'", 'https://telegram.org'],
+        scriptSrc: ["'self'"],
         objectSrc: ["'none'"],
         baseUri: ["'self'"],
-        frameSrc: ['https://oauth.telegram.org'],
-        // Mini Apps run in a frame of Telegram's web client.
-        frameAncestors: ["'self'", 'https://web.telegram.org'],
+        frameAncestors: ["'none'"],
       },
     },
-    crossOriginOpenerPolicy: { policy: 'same-origin-allow-popups' }, // the Login Widget answers from a popup
     xFrameOptions: false, // frame-ancestors says it, and X-Frame-Options can not name an origin
   });
   await app.register(cors, {
     origin: deps.corsOrigins.length > 0 ? [...deps.corsOrigins] : false,
+    // The plugin's own list has only those that need no preflight.
+    methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],
     exposedHeaders: [
       'X-Request-ID',
       'Retry-After',
+      'Idempotency-Replayed',
       'RateLimit-Limit',
       'RateLimit-Remaining',
       'RateLimit-Reset',
@@ -161,4 +182,13 @@ export async function createServer(deps: ServerDeps): Promise<ApiServer> {
     () => app.swagger(),
   );
   return app;
+}
+
+function traceparentOf({ headers: { traceparent } }: FastifyRequest): string | undefined {
+  return typeof traceparent === 'string' ? traceparent : undefined;
+}
+
+/** As metrics name it: HEAD is answered by the route of GET. Null: there is no such route. */
+function routeOf({ method, routeOptions: { url } }: FastifyRequest): string | null {
+  return url === undefined ? null : `${method === 'HEAD' ? 'GET' : method} ${url}`;
 }

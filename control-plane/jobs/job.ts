@@ -15,6 +15,8 @@ export interface Job {
   description: string;
   /** When it runs, five fields of crontab in UTC; null: only when it is asked for. */
   schedule: string | null;
+  /** Also once whenever a control plane begins to run jobs: what people look at must not wait for the schedule. */
+  atStart?: boolean;
   /** Tries of one run; waits of e^1, e^2, e^3 … seconds lie between them. Default 5. */
   attemptsMax?: number;
   /** Rejects when it failed: it is logged, counted, shown and tried again. */

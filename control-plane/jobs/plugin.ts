@@ -5,7 +5,7 @@ import type { Clock } from '../../gateway/runtime/clock.js';
 import { auditContext, recordAudit } from '../audit/audit.js';
 import { withTransaction } from '../db/pool.js';
 import { Problem } from '../errors.js';
-import { cursorPart, cutPage, decodeCursor } from '../http/pagination.js';
+import { cursorPart, cutPage, decodeCursor, pageOfAll } from '../http/pagination.js';
 import { Nullable, Ok, pageOf, pageQuery, problemResponses, Timestamp } from '../http/schemas.js';
 import type { JobRunner, JobState } from './runner.js';
 import { type JobRun, readRuns } from './runs.js';
@@ -72,10 +72,11 @@ export const jobsPlugin: FastifyPluginAsyncTypebox<JobsPluginDeps> = async (app,
         description:
           'Each with its last run on any control plane, and the next: by schedule, or earlier as a further try of a ' +
           'run that failed.',
+        querystring: Type.Object(pageQuery, { additionalProperties: false }),
         response: { 200: pageOf(JobSchema), ...problemResponses(401, 403) },
       },
     },
-    async () => ({ items: (await jobs.states(clock.nowMs())).map(stateJson), next_cursor: null }),
+    async (request) => pageOfAll((await jobs.states(clock.nowMs())).map(stateJson), request.query),
   );
 
   app.get(

@@ -1,6 +1,7 @@
 import { Logger, parseCronItems, type Runner, run, type Task } from 'graphile-worker';
 import pg from 'pg';
 import type { Log } from '../../gateway/runtime/logging.js';
+import { spanEnded } from '../../gateway/runtime/spans.js';
 import { JOB_QUEUE_SCHEMA } from '../db/job-queue.js';
 import { isDatabaseAway, type Queryable, withLock } from '../db/pool.js';
 import { Problem } from '../errors.js';
@@ -200,6 +201,7 @@ export class JobRunner {
         this.#crontab(),
       );
       this.#runner = runner;
+      for (const job of this.#jobs.values()) if (job.atStart) await this.#enqueue(pool, job, 0);
       if (this.#stopped) await runner.stop().catch(() => {});
       await runner.promise;
     } finally {
@@ -255,6 +257,14 @@ export class JobRunner {
     const { pool, log } = this.#deps;
     const id = await beginRun(pool, job.name, attempt);
     const startedAtMs = performance.now();
+    const ended = (failed: boolean) =>
+      spanEnded(() => ({
+        name: `job ${job.name}`,
+        kind: 'internal',
+        durationMs: performance.now() - startedAtMs,
+        attributes: { 'ts.attempt': attempt },
+        failed,
+      }));
     const about = () => ({
       job: job.name,
       attempt,
@@ -264,9 +274,11 @@ export class JobRunner {
       const result = await job.run({ signal });
       await endRun(pool, id, { result });
       this.counts.succeeded[job.name] = (this.counts.succeeded[job.name] ?? 0) + 1;
+      ended(false);
       log.debug({ ...about(), result }, 'job_done');
     } catch (error) {
       this.counts.failed[job.name] = (this.counts.failed[job.name] ?? 0) + 1;
+      ended(true);
       log.warn({ ...about(), err: error }, 'job_failed');
       await endRun(pool, id, { error: describe(error) }).catch((recordError: unknown) => {
         if (!isDatabaseAway(recordError)) throw recordError;

@@ -114,6 +114,22 @@ export class LocationBoard {
     };
   }
 
+  /** Exits by country, for admins. Rejects with LiveStateUnavailable while Redis is away. */
+  async countByCountry(): Promise<{
+    readAtMs: number;
+    countries: Array<{ country: string; online: number; free: number }>;
+  }> {
+    const { readAtMs, places } = await this.#current();
+    const countries = new Map<string, { country: string; online: number; free: number }>();
+    for (const { country, online, free } of places) {
+      const sum = countries.get(country) ?? { country, online: 0, free: 0 };
+      sum.online += online;
+      sum.free += free;
+      countries.set(country, sum);
+    }
+    return { readAtMs, countries: [...countries.values()].sort((a, b) => b.online - a.online) };
+  }
+
   async #current(): Promise<Snapshot> {
     const held = this.#snapshot;
     if (held !== null && this.#deps.clock.monotonicMs() < held.endsAtMs) return held;

@@ -24,7 +24,31 @@ export const ingestPlugin: FastifyPluginAsyncTypebox<{ pool: pg.Pool }> = async 
         description:
           `JSON (an array, or \`{packages: […]}\`) or CSV with a header line, up to ${INGEST_ROWS_MAX} rows of ` +
           '`uuid?, user_id, ip, size_bytes`. Sound rows are created, each other row is told with its number (from 1).',
-        body: Type.Unknown(),
+        // Rows are judged one by one, not by a schema: a bad one must not keep the others out.
+        body: {
+          content: {
+            'application/json': {
+              schema: Type.Unknown({
+                examples: [
+                  [
+                    {
+                      user_id: '7b0c2f4e-3c58-4a39-9d0f-0f6a5a0d4a11',
+                      ip: '203.0.113.7',
+                      size_bytes: 1_000_000_000,
+                    },
+                  ],
+                ],
+              }),
+            },
+            'text/csv': {
+              schema: Type.String({
+                examples: [
+                  'user_id,ip,size_bytes\r\n7b0c2f4e-3c58-4a39-9d0f-0f6a5a0d4a11,203.0.113.7,1000000000\r\n',
+                ],
+              }),
+            },
+          },
+        },
         response: {
           201: Type.Object({
             created: Type.Integer(),

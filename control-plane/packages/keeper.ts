@@ -16,6 +16,8 @@ export interface KeeperDeps {
   live: Pick<LiveState, 'command'>;
   /** How long a pulled package may stay unused, ms. */
   pullTtlMs: number;
+  /** What becomes of one that was not used in its time (setting `stale_packages_become`). */
+  staleBecome: () => Promise<'available' | 'revoked'>;
   /** Pause between two rounds. Default 60 s. */
   intervalMs?: number;
 }
@@ -50,7 +52,7 @@ export class PackageKeeper {
 
   async runOnce(): Promise<{ extended: number; takenBack: number }> {
     const extended = await this.#extend();
-    return { extended, takenBack: await cleanUpAllStale(this.#deps, 'available') };
+    return { extended, takenBack: await cleanUpAllStale(this.#deps, await this.#deps.staleBecome()) };
   }
 
   async #extend(): Promise<number> {

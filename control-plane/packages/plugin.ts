@@ -2,9 +2,10 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import { auditContext, recordAudit } from '../audit/audit.js';
 import { type ProxyAddress, ProxySchema, proxyJson } from '../buyers/schemas.js';
-import { readBuyerStanding } from '../buyers/standing.js';
+import { readBuyerStanding, trafficRefusal } from '../buyers/standing.js';
 import { withTransaction } from '../db/pool.js';
 import { Problem } from '../errors.js';
+import { columnsOf, csvResponse, sendCsv } from '../http/csv-export.js';
 import { limitBy } from '../http/rate-limit.js';
 import { actorOf } from '../http/roles.js';
 import {
@@ -34,6 +35,8 @@ export interface PackagesDeps extends AllocateDeps {
   pullTtlMs: number;
   /** Pulls of one token: so many a second in the long run, so many at once. */
   pullRate: { perSecond: number; burst: number };
+  /** What becomes of a pulled package that was not used in its time (setting `stale_packages_become`). */
+  staleBecome: () => Promise<'available' | 'revoked'>;
   /** Size of the package a session is offered with again, bytes. */
   offerBytes: () => number;
 }
@@ -43,6 +46,21 @@ const PULL_COUNT_MAX = 100;
 
 const Status = Type.Enum(['available', 'allocated', 'in_progress', 'completed', 'failed', 'revoked']);
 const PackageParams = Type.Object({ id: Uuid }, { additionalProperties: false });
+
+/** What the list and its export can be narrowed to. */
+const packageFilters = {
+  status: Type.Optional(Status),
+  buyer_id: Type.Optional(Uuid),
+  user_id: Type.Optional(Uuid),
+  ip: Type.Optional(IpAddress),
+};
+
+const filterOf = (query: { status?: string; buyer_id?: string; user_id?: string; ip?: string }) => ({
+  status: query.status,
+  buyerId: query.buyer_id,
+  userId: query.user_id,
+  ip: query.ip,
+});
 
 const PackageSchema = Type.Object({
   uuid: Uuid,
@@ -96,10 +114,8 @@ export const packagesPlugin: FastifyPluginAsyncTypebox<PackagesDeps> = async (ap
   async function taker(buyerId: string): Promise<PackageTaker> {
     const buyer = await readBuyerStanding(pool, buyerId);
     if (buyer === null) throw new Problem('not_found', 'There is no such buyer.');
-    if (buyer.status !== 'active') throw new Problem('account_suspended');
-    if (buyer.kycStatus !== 'approved') throw new Problem('kyc_required');
-    if (buyer.aupAcceptedAt === null) throw new Problem('policy_not_accepted');
-    if (buyer.balanceMicros <= 0n) throw new Problem('no_balance');
+    const refusal = trafficRefusal(buyer);
+    if (refusal !== null) throw new Problem(refusal);
     return { buyerId, account: buyer.account };
   }
 
@@ -117,7 +133,7 @@ export const packagesPlugin: FastifyPluginAsyncTypebox<PackagesDeps> = async (ap
   app.post(
     '/api/buyer/packets/pull',
     {
-      config: { roles: ['buyer'] },
+      config: { roles: ['buyer'], idempotency: { omit: ['packages.proxy'] } },
       preHandler: limitBy(app, {
         name: 'pull',
         max: pullRate.burst,
@@ -130,7 +146,9 @@ export const packagesPlugin: FastifyPluginAsyncTypebox<PackagesDeps> = async (ap
         description:
           'Up to `max_count` available packages, oldest first, each with proxy credentials of its own (shown once). ' +
           '204 when nothing fits. `region`: a country code, or EU. Each token may pull ' +
-          `${pullRate.perSecond} a second, ${pullRate.burst} in a burst; above it 429.`,
+          `${pullRate.perSecond} a second, ${pullRate.burst} in a burst; above it 429. With an \`Idempotency-Key\` a call that ` +
+          'is repeated takes no further packages; `proxy` is then null, and the account’s own password with ' +
+          '`-package-<uuid>` in the username opens them.',
         body: Type.Object(
           {
             max_count: Type.Integer({ minimum: 1, maximum: PULL_COUNT_MAX, default: 1 }),
@@ -144,7 +162,7 @@ export const packagesPlugin: FastifyPluginAsyncTypebox<PackagesDeps> = async (ap
         response: {
           200: Type.Object({ packages: Type.Array(PulledSchema) }),
           204: Type.Null({ description: 'nothing fits now' }),
-          ...problemResponses(401, 402, 403, 404),
+          ...problemResponses(401, 402, 403, 404, 409),
         },
       },
     },
@@ -212,24 +230,33 @@ export const packagesPlugin: FastifyPluginAsyncTypebox<PackagesDeps> = async (ap
         tags: ['Buyers and packages'],
         summary: 'Packages',
         description: 'Newest first. `buyer_id`: in the hands of that buyer, now or at the end.',
-        querystring: Type.Object(
-          {
-            status: Type.Optional(Status),
-            buyer_id: Type.Optional(Uuid),
-            user_id: Type.Optional(Uuid),
-            ip: Type.Optional(IpAddress),
-            ...pageQuery,
-          },
-          { additionalProperties: false },
-        ),
+        querystring: Type.Object({ ...packageFilters, ...pageQuery }, { additionalProperties: false }),
         response: { 200: pageOf(PackageSchema), ...problemResponses(401, 403) },
       },
     },
     async (request) => {
-      const { status, buyer_id: buyerId, user_id: userId, ip, limit, cursor } = request.query;
-      const page = await listPackages(pool, { status, buyerId, userId, ip }, { limit, cursor });
+      const page = await listPackages(pool, filterOf(request.query), request.query);
       return { items: page.rows.map(packageJson), next_cursor: page.nextCursor };
     },
+  );
+
+  app.get(
+    '/api/admin/export/packages',
+    {
+      config: { roles: ['admin'] },
+      schema: {
+        tags: ['Buyers and packages'],
+        summary: 'Packages as CSV',
+        description: 'All that the list would page through, newest first.',
+        querystring: Type.Object(packageFilters, { additionalProperties: false }),
+        response: csvResponse,
+      },
+    },
+    ({ query }, reply) =>
+      sendCsv(reply, 'packages', columnsOf(PackageSchema), async (page) => {
+        const { rows, nextCursor } = await listPackages(pool, filterOf(query), page);
+        return { items: rows.map(packageJson), next_cursor: nextCursor };
+      }),
   );
 
   app.get(
@@ -370,7 +397,9 @@ export const packagesPlugin: FastifyPluginAsyncTypebox<PackagesDeps> = async (ap
       schema: {
         tags: ['Buyers and packages'],
         summary: 'Take back packages that were not used in time',
-        description: 'Also done by itself every minute. `to`: what becomes of them.',
+        description:
+          'Also done by itself every five minutes (job `cleanup`). `to`: what becomes of them, by default the setting ' +
+          '`stale_packages_become`.',
         body: optionalBody(
           Type.Object(
             { to: Type.Optional(Type.Enum(['available', 'revoked'])) },
@@ -381,7 +410,7 @@ export const packagesPlugin: FastifyPluginAsyncTypebox<PackagesDeps> = async (ap
       },
     },
     async (request) => {
-      const cleaned = await cleanUpAllStale(deps, request.body?.to ?? 'available');
+      const cleaned = await cleanUpAllStale(deps, request.body?.to ?? (await deps.staleBecome()));
       await recordAudit(pool, {
         ...auditContext(request),
         action: 'stale_allocations_cleaned',

@@ -1,5 +1,5 @@
 import type { Queryable } from '../db/pool.js';
-import { cursorPart, cutPage, decodeCursor } from '../http/pagination.js';
+import { type ListOrder, listOrder, type SortedRow, type SortOf } from '../http/list-order.js';
 import type { PayoutStatus } from '../payouts/payouts.js';
 import type { SendState } from '../payouts/sends.js';
 
@@ -55,7 +55,6 @@ interface PaymentRow {
   tx_reference: string | null;
   failure_reason: string | null;
   created_at: Date;
-  created_text: string;
   ended_at: Date | null;
   refunded_at: Date | null;
   approvals: { admin_id: string; approved_at: string }[];
@@ -101,8 +100,15 @@ const SOURCES: Record<PaymentKind, string> = {
                  provider_uuid AS invoice_uuid, provider_status AS invoice_status FROM topups`,
 };
 
-const DETAILS = (sources: string) => `
-  SELECT p.*, to_char(p.created_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS created_text,
+/** What the list of payments can be sorted by. */
+export const PAYMENT_SORTS = {
+  created_at: { expression: 'created_at', kind: 'timestamptz' },
+  amount: { expression: 'amount_micros', kind: 'bigint' },
+} as const;
+
+/** `sources` with what is known of the sending; each row has what it is sorted by. */
+const DETAILS = (sources: string, { selected, orderBy }: Pick<ListOrder, 'selected' | 'orderBy'>) => `
+  SELECT p.*, ${selected},
          s.state AS send_state, coalesce(s.calls, 0) AS calls, s.last_error,
          coalesce(s.provider_uuid, p.invoice_uuid) AS provider_uuid,
          coalesce(s.provider_status, p.invoice_status) AS provider_status,
@@ -110,12 +116,15 @@ const DETAILS = (sources: string) => `
                                    ORDER BY a.approved_at), '[]')
             FROM payout_approvals a WHERE a.payout_id = p.id) AS approvals
     FROM (${sources}) p LEFT JOIN payout_sends s ON s.payout_id = p.id
-   ORDER BY p.created_at DESC, p.id DESC`;
+   ORDER BY ${orderBy}`;
+
+/** For one, or none. */
+const UNSORTED = { selected: "'' AS sort_text", orderBy: 'id' };
 
 /** One payment of either kind, or null. */
 export async function readPayment(db: Queryable, id: string): Promise<Payment | null> {
   const { rows } = await db.query<PaymentRow>(
-    DETAILS(`${SOURCES.payout} WHERE id = $1 UNION ALL ${SOURCES.topup} WHERE id = $1`),
+    DETAILS(`${SOURCES.payout} WHERE id = $1 UNION ALL ${SOURCES.topup} WHERE id = $1`, UNSORTED),
     [id],
   );
   return rows[0] === undefined ? null : paymentOf(rows[0]);
@@ -130,19 +139,22 @@ export interface PaymentFilter {
   buyerId?: string | undefined;
 }
 
-/** The list's statement with its values, for the test that looks at its plan. */
+export interface PaymentPage {
+  limit: number;
+  cursor?: string | undefined;
+  sort: SortOf<keyof typeof PAYMENT_SORTS>;
+}
+
+/** The list's statement with its values and order; exported for the test that looks at its plan. */
 export function paymentsQuery(
   filter: PaymentFilter,
-  page: { limit: number; cursor?: string | undefined },
-): { text: string; values: unknown[] } {
+  page: PaymentPage,
+): { text: string; values: unknown[]; order: ListOrder } {
   const values: unknown[] = [];
   const value = (v: unknown) => `$${values.push(v)}`;
-  const common: string[] = [];
+  const order = listOrder(PAYMENT_SORTS, { sort: page.sort, cursor: page.cursor, id: 'id', value });
+  const common = order.condition === null ? [] : [order.condition];
   if (filter.status !== undefined) common.push(`status = ${value(filter.status)}`);
-  if (page.cursor !== undefined) {
-    const [at, id] = decodeCursor(page.cursor, [cursorPart.timestamp, cursorPart.uuid]);
-    common.push(`(created_at, id) < (${value(at)}::timestamptz, ${value(id)}::uuid)`);
-  }
   const owner: Record<PaymentKind, string | undefined> = { payout: filter.userId, topup: filter.buyerId };
   const kinds = (['payout', 'topup'] as const).filter(
     (kind) =>
@@ -150,28 +162,29 @@ export function paymentsQuery(
       (owner[kind] !== undefined || (filter.userId ?? filter.buyerId) === undefined),
   );
   // A provider's top-ups, a buyer's payouts: there are none, whatever else is asked.
-  if (kinds.length === 0) return { text: DETAILS(`${SOURCES.payout} WHERE false`), values: [] };
+  if (kinds.length === 0)
+    return { text: DETAILS(`${SOURCES.payout} WHERE false`, UNSORTED), values: [], order };
   const limit = value(page.limit + 1);
   const branches = kinds.map((kind) => {
     const where = [...common];
     if (owner[kind] !== undefined)
       where.push(`${kind === 'payout' ? 'user_id' : 'buyer_id'} = ${value(owner[kind])}`);
     const condition = where.length === 0 ? '' : ` WHERE ${where.join(' AND ')}`;
-    return `(${SOURCES[kind]}${condition} ORDER BY created_at DESC, id DESC LIMIT ${limit})`;
+    return `(${SOURCES[kind]}${condition} ORDER BY ${order.orderBy} LIMIT ${limit})`;
   });
-  const sources = `SELECT * FROM (${branches.join(' UNION ALL ')}) x ORDER BY created_at DESC, id DESC LIMIT ${limit}`;
-  return { text: DETAILS(sources), values };
+  const sources = `SELECT * FROM (${branches.join(' UNION ALL ')}) x ORDER BY ${order.orderBy} LIMIT ${limit}`;
+  return { text: DETAILS(sources, order), values, order };
 }
 
-/** Payouts and top-ups together, latest first. */
+/** Payouts and top-ups together, in the order asked for. */
 export async function listPayments(
   db: Queryable,
   filter: PaymentFilter,
-  page: { limit: number; cursor?: string | undefined },
+  page: PaymentPage,
 ): Promise<{ rows: Payment[]; nextCursor: string | null }> {
-  const { text, values } = paymentsQuery(filter, page);
-  const { rows } = await db.query<PaymentRow>(text, values);
-  const cut = cutPage(rows, page.limit, (row) => [row.created_text, row.id]);
+  const { text, values, order } = paymentsQuery(filter, page);
+  const { rows } = await db.query<PaymentRow & SortedRow>(text, values);
+  const cut = order.cut(rows, page.limit);
   return { rows: cut.rows.map(paymentOf), nextCursor: cut.nextCursor };
 }
 

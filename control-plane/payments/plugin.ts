@@ -2,13 +2,23 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type pg from 'pg';
 import { Type } from 'typebox';
 import { auditContext, recordAudit } from '../audit/audit.js';
+import { CRYPTOMUS_NOT_CONFIGURED } from '../cryptomus/settings.js';
 import { withTransaction } from '../db/pool.js';
 import { Problem } from '../errors.js';
+import { columnsOf, csvResponse, sendCsv } from '../http/csv-export.js';
+import { sortParameter } from '../http/list-order.js';
 import { actorOf } from '../http/roles.js';
 import { Money, pageOf, pageQuery, problemResponses, Uuid } from '../http/schemas.js';
 import { formatMicros } from '../ledger/money.js';
 import { approvePayout, type DecisionRefusal, type ReleaseRules, rejectPayout } from '../payouts/release.js';
-import { listPayments, paymentDays, readPayment } from './payments.js';
+import {
+  listPayments,
+  PAYMENT_SORTS,
+  type PaymentKind,
+  type PaymentStatus,
+  paymentDays,
+  readPayment,
+} from './payments.js';
 import { PaymentSchema, PaymentStatusSchema, paymentJson } from './schemas.js';
 
 export interface PaymentsDeps {
@@ -17,6 +27,22 @@ export interface PaymentsDeps {
   rules: () => Promise<ReleaseRules>;
   sender: { configured: boolean; work(payoutId: string): Promise<boolean> };
 }
+
+/** What the list and its export can be narrowed to and sorted by. */
+const paymentFilters = {
+  kind: Type.Optional(Type.Enum(['payout', 'topup'])),
+  status: Type.Optional(PaymentStatusSchema),
+  user_id: Type.Optional(Uuid),
+  buyer_id: Type.Optional(Uuid),
+  sort: sortParameter(PAYMENT_SORTS, '-created_at'),
+};
+
+const filterOf = (query: {
+  kind?: PaymentKind;
+  status?: PaymentStatus;
+  user_id?: string;
+  buyer_id?: string;
+}) => ({ kind: query.kind, status: query.status, userId: query.user_id, buyerId: query.buyer_id });
 
 const PaymentParams = Type.Object({ id: Uuid }, { additionalProperties: false });
 
@@ -44,26 +70,34 @@ export const paymentsPlugin: FastifyPluginAsyncTypebox<PaymentsDeps> = async (
       schema: {
         tags: ['Admin'],
         summary: 'Payouts and top-ups',
-        description:
-          'Latest first. `user_id` gives the payouts of one provider, `buyer_id` the top-ups of one buyer.',
-        querystring: Type.Object(
-          {
-            kind: Type.Optional(Type.Enum(['payout', 'topup'])),
-            status: Type.Optional(PaymentStatusSchema),
-            user_id: Type.Optional(Uuid),
-            buyer_id: Type.Optional(Uuid),
-            ...pageQuery,
-          },
-          { additionalProperties: false },
-        ),
+        description: '`user_id` gives the payouts of one provider, `buyer_id` the top-ups of one buyer.',
+        querystring: Type.Object({ ...paymentFilters, ...pageQuery }, { additionalProperties: false }),
         response: { 200: pageOf(PaymentSchema), ...problemResponses(401, 403) },
       },
     },
     async (request) => {
-      const { kind, status, user_id: userId, buyer_id: buyerId, limit, cursor } = request.query;
-      const page = await listPayments(pool, { kind, status, userId, buyerId }, { limit, cursor });
+      const page = await listPayments(pool, filterOf(request.query), request.query);
       return { items: page.rows.map(paymentJson), next_cursor: page.nextCursor };
     },
+  );
+
+  app.get(
+    '/api/admin/export/payments',
+    {
+      config: { roles: ['admin'] },
+      schema: {
+        tags: ['Admin'],
+        summary: 'Payouts and top-ups as CSV',
+        description: 'All that the list would page through.',
+        querystring: Type.Object(paymentFilters, { additionalProperties: false }),
+        response: csvResponse,
+      },
+    },
+    ({ query }, reply) =>
+      sendCsv(reply, 'payments', columnsOf(PaymentSchema, 'approvals'), async (page) => {
+        const { rows, nextCursor } = await listPayments(pool, filterOf(query), { ...page, sort: query.sort });
+        return { items: rows.map(paymentJson), next_cursor: nextCursor };
+      }),
   );
 
   app.get(
@@ -122,7 +156,7 @@ export const paymentsPlugin: FastifyPluginAsyncTypebox<PaymentsDeps> = async (
     async (request) => {
       const { userId: adminId } = actorOf(request, 'admin');
       const { id } = request.params;
-      if (!sender.configured) throw new Problem('payments_unavailable', 'Cryptomus is not configured.');
+      if (!sender.configured) throw new Problem('payments_unavailable', CRYPTOMUS_NOT_CONFIGURED);
       const inForce = await rules();
       await withTransaction(pool, async (client) => {
         const decided = await approvePayout(client, id, adminId, inForce);
@@ -202,7 +236,7 @@ export const paymentsPlugin: FastifyPluginAsyncTypebox<PaymentsDeps> = async (
     },
     async (request) => {
       const id = request.body.payment_id;
-      if (!sender.configured) throw new Problem('payments_unavailable', 'Cryptomus is not configured.');
+      if (!sender.configured) throw new Problem('payments_unavailable', CRYPTOMUS_NOT_CONFIGURED);
       const payment = await readPayment(pool, id);
       if (payment === null || payment.kind !== 'payout') throw new Problem('not_found');
       if (payment.sendState === null)

@@ -6,6 +6,14 @@ import { createBase58check } from '@scure/base';
 export const PAYOUT_NETWORKS = ['TRON', 'ETH', 'BSC', 'POLYGON'] as const;
 export type PayoutNetwork = (typeof PAYOUT_NETWORKS)[number];
 
+/** As people know them; the kind of token is what wallets ask for. */
+export const PAYOUT_NETWORK_NAMES: Readonly<Record<PayoutNetwork, string>> = {
+  TRON: 'TRON (TRC20)',
+  ETH: 'Ethereum (ERC20)',
+  BSC: 'BNB Smart Chain (BEP20)',
+  POLYGON: 'Polygon',
+};
+
 /** Whether the text is an address of the network, its checksum included. Never trims: what is kept is what was given. */
 export function isAddressOf(network: PayoutNetwork, address: string): boolean {
   return network === 'TRON' ? isTronAddress(address) : isEvmAddress(address);

@@ -3,7 +3,7 @@ import type { Queryable } from '../db/pool.js';
 import { cursorPart, cutPage, decodeCursor } from '../http/pagination.js';
 import { type LedgerTransaction, post } from '../ledger/ledger.js';
 import { isAddressOf, PAYOUT_NETWORKS, type PayoutNetwork } from './addresses.js';
-import { announcePayout } from './receipts.js';
+import { announcePayout, tellProvider } from './receipts.js';
 
 export type PayoutStatus = 'pending' | 'processing' | 'completed' | 'failed' | 'cancelled';
 
@@ -31,6 +31,8 @@ export interface PayoutRequest {
   network: string;
   /** The address to pay to. */
   target: string;
+  /** Asked for in the bot's chat, which has the answer: the bot says nothing more of it. */
+  inChat?: boolean;
 }
 
 export interface Payout {
@@ -154,14 +156,18 @@ export async function requestPayout(
       payout.target,
     ],
   );
-  return { ok: true, payout: payoutOf(rows[0] as PayoutRow) };
+  const made = payoutOf(rows[0] as PayoutRow);
+  await tellProvider(client, made, 'requested', { inChat: request.inChat !== true });
+  return { ok: true, payout: made };
 }
 
-function draft(request: PayoutRequest, network: PayoutNetwork): Payout {
+function draft({ userId, amountMicros, target }: PayoutRequest, network: PayoutNetwork): Payout {
   return {
-    ...request,
     id: randomUUID(),
+    userId,
+    amountMicros,
     network,
+    target,
     method: 'cryptomus',
     currency: 'USDT',
     status: 'pending',
@@ -176,7 +182,7 @@ function draft(request: PayoutRequest, network: PayoutNetwork): Payout {
 /**
  * Moves a payout on. `unknown`: no such payout; `illegal_move`: its state (`from`) does not lead there. Ending it as
  * failed or cancelled gives the money back in the same transaction; `reason` is kept with a failure, `txReference`
- * with a completion. The admins get a receipt of one that was paid or has failed.
+ * with a completion. The provider is told of each step, the admins get a receipt of one that was paid or has failed.
  */
 export async function movePayout(
   client: Queryable,
@@ -209,7 +215,25 @@ export async function movePayout(
     if (!posted?.ok || !posted.fresh) throw new Error(`the ledger gave payout ${payoutId} back before`);
   }
   if (to === 'completed' || to === 'failed') await announcePayout(client, payout, to);
+  if (to !== 'pending') await tellProvider(client, payout, to);
   return { ok: true, before: row.status, payout };
+}
+
+/**
+ * Cryptomus has named the transaction of a payout that is not final yet, in the caller's transaction: its provider is told,
+ * once.
+ */
+export async function noteTransaction(
+  client: Queryable,
+  payoutId: string,
+  txReference: string,
+): Promise<void> {
+  const { rows } = await client.query<PayoutRow>(
+    `UPDATE payouts SET tx_reference = $2
+      WHERE id = $1 AND status = 'processing' AND tx_reference IS NULL RETURNING ${COLUMNS}`,
+    [payoutId, txReference],
+  );
+  if (rows[0] !== undefined) await tellProvider(client, payoutOf(rows[0]), 'sent');
 }
 
 /** The payout, or null. */

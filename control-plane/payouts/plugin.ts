@@ -8,6 +8,7 @@ import { Problem } from '../errors.js';
 import { actorOf } from '../http/roles.js';
 import { Money, Nullable, pageOf, pageQuery, problemResponses, Timestamp, Uuid } from '../http/schemas.js';
 import { formatMicros, MONEY_PATTERN, parseMicros } from '../ledger/money.js';
+import { PAYOUT_NETWORK_NAMES, PAYOUT_NETWORKS } from './addresses.js';
 import {
   listPayouts,
   movePayout,
@@ -36,7 +37,7 @@ const PayoutSchema = Type.Object({
   network: Type.String(),
   currency: Type.Literal('USDT'),
   target: Type.String({ description: 'the address it goes to' }),
-  tx_reference: Nullable(Type.String({ description: 'transaction on the chain, once paid' })),
+  tx_reference: Nullable(Type.String({ description: 'transaction on the chain, once it is known' })),
   failure_reason: Nullable(Type.String()),
   created_at: Timestamp,
   processing_at: Nullable(Timestamp),
@@ -148,6 +149,41 @@ export const payoutsPlugin: FastifyPluginAsyncTypebox<PayoutsDeps> = async (app,
         return reply.code(201).send(payoutJson(payout));
       },
     );
+
+  app.get(
+    '/api/withdraw/networks',
+    {
+      config: { roles: ['user', 'admin'] },
+      schema: {
+        tags: ['Balance'],
+        summary: 'Networks for payouts',
+        description:
+          'All that there are, as a page offers them; payouts go over those that are `open` (setting `withdraw_networks`).',
+        response: {
+          200: Type.Object({
+            items: Type.Array(
+              Type.Object({
+                network: Type.Enum([...PAYOUT_NETWORKS]),
+                name: Type.String({ description: 'for people' }),
+                open: Type.Boolean(),
+              }),
+            ),
+          }),
+          ...problemResponses(401, 403),
+        },
+      },
+    },
+    async () => {
+      const { networks } = await rules();
+      return {
+        items: PAYOUT_NETWORKS.map((network) => ({
+          network,
+          name: PAYOUT_NETWORK_NAMES[network],
+          open: networks.includes(network),
+        })),
+      };
+    },
+  );
 
   app.get(
     '/api/withdraw',

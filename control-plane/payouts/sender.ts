@@ -6,7 +6,7 @@ import { isMicros } from '../cryptomus/amounts.js';
 import { type CryptomusClient, orderIdOf, type ProviderPayout } from '../cryptomus/client.js';
 import { type Queryable, withTransaction } from '../db/pool.js';
 import { formatMicros } from '../ledger/money.js';
-import { movePayout, type Payout, readPayout } from './payouts.js';
+import { movePayout, noteTransaction, type Payout, readPayout } from './payouts.js';
 import { type ReleaseRules, releaseSmallPayouts } from './release.js';
 import { type Claim, claimSend, endClaim, hintSend, type SendChange, type SendState } from './sends.js';
 
@@ -181,7 +181,10 @@ export class PayoutSender {
           : null;
     if (to === null) {
       const nextInS = Math.min(LOOK_S.max, Math.max(LOOK_S.min, (claim.sentSecondsAgo ?? 0) / 4));
-      await endClaim(pool, claim, { state: 'accepted', ...known, nextInS });
+      await withTransaction(pool, async (client) => {
+        if (!(await endClaim(client, claim, { state: 'accepted', ...known, nextInS }))) return;
+        if (info.txid !== null) await noteTransaction(client, payout.id, info.txid);
+      });
       return;
     }
     await withTransaction(pool, async (client) => {

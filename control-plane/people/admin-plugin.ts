@@ -9,6 +9,8 @@ import { balanceJson } from '../balance/schemas.js';
 import { type Queryable, withTransaction } from '../db/pool.js';
 import { readDevices } from '../devices/device-list.js';
 import { Problem } from '../errors.js';
+import { columnsOf, csvResponse, sendCsv } from '../http/csv-export.js';
+import { sortParameter } from '../http/list-order.js';
 import { Ok, optionalBody, pageOf, pageQuery, problemResponses } from '../http/schemas.js';
 import { formatMicros } from '../ledger/money.js';
 import { listPayouts } from '../payouts/payouts.js';
@@ -19,7 +21,7 @@ import { findConsent } from '../users/consent.js';
 import type { ProviderSettings } from '../users/provider-settings.js';
 import { findOrCreateUser, findReferrer } from '../users/users.js';
 import { anonymiseUser, banUser, type EndingResult, unbanUser } from './endings.js';
-import { changePerson, listPeople, type Person, readPerson } from './people.js';
+import { changePerson, listPeople, PEOPLE_SORTS, type Person, readPerson } from './people.js';
 import { NewUserBody, UserDetailSchema, UserParams, UserPatch, UserSchema, UserStatus } from './schemas.js';
 import { readTelegrams, type TelegramAccount } from './telegrams.js';
 
@@ -32,6 +34,21 @@ export interface PeopleAdminDeps {
 
 /** Sessions and payments told with one user. */
 const LATEST = 20;
+
+/** What the list and its export can be narrowed to and sorted by. */
+const userFilters = {
+  query: Type.Optional(
+    Type.String({
+      minLength: 1,
+      maxLength: 100,
+      description:
+        'a Telegram id, a user id or a referral code, or the beginning of a username, an email or a phone number',
+    }),
+  ),
+  status: Type.Optional(UserStatus),
+  country: Type.Optional(Type.String({ pattern: '^[A-Z]{2}$', description: 'a device was seen last there' })),
+  sort: sortParameter(PEOPLE_SORTS, '-created_at'),
+};
 
 const Reason = Type.String({ minLength: 1, maxLength: 500 });
 
@@ -46,25 +63,8 @@ export const peopleAdminPlugin: FastifyPluginAsyncTypebox<PeopleAdminDeps> = asy
       schema: {
         tags: ['Admin'],
         summary: 'Users',
-        description: 'Newest first, deleted ones included.',
-        querystring: Type.Object(
-          {
-            query: Type.Optional(
-              Type.String({
-                minLength: 1,
-                maxLength: 100,
-                description:
-                  'a Telegram id, a user id or a referral code, or the beginning of a username, an email or a phone number',
-              }),
-            ),
-            status: Type.Optional(UserStatus),
-            country: Type.Optional(
-              Type.String({ pattern: '^[A-Z]{2}$', description: 'a device was seen last there' }),
-            ),
-            ...pageQuery,
-          },
-          { additionalProperties: false },
-        ),
+        description: 'Deleted ones included.',
+        querystring: Type.Object({ ...userFilters, ...pageQuery }, { additionalProperties: false }),
         response: { 200: pageOf(UserSchema), ...problemResponses(401, 403) },
       },
     },
@@ -72,6 +72,25 @@ export const peopleAdminPlugin: FastifyPluginAsyncTypebox<PeopleAdminDeps> = asy
       const page = await listPeople(pool, request.query, request.query);
       return { items: page.rows.map(userJson), next_cursor: page.nextCursor };
     },
+  );
+
+  app.get(
+    '/api/admin/export/users',
+    {
+      config: { roles: ['admin'] },
+      schema: {
+        tags: ['Admin'],
+        summary: 'Users as CSV',
+        description: 'All that the list would page through.',
+        querystring: Type.Object(userFilters, { additionalProperties: false }),
+        response: csvResponse,
+      },
+    },
+    ({ query }, reply) =>
+      sendCsv(reply, 'users', columnsOf(UserSchema), async (page) => {
+        const { rows, nextCursor } = await listPeople(pool, query, { ...page, sort: query.sort });
+        return { items: rows.map(userJson), next_cursor: nextCursor };
+      }),
   );
 
   app.post(

@@ -81,10 +81,17 @@ export async function anonymiseUser(client: Queryable, userId: string): Promise<
   // A key that nobody has: the column must be unique and not empty.
   await client.query(
     `UPDATE devices SET key_hash = sha256(convert_to($2 || id, 'UTF8')), model = NULL, claimed_ip = NULL,
-       last_ip = NULL, refused_rule = NULL, removed_at = coalesce(removed_at, now()) WHERE user_id = $1`,
+       last_ip = NULL, refused_rule = NULL, push_token = NULL, removed_at = coalesce(removed_at, now()) WHERE user_id = $1`,
     [userId, randomBytes(32).toString('hex')],
   );
   for (const statement of [
+    // The bot's, while it is known whose Telegram accounts they are of.
+    ...['bot_people', 'bot_counts', 'bot_conversations'].map(
+      (table) =>
+        `DELETE FROM ${table} WHERE telegram_id IN (SELECT telegram_id FROM telegram_accounts WHERE user_id = $1)`,
+    ),
+    'DELETE FROM bot_notices WHERE user_id = $1',
+    'DELETE FROM bot_live_messages WHERE session_id IN (SELECT id FROM traffic_sessions WHERE user_id = $1)',
     'DELETE FROM telegram_accounts WHERE user_id = $1',
     'DELETE FROM telegram_link_tokens WHERE user_id = $1',
     'DELETE FROM login_codes WHERE user_id = $1',

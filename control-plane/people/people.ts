@@ -1,5 +1,5 @@
 import type { Queryable } from '../db/pool.js';
-import { cursorPart, cutPage, decodeCursor } from '../http/pagination.js';
+import { listOrder, SORTED_TEXT_MAX, type SortedRow, type SortOf } from '../http/list-order.js';
 import type { ProviderSettings } from '../users/provider-settings.js';
 import { findUser, type Language, type UserRow } from '../users/users.js';
 
@@ -13,17 +13,25 @@ export interface Person extends UserRow {
   devices: number;
   available_micros: bigint;
   pending_micros: bigint;
-  created_text: string;
 }
+
+/** What the list of users can be sorted by. */
+export const PEOPLE_SORTS = {
+  created_at: { expression: 'u.created_at', kind: 'timestamptz' },
+  username: {
+    expression: `left(lower(coalesce(u.username, '')), ${SORTED_TEXT_MAX})`,
+    kind: 'text',
+  },
+} as const;
 
 const balance = (kind: string) => `coalesce((SELECT balance_micros FROM ledger_accounts
   WHERE kind = '${kind}' AND owner_id = u.id), 0)::bigint`;
-const SELECT = `
-  SELECT u.id, u.telegram_id, u.username, u.phone, u.email, u.language, u.is_verified, u.is_admin, u.status,
+const COLUMNS = `
+         u.id, u.telegram_id, u.username, u.phone, u.email, u.language, u.is_verified, u.is_admin, u.status,
          u.referral_code, u.referred_by, u.settings, u.created_at, u.ban_reason, u.banned_at, u.deleted_at,
-         to_char(u.created_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS created_text,
          d.devices, d.country,
-         ${balance('provider_available')} AS available_micros, ${balance('provider_pending')} AS pending_micros
+         ${balance('provider_available')} AS available_micros, ${balance('provider_pending')} AS pending_micros`;
+const FROM = `
     FROM users u
     CROSS JOIN LATERAL (SELECT count(*)::int AS devices,
                                (array_agg(last_country ORDER BY last_seen_at DESC NULLS LAST))[1] AS country
@@ -42,19 +50,17 @@ const TELEGRAM_ID = /^[0-9]{1,15}$/;
 /** `LIKE` pattern of what begins with the text. */
 const begins = (text: string) => `${text.replace(/[\\%_]/g, '\\$&')}%`;
 
-/** Users, newest first. */
+/** Users, in the order asked for. */
 export async function listPeople(
   db: Queryable,
   filter: PeopleFilter,
-  page: { limit: number; cursor?: string | undefined },
+  page: { limit: number; cursor?: string | undefined; sort: SortOf<keyof typeof PEOPLE_SORTS> },
 ): Promise<{ rows: Person[]; nextCursor: string | null }> {
   const conditions: string[] = [];
   const values: unknown[] = [];
   const value = (given: unknown) => `$${values.push(given)}`;
-  if (page.cursor !== undefined) {
-    const [at, id] = decodeCursor(page.cursor, [cursorPart.timestamp, cursorPart.uuid]);
-    conditions.push(`(u.created_at, u.id) < (${value(at)}::timestamptz, ${value(id)}::uuid)`);
-  }
+  const order = listOrder(PEOPLE_SORTS, { sort: page.sort, cursor: page.cursor, id: 'u.id', value });
+  if (order.condition !== null) conditions.push(order.condition);
   if (filter.status !== undefined) conditions.push(`u.status = ${value(filter.status)}`);
   if (filter.country !== undefined)
     conditions.push(
@@ -76,16 +82,16 @@ export async function listPeople(
       ].join(' OR ')})`,
     );
   }
-  const { rows } = await db.query<Person>(
-    `${SELECT} WHERE ${conditions.length === 0 ? 'true' : conditions.join(' AND ')}
-      ORDER BY u.created_at DESC, u.id DESC LIMIT ${page.limit + 1}`,
+  const { rows } = await db.query<Person & SortedRow>(
+    `SELECT ${COLUMNS}, ${order.selected} ${FROM} WHERE ${conditions.length === 0 ? 'true' : conditions.join(' AND ')}
+      ORDER BY ${order.orderBy} LIMIT ${page.limit + 1}`,
     values,
   );
-  return cutPage(rows, page.limit, (row) => [row.created_text, row.id]);
+  return order.cut(rows, page.limit);
 }
 
 export async function readPerson(db: Queryable, userId: string): Promise<Person | null> {
-  const { rows } = await db.query<Person>(`${SELECT} WHERE u.id = $1`, [userId]);
+  const { rows } = await db.query<Person>(`SELECT ${COLUMNS} ${FROM} WHERE u.id = $1`, [userId]);
   return rows[0] ?? null;
 }
 

@@ -5,8 +5,17 @@ import { Type } from 'typebox';
 import { auditContext, recordAudit } from '../audit/audit.js';
 import { withTransaction } from '../db/pool.js';
 import { Problem } from '../errors.js';
+import { pageOfAll } from '../http/pagination.js';
 import { actorOf } from '../http/roles.js';
-import { pageOf, pageQuery, problemResponses, TelegramId, Timestamp, Uuid } from '../http/schemas.js';
+import {
+  Nullable,
+  pageOf,
+  pageQuery,
+  problemResponses,
+  TelegramId,
+  Timestamp,
+  Uuid,
+} from '../http/schemas.js';
 import { findUser } from '../users/users.js';
 import { telegramJson } from './admin-plugin.js';
 import { listPeople } from './people.js';
@@ -62,16 +71,21 @@ export const telegramsPlugin: FastifyPluginAsyncTypebox<TelegramsDeps> = async (
         tags: ['User'],
         summary: 'My Telegram accounts',
         description: 'In the order they were linked. Each of them signs me in; messages go to the main one.',
-        response: { 200: Accounts, ...problemResponses(401, 403) },
+        querystring: Type.Object(pageQuery, { additionalProperties: false }),
+        response: { 200: pageOf(TelegramAccountSchema), ...problemResponses(401, 403) },
       },
     },
-    async (request) => accounts(actorOf(request, 'user').userId),
+    async (request) => pageOfAll((await accounts(actorOf(request, 'user').userId)).items, request.query),
   );
 
   app.post(
     '/api/user/telegrams/link',
     {
-      config: { roles: ['user'], rateLimit: { max: 20, timeWindow: 60_000 } },
+      config: {
+        roles: ['user'],
+        rateLimit: { max: 20, timeWindow: 60_000 },
+        idempotency: { omit: ['token', 'start', 'url'] },
+      },
       schema: {
         tags: ['User'],
         summary: 'Link a Telegram account',
@@ -80,10 +94,12 @@ export const telegramsPlugin: FastifyPluginAsyncTypebox<TelegramsDeps> = async (
           `minutes. At most ${TELEGRAMS_MAX} accounts; an account that belongs to another user is refused there.`,
         response: {
           200: Type.Object({
-            token: Type.String({ description: 'shown once' }),
-            start: Type.String({ description: 'start parameter for the bot' }),
+            token: Nullable(
+              Type.String({ description: 'shown once: null in a replay, as what is made of it' }),
+            ),
+            start: Nullable(Type.String({ description: 'start parameter for the bot' })),
             url: Type.Union([Type.String(), Type.Null()], {
-              description: 'deep link; null while no bot name is configured',
+              description: 'deep link; null also while no bot name is configured',
             }),
             expires_in: Type.Integer({ description: 'seconds' }),
           }),
@@ -166,7 +182,12 @@ export const telegramsPlugin: FastifyPluginAsyncTypebox<TelegramsDeps> = async (
             telegram_id: TelegramId,
             username: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })),
           },
-          { additionalProperties: false },
+          {
+            additionalProperties: false,
+            examples: [
+              { token: `${START_PREFIX}q7Zr2mXc9vLk4tWb8nYp3s`, telegram_id: 4_217_339, username: 'ann_two' },
+            ],
+          },
         ),
         response: {
           200: Type.Object({ ok: Type.Literal(true), user_id: Uuid, index: Type.Integer() }),
@@ -221,7 +242,11 @@ export const telegramsPlugin: FastifyPluginAsyncTypebox<TelegramsDeps> = async (
       },
     },
     async (request) => {
-      const page = await listPeople(pool, { query: request.query.query }, request.query);
+      const page = await listPeople(
+        pool,
+        { query: request.query.query },
+        { ...request.query, sort: '-created_at' },
+      );
       const telegrams = await readTelegramsOf(
         pool,
         page.rows.map((person) => person.id),

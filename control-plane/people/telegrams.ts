@@ -74,6 +74,20 @@ export async function createLinkToken(client: Queryable, userId: string): Promis
   return token;
 }
 
+/**
+ * Whose link it is, as they are known on Telegram: `@name`, else the id of their main account; null: it was used or is
+ * too old. For whoever opened it to know whom they would join.
+ */
+export async function findLinkOwner(db: Queryable, token: string): Promise<string | null> {
+  const { rows } = await db.query<{ name: string | null }>(
+    `SELECT coalesce('@' || u.username, u.telegram_id::text) AS name
+       FROM telegram_link_tokens l JOIN users u ON u.id = l.user_id
+      WHERE l.token_hash = $1 AND l.used_at IS NULL AND l.expires_at > now()`,
+    [sha256(token)],
+  );
+  return rows[0]?.name ?? null;
+}
+
 export type LinkResult =
   | { ok: true; userId: string; index: number; fresh: boolean }
   | { ok: false; code: 'link_expired' | 'telegram_taken' | 'too_many_telegrams' | 'forbidden' };

@@ -2,18 +2,18 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type pg from 'pg';
 import { Type } from 'typebox';
 import { auditContext, recordAudit } from '../audit/audit.js';
-import { revokeLogins } from '../auth/logins.js';
+import { listLogins, revokeLogins } from '../auth/logins.js';
 import { withTransaction } from '../db/pool.js';
 import { Problem } from '../errors.js';
 import { clientAddress } from '../http/client-address.js';
 import { actorOf } from '../http/roles.js';
-import { Ok, pageOf, problemResponses, Uuid } from '../http/schemas.js';
+import { Ok, pageOf, pageQuery, problemResponses, Uuid } from '../http/schemas.js';
 import { formatMicros } from '../ledger/money.js';
 import type { SettingsStore } from '../settings/settings.js';
 import { announceStops, type StopChannel, stopSessions } from '../traffic/stop.js';
 import { acceptTerms, findConsent, withdrawConsent } from '../users/consent.js';
 import type { ProviderSettings } from '../users/provider-settings.js';
-import { findUser } from '../users/users.js';
+import { changeProfile, findUser } from '../users/users.js';
 import { Consent, LoginSchema, ProfileSchema, UpdateBody } from './schemas.js';
 
 /** What a provider has, from the ledger. */
@@ -99,25 +99,7 @@ export const providersPlugin: FastifyPluginAsyncTypebox<ProvidersDeps> = async (
       },
       handler: async (request) => {
         const { userId } = actorOf(request, 'user');
-        const { phone, email, language, settings } = request.body;
-        await pool.query(
-          `UPDATE users SET
-             phone = CASE WHEN $2 THEN $3 ELSE phone END,
-             email = CASE WHEN $4 THEN $5 ELSE email END,
-             language = coalesce($6, language),
-             settings = settings || $7::jsonb,
-             updated_at = now()
-           WHERE id = $1`,
-          [
-            userId,
-            phone !== undefined,
-            phone ?? null,
-            email !== undefined,
-            email ?? null,
-            language ?? null,
-            JSON.stringify(settings ?? {}),
-          ],
-        );
+        await changeProfile(pool, userId, request.body);
         return profile(userId);
       },
     });
@@ -199,22 +181,13 @@ export const providersPlugin: FastifyPluginAsyncTypebox<ProvidersDeps> = async (
         tags: ['User'],
         summary: 'Where I am signed in',
         description: 'Logins that are not revoked, latest first.',
+        querystring: Type.Object(pageQuery, { additionalProperties: false }),
         response: { 200: pageOf(LoginSchema), ...problemResponses(401, 403) },
       },
     },
     async (request) => {
       const { userId, loginId } = actorOf(request, 'user');
-      const { rows } = await pool.query<{
-        id: string;
-        ip: string | null;
-        user_agent: string | null;
-        created_at: Date;
-        last_used_at: Date;
-      }>(
-        `SELECT id, ip, user_agent, created_at, last_used_at FROM logins
-         WHERE user_id = $1 AND revoked_at IS NULL ORDER BY created_at DESC, id LIMIT 200`,
-        [userId],
-      );
+      const { rows, nextCursor } = await listLogins(pool, userId, request.query);
       return {
         items: rows.map((row) => ({
           id: row.id,
@@ -224,7 +197,7 @@ export const providersPlugin: FastifyPluginAsyncTypebox<ProvidersDeps> = async (
           last_used_at: row.last_used_at.toISOString(),
           current: row.id === loginId,
         })),
-        next_cursor: null,
+        next_cursor: nextCursor,
       };
     },
   );

@@ -10,7 +10,11 @@ export const UpdateBody = Type.Object(
     language: Type.Optional(Type.Enum([...LANGUAGES])),
     settings: Type.Optional(ProviderSettings),
   },
-  { additionalProperties: false, minProperties: 1 },
+  {
+    additionalProperties: false,
+    minProperties: 1,
+    examples: [{ language: 'ru', settings: { wifi_only: true, cap_bytes_per_day: 2_000_000_000 } }],
+  },
 );
 
 export const Consent = Type.Object({

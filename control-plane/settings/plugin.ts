@@ -8,7 +8,7 @@ import { actorOf } from '../http/roles.js';
 import { Money, problemResponses, Timestamp, Uuid } from '../http/schemas.js';
 import { MONEY_PATTERN, PRICE_MICROS_PER_GB_MAX } from '../ledger/money.js';
 import { PAYOUT_NETWORKS } from '../payouts/addresses.js';
-import { type SettingsStore, settingsFromJson, settingsJson } from './settings.js';
+import { type BusinessSettings, type SettingsStore, settingsFromJson, settingsJson } from './settings.js';
 import { lockSettings, readProposals, sortChanges } from './two-admins.js';
 
 export interface SettingsDeps {
@@ -25,6 +25,9 @@ const fields = {
   min_client_version: Version,
   app_latest: Version,
   offer_bytes: Type.Integer({ minimum: 1_000_000, maximum: 1_000_000_000_000_000 }),
+  stale_packages_become: Type.Enum(['available', 'revoked'], {
+    description: 'packages that were pulled and not used in time',
+  }),
   buyer_price_per_gb: Type.String({ pattern: MONEY_PATTERN }),
   hold_time_s: Type.Integer({ minimum: 0, maximum: 90 * 86_400 }),
   referral_percent: Type.Integer({ minimum: 0, maximum: 50 }),
@@ -60,6 +63,16 @@ const SettingsSchema = Type.Object({
     { description: 'values that wait for a second admin' },
   ),
 });
+
+/** What of the settings does not fit, beyond what the schema says of each. */
+function misfits(settings: BusinessSettings): { path: string; message: string }[] {
+  const { buyerPriceMicrosPerGb: price, topupMicrosMin, topupMicrosMax } = settings;
+  const rules: [fits: boolean, setting: string, message: string][] = [
+    [price >= 0n && price <= PRICE_MICROS_PER_GB_MAX, 'buyer_price_per_gb', 'must be from 0 to 1000'],
+    [topupMicrosMin <= topupMicrosMax, 'topup_min', 'must not be above topup_max'],
+  ];
+  return rules.flatMap(([fits, setting, message]) => (fits ? [] : [{ path: `/body/${setting}`, message }]));
+}
 
 /** Business settings: `/api/admin/settings`. */
 export const settingsPlugin: FastifyPluginAsyncTypebox<SettingsDeps> = async (
@@ -107,7 +120,11 @@ export const settingsPlugin: FastifyPluginAsyncTypebox<SettingsDeps> = async (
           Object.fromEntries(
             Object.entries(fields).map(([name, schema]) => [name, Type.Optional(schema)]),
           ) as { [K in keyof typeof fields]: ReturnType<typeof Type.Optional<(typeof fields)[K]>> },
-          { additionalProperties: false, minProperties: 1 },
+          {
+            additionalProperties: false,
+            minProperties: 1,
+            examples: [{ withdraw_min: '5.00', hold_time_s: 86_400 }],
+          },
         ),
         response: { 200: SettingsSchema, ...problemResponses(401, 403) },
       },
@@ -115,19 +132,11 @@ export const settingsPlugin: FastifyPluginAsyncTypebox<SettingsDeps> = async (
     async (request) => {
       const { userId } = actorOf(request, 'admin');
       const changes = settingsFromJson(request.body);
-      const price = changes.buyerPriceMicrosPerGb;
-      if (price !== undefined && (price < 0n || price > PRICE_MICROS_PER_GB_MAX))
-        throw new Problem('validation_failed', undefined, {
-          errors: [{ path: '/body/buyer_price_per_gb', message: 'must be from 0 to 1000' }],
-        });
       await withTransaction(pool, async (client) => {
         await lockSettings(client);
         const before = await store.read(client);
-        const after = { ...before, ...changes };
-        if (after.topupMicrosMin > after.topupMicrosMax)
-          throw new Problem('validation_failed', undefined, {
-            errors: [{ path: '/body/topup_min', message: 'must not be above topup_max' }],
-          });
+        const errors = misfits({ ...before, ...changes });
+        if (errors.length > 0) throw new Problem('validation_failed', undefined, { errors });
         const sorted = await sortChanges(client, before, changes, userId);
         await store.write(client, sorted.changes, userId);
         const audit = (action: string, told: { before?: object; after?: object }) =>
@@ -150,7 +159,10 @@ export const settingsPlugin: FastifyPluginAsyncTypebox<SettingsDeps> = async (
           });
       });
       const settings = await answer();
-      await onChange({ termsVersion: changes.termsVersion !== undefined, buyerPrice: price !== undefined });
+      await onChange({
+        termsVersion: changes.termsVersion !== undefined,
+        buyerPrice: changes.buyerPriceMicrosPerGb !== undefined,
+      });
       return settings;
     },
   );

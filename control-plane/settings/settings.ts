@@ -12,6 +12,8 @@ export interface BusinessSettings {
   appLatest: string;
   /** Size of the package offered for a sharing device, bytes. */
   offerBytes: number;
+  /** What becomes of a package that a buyer pulled and did not use in its time. */
+  stalePackagesBecome: 'available' | 'revoked';
   /** Price of a buyer without one of their own, micro-dollars per GB. */
   buyerPriceMicrosPerGb: bigint;
   /** How long earnings stay pending, seconds. */
@@ -58,6 +60,11 @@ const codecs: {
   minClientVersion: { key: 'min_client_version', toJson: (v) => v, fromJson: textOf },
   appLatest: { key: 'app_latest', toJson: (v) => v, fromJson: textOf },
   offerBytes: { key: 'offer_bytes', toJson: (v) => v, fromJson: integerOf },
+  stalePackagesBecome: {
+    key: 'stale_packages_become',
+    toJson: (v) => v,
+    fromJson: (v) => (v === 'available' || v === 'revoked' ? v : undefined),
+  },
   holdTimeS: { key: 'hold_time_s', toJson: (v) => v, fromJson: integerOf },
   referralPercent: { key: 'referral_percent', toJson: (v) => v, fromJson: integerOf },
   buyerPriceMicrosPerGb: { key: 'buyer_price_per_gb', toJson: formatMicros, fromJson: microsOf },

@@ -1,33 +1,57 @@
 import type { Queryable } from '../db/pool.js';
 import type { HoldSpent } from './core.js';
 
+/** Kinds that a run always has a hold of before it counts. Others may come in the middle of a run. */
+const ALWAYS_HELD: ReadonlySet<string> = new Set(['buyer', 'package']);
+
 /**
- * Adds what meters have drawn on the wallet holds of their runs, in the transaction that books the meters. A hold
- * that has no row is skipped: its meters are of a version that knew no holds. Closed holds are added to as well.
+ * Adds what meters have drawn on the wallet holds of their runs, in the transaction that books the meters. Closed holds are added
+ * to as well. A hold of money or of a package that has no row was granted by a record that is lost (a restored database
+ * is older than its gateways): it is made, with nothing granted, so that what was spent is known when the run asks again.
  */
 export async function spendHolds(client: Queryable, spent: readonly HoldSpent[]): Promise<void> {
   if (spent.length === 0) return;
-  await client.query(
+  const { rows } = await client.query<{ n: number }>(
     `WITH held AS MATERIALIZED (
        SELECT h.kind, h.owner_id, h.gateway_id, h.run, w.units
          FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::bigint[])
               AS w (kind, owner_id, gateway_id, run, units)
          JOIN wallet_holds h
            ON h.kind = w.kind AND h.owner_id = w.owner_id AND h.gateway_id = w.gateway_id AND h.run = w.run
-        ORDER BY h.kind, h.owner_id, h.gateway_id, h.run FOR NO KEY UPDATE OF h)
-     UPDATE wallet_holds h SET spent = h.spent + held.units, updated_at = now()
-       FROM held
-      WHERE h.kind = held.kind AND h.owner_id = held.owner_id AND h.gateway_id = held.gateway_id
-        AND h.run = held.run`,
-    [
-      spent.map((h) => h.kind),
-      spent.map((h) => h.ownerId),
-      spent.map((h) => h.gatewayId),
-      spent.map((h) => h.run),
-      spent.map((h) => h.units.toString()),
-    ],
+        ORDER BY h.kind, h.owner_id, h.gateway_id, h.run FOR NO KEY UPDATE OF h),
+     added AS (
+       UPDATE wallet_holds h SET spent = h.spent + held.units, updated_at = now()
+         FROM held
+        WHERE h.kind = held.kind AND h.owner_id = held.owner_id AND h.gateway_id = held.gateway_id
+          AND h.run = held.run)
+     SELECT count(*)::int AS n FROM held WHERE kind = ANY ($6::text[])`,
+    [...columnsOf(spent), [...ALWAYS_HELD]],
+  );
+  const always = spent.filter(({ kind }) => ALWAYS_HELD.has(kind));
+  if (rows[0]?.n !== always.length) await insertMissing(client, always);
+}
+
+/** Who grants to the same owner waits for the lock on its account or allocation, which the booking holds: nobody inserts meanwhile. */
+async function insertMissing(client: Queryable, spent: readonly HoldSpent[]): Promise<void> {
+  await client.query(
+    `INSERT INTO wallet_holds (kind, owner_id, gateway_id, run, spent)
+     SELECT w.kind, w.owner_id, w.gateway_id, w.run, w.units
+       FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::bigint[])
+            AS w (kind, owner_id, gateway_id, run, units)
+      WHERE NOT EXISTS (SELECT 1 FROM wallet_holds h WHERE h.kind = w.kind AND h.owner_id = w.owner_id
+                           AND h.gateway_id = w.gateway_id AND h.run = w.run)
+      ORDER BY 1, 2, 3, 4`,
+    columnsOf(spent),
   );
 }
+
+const columnsOf = (spent: readonly HoldSpent[]) => [
+  spent.map((h) => h.kind),
+  spent.map((h) => h.ownerId),
+  spent.map((h) => h.gatewayId),
+  spent.map((h) => h.run),
+  spent.map((h) => h.units.toString()),
+];
 
 /** Adds booked bytes to the present day and month of buyers and sub-users that have quotas. */
 export async function useQuotas(client: Queryable, bytes: ReadonlyMap<string, bigint>): Promise<void> {

@@ -1,5 +1,6 @@
 import type { Clock } from '../../gateway/runtime/clock.js';
 import type { Log } from '../../gateway/runtime/logging.js';
+import { spanEnded } from '../../gateway/runtime/spans.js';
 import { isDatabaseAway } from '../db/pool.js';
 import type { BookResult } from './book.js';
 import type { MeterGain } from './booked.js';
@@ -230,9 +231,22 @@ export class SettlementWorker {
   }
 
   async #settleBatch(gatewayId: string, reports: ReportBatch): Promise<void> {
-    const marks = await this.#bookReports(gatewayId, reports);
-    // Committed: only now may the gateway free the slots.
-    if (marks.length > 0) await this.#deps.inbox.settled(gatewayId, marks);
+    const startedAtMs = performance.now();
+    let failed = true;
+    try {
+      const marks = await this.#bookReports(gatewayId, reports);
+      // Committed: only now may the gateway free the slots.
+      if (marks.length > 0) await this.#deps.inbox.settled(gatewayId, marks);
+      failed = false;
+    } finally {
+      spanEnded(() => ({
+        name: 'settlement batch',
+        kind: 'internal',
+        durationMs: performance.now() - startedAtMs,
+        attributes: { 'ts.gateway': gatewayId, 'ts.reports': reports.size },
+        failed,
+      }));
+    }
   }
 
   async #bookReports(gatewayId: string, reports: ReportBatch): Promise<BookResult['marks']> {

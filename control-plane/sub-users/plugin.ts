@@ -197,7 +197,7 @@ export const subUsersPlugin: FastifyPluginAsyncTypebox<SubUsersDeps> = async (ap
             limits: Type.Optional(SubUserLimits),
             rotate_password: Type.Optional(Type.Boolean()),
           },
-          { additionalProperties: false, minProperties: 1 },
+          { additionalProperties: false, minProperties: 1, examples: [{ bytes_max: 10_000_000_000 }] },
         ),
         response: { 200: WithProxy, ...problemResponses(401, 403, 404, 409) },
       },

@@ -8,7 +8,7 @@ import { limitBy } from '../http/rate-limit.js';
 import { actorOf } from '../http/roles.js';
 import { pageOf, pageQuery, problemResponses, Timestamp, Uuid } from '../http/schemas.js';
 import { notify } from '../inbox/inbox.js';
-import type { MessageSender } from '../telegram/message-sender.js';
+import { putNotices } from '../notices/notices.js';
 import { findUser, type Language } from '../users/users.js';
 import {
   continueThread,
@@ -23,14 +23,11 @@ import {
 
 export interface SupportDeps {
   pool: pg.Pool;
-  telegram: MessageSender;
 }
 
 /** Messages of one user in an hour; above it 429. */
 const MESSAGES_PER_HOUR = 60;
 const HOUR_MS = 3_600_000;
-/** Time an answer may wait for Telegram; it is in the inbox in any case. */
-const REPLY_DROP_AFTER_MS = 3_600_000;
 
 const Text = Type.String({ minLength: 1, maxLength: 4_000 });
 const Status = Type.Enum(['open', 'answered', 'closed']);
@@ -85,7 +82,7 @@ const TITLES: Record<Language, string> = {
 };
 
 /** Support threads: `/api/support`, `/api/admin/support`. */
-export const supportPlugin: FastifyPluginAsyncTypebox<SupportDeps> = async (app, { pool, telegram }) => {
+export const supportPlugin: FastifyPluginAsyncTypebox<SupportDeps> = async (app, { pool }) => {
   async function detail(threadId: string) {
     const found = await readThread(pool, threadId);
     if (found === null) throw new Problem('not_found');
@@ -242,12 +239,15 @@ export const supportPlugin: FastifyPluginAsyncTypebox<SupportDeps> = async (app,
       const { userId: adminId } = actorOf(request, 'admin');
       const { id } = request.params;
       const { message, close = false } = request.body;
-      const user = await withTransaction(pool, async (client) => {
+      await withTransaction(pool, async (client) => {
         const added = await replyToThread(client, id, { adminId, body: message, close });
         if (!added.ok) throw new Problem(added.code);
         const owner = await findUser(client, added.userId);
         const title = `${TITLES[owner?.language ?? 'en']}: ${added.subject}`;
         await notify(client, { userId: added.userId, kind: 'support_reply', title, body: message });
+        const { userId, subject, messageId } = added;
+        const content = { kind: 'support_reply' as const, threadId: id, subject, message, closed: close };
+        await putNotices(client, [{ userId, key: messageId.toString(), content }]);
         await recordAudit(client, {
           ...auditContext(request),
           action: 'support_replied',
@@ -255,15 +255,7 @@ export const supportPlugin: FastifyPluginAsyncTypebox<SupportDeps> = async (app,
           objectId: id,
           after: { close },
         });
-        return { telegramId: owner?.telegram_id ?? null, title };
       });
-      if (user.telegramId !== null)
-        telegram.push({
-          chatId: Number(user.telegramId),
-          text: `${user.title}\n\n${message}`.slice(0, 4_096),
-          kind: 'support_reply',
-          dropAfterMs: REPLY_DROP_AFTER_MS,
-        });
       return reply.code(201).send(await detail(id));
     },
   );

@@ -79,15 +79,16 @@ async function addMessage(
   threadId: string,
   message: { author: 'user' | 'admin'; adminId: string | null; body: string },
   status: ThreadStatus,
-): Promise<void> {
-  await client.query(
-    'INSERT INTO support_messages (thread_id, author, admin_id, body) VALUES ($1, $2, $3, $4)',
+): Promise<bigint> {
+  const { rows } = await client.query<{ id: bigint }>(
+    'INSERT INTO support_messages (thread_id, author, admin_id, body) VALUES ($1, $2, $3, $4) RETURNING id',
     [threadId, message.author, message.adminId, message.body],
   );
   await client.query('UPDATE support_threads SET status = $2, updated_at = now() WHERE id = $1', [
     threadId,
     status,
   ]);
+  return (rows[0] as { id: bigint }).id;
 }
 
 /** Opens a thread, in the caller's transaction. Null: the user has `OPEN_THREADS_MAX` open. */
@@ -114,7 +115,7 @@ export async function openThread(
 }
 
 export type AddResult =
-  | { ok: true; userId: string; subject: string }
+  | { ok: true; userId: string; subject: string; messageId: bigint }
   | { ok: false; code: 'not_found' | 'forbidden' | 'thread_closed' };
 
 /** A further message of the user; an answered thread is open again. */
@@ -128,8 +129,8 @@ export async function continueThread(
   if (thread === null) return { ok: false, code: 'not_found' };
   if (thread.user_id !== userId) return { ok: false, code: 'forbidden' };
   if (thread.status === 'closed') return { ok: false, code: 'thread_closed' };
-  await addMessage(client, threadId, { author: 'user', adminId: null, body }, 'open');
-  return { ok: true, userId, subject: thread.subject };
+  const messageId = await addMessage(client, threadId, { author: 'user', adminId: null, body }, 'open');
+  return { ok: true, userId, subject: thread.subject, messageId };
 }
 
 /** An admin's answer; with `close` the last one. */
@@ -142,8 +143,9 @@ export async function replyToThread(
   if (thread === null) return { ok: false, code: 'not_found' };
   if (thread.status === 'closed') return { ok: false, code: 'thread_closed' };
   const { adminId, body } = reply;
-  await addMessage(client, threadId, { author: 'admin', adminId, body }, reply.close ? 'closed' : 'answered');
-  return { ok: true, userId: thread.user_id, subject: thread.subject };
+  const status = reply.close ? 'closed' : 'answered';
+  const messageId = await addMessage(client, threadId, { author: 'admin', adminId, body }, status);
+  return { ok: true, userId: thread.user_id, subject: thread.subject, messageId };
 }
 
 async function lockThread(client: Queryable, id: string) {

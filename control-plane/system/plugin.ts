@@ -57,7 +57,17 @@ export const systemPlugin: FastifyPluginAsyncTypebox<SystemDeps> = async (app, d
           '200 while requests can be answered, with the state of each dependency; `degraded` when only the live ' +
           'state is away (no new tunnels, everything else works). 503 when the record is away or its schema is not ' +
           'the one of this program.',
-        response: { 200: Readiness, 503: Readiness },
+        response: {
+          200: Readiness,
+          503: Type.Object(Readiness.properties, {
+            examples: [
+              {
+                status: 'not_ready',
+                dependencies: { postgres: 'down', redis: 'up', schema: 'unknown' },
+              },
+            ],
+          }),
+        },
       },
     },
     async (_request, reply) => {

@@ -13,9 +13,9 @@ export function tryPush(sender: MessageSender, message: TelegramMessage): boolea
   let taken = true;
   sender.push({
     ...message,
-    onDelivery(delivery) {
+    onDelivery(delivery, messageId) {
       if (delivery === 'queue_full' || delivery === 'stopped') taken = false;
-      message.onDelivery?.(delivery);
+      message.onDelivery?.(delivery, messageId);
     },
   });
   return taken;
@@ -30,8 +30,12 @@ export function loggedMessageSender(log: Log): MessageSender {
     withdraw: () => false,
     push(message) {
       const { chatId, text, kind } = message;
-      log.warn({ telegram_id: chatId, kind, text_for_development: text }, 'telegram_message');
-      queueMicrotask(() => message.onDelivery?.('sent'));
+      const send = async () => {
+        const begun = await (message.onBegin?.() ?? true);
+        if (begun) log.warn({ telegram_id: chatId, kind, text_for_development: text }, 'telegram_message');
+        message.onDelivery?.(begun ? 'sent' : 'stopped');
+      };
+      send().catch(() => message.onDelivery?.('stopped'));
     },
   };
 }

@@ -1,4 +1,5 @@
-import { Api, GrammyError, HttpError } from 'grammy';
+import { Api, GrammyError, HttpError, InputFile, InputMediaBuilder } from 'grammy';
+import type { InlineKeyboardButton } from 'grammy/types';
 import type { Clock } from '../../gateway/runtime/clock.js';
 import type { Log } from '../../gateway/runtime/logging.js';
 import { pause } from './pause.js';
@@ -22,22 +23,47 @@ export interface TelegramQueueSettings {
    * 400 ms.
    */
   callsMax?: number;
+  /**
+   * Messages to one chat at once before they are spread to one a second, which is what Telegram asks for; above
+   * it they wait. Default 5.
+   */
+  chatBurstMax?: number;
 }
+
+/** Rows of buttons under a message. */
+export type Keyboard = readonly (readonly InlineKeyboardButton[])[];
 
 export interface TelegramMessage {
   chatId: number;
+  /** Plain text, 4096 characters at most; of a photo its caption, 1024 at most. */
   text: string;
+  /** Buttons under it; left out of an edit: none are there any more. */
+  keyboard?: Keyboard | undefined;
+  /** PNG above the text. */
+  photo?: Uint8Array | undefined;
+  /** Not a new message: this earlier one of the chat becomes it. One that says so already counts as sent. */
+  editId?: number | undefined;
+  /** Arrives without a sound. */
+  silent?: boolean;
   /** For the log. */
   kind: string;
   /** Not sent any more after so many ms of waiting. */
   dropAfterMs: number;
   /**
    * Never send it twice: a call whose outcome is not known (broken line, time-out, 5xx) is not made again and
-   * ends as `unknown`. Told to wait (429) it was not sent, and waits.
+   * ends as `unknown`. Told to wait (429) or without a connection it was not sent, and waits; when there is none after
+   * all tries it ends as `expired`.
    */
   once?: boolean;
-  /** Called once, with what became of it. */
-  onDelivery?: (delivery: Delivery) => void;
+  /**
+   * Called right before each call, which waits for it: who sends it writes down that it begins. False, or an error: the
+   * call is not made, and the message ends as `stopped`.
+   */
+  onBegin?: () => Promise<boolean>;
+  /** A call that had begun has sent nothing for certain (429, no connection), and is made again later. */
+  onHeld?: () => Promise<void>;
+  /** Called once, with what became of it; of one that was sent with its id in the chat. */
+  onDelivery?: (delivery: Delivery, messageId?: number) => void;
 }
 
 /** What became of one message. */
@@ -45,6 +71,7 @@ export type Delivery =
   | 'sent'
   /** The person blocked the bot, never started it, or the chat is gone. */
   | 'unreachable'
+  /** Not sent: it waited for too long. */
   | 'expired'
   | 'failed'
   /** Of a message to be sent `once`: it may have arrived or not. */
@@ -52,10 +79,26 @@ export type Delivery =
   | 'queue_full'
   | 'stopped';
 
+/** Nothing has been sent. */
+export function noDeliveries(): Record<Delivery, number> {
+  return { sent: 0, unreachable: 0, expired: 0, failed: 0, unknown: 0, queue_full: 0, stopped: 0 };
+}
+
 /**
  * Descriptions of a 400 that mean the chat, not the message (the Bot API has no codes of its own for them).
  */
 const NOBODY_THERE = /chat not found|user not found|user is deactivated|peer_id_invalid/i;
+
+/** Of a 400 to an edit that changes nothing. */
+const NOT_MODIFIED = /message is not modified/i;
+
+/** Errors of a call that got no connection: nothing of it was written. Any other one may have been heard. */
+const NO_CONNECTION = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN']);
+
+/** Pause between messages to one chat beyond the burst. */
+const CHAT_INTERVAL_MS = 1_000;
+/** Chats remembered before those that may be written to again are forgotten. */
+const CHATS_REMEMBERED = 1_000;
 
 interface Waiting {
   message: TelegramMessage;
@@ -78,9 +121,13 @@ export class TelegramQueue {
   readonly #onDelivery: (message: TelegramMessage, delivery: Delivery) => void;
   /** Oldest first; those of calls in progress are not among them. */
   readonly #waiting: Waiting[] = [];
+  /** Messages that have ended since the start, by what became of them. */
+  readonly counts = noDeliveries();
   readonly #calls = new Set<Promise<void>>();
   /** Chats of calls in progress. */
   readonly #busy = new Set<number>();
+  /** When what was sent to a chat would have been sent at one a second. */
+  readonly #paidUntilMs = new Map<number, number>();
   readonly #stop = new AbortController();
   /** Whether `#run` looks at what waits. */
   #looking = false;
@@ -89,6 +136,8 @@ export class TelegramQueue {
   #wake = new AbortController();
   /** The next call begins no earlier: the rate, and what Telegram said. */
   #nextAtMs = Number.NEGATIVE_INFINITY;
+  /** The turn of the latest call. */
+  #calledAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(
     settings: TelegramQueueSettings,
@@ -100,6 +149,7 @@ export class TelegramQueue {
       retryBaseMs: 500,
       messagesPerSecondMax: 25,
       callsMax: 10,
+      chatBurstMax: 5,
       ...settings,
     };
     this.#clock = deps.clock;
@@ -114,6 +164,11 @@ export class TelegramQueue {
   /** Messages not sent yet. */
   get length(): number {
     return this.#waiting.length + this.#calls.size;
+  }
+
+  /** Between two calls. */
+  get #intervalMs(): number {
+    return 1000 / this.#settings.messagesPerSecondMax;
   }
 
   push(message: TelegramMessage): void {
@@ -157,7 +212,7 @@ export class TelegramQueue {
 
   async #run(): Promise<void> {
     const { signal } = this.#stop;
-    const intervalMs = 1000 / this.#settings.messagesPerSecondMax;
+    const intervalMs = this.#intervalMs;
     while (this.#waiting.length > 0 && !signal.aborted) {
       this.#wake = new AbortController();
       const nowMs = this.#clock.monotonicMs();
@@ -185,17 +240,35 @@ export class TelegramQueue {
   #next(nowMs: number): number {
     if (this.#calls.size >= this.#settings.callsMax) return -1;
     const passedOver = new Set(this.#busy);
-    return this.#waiting.findIndex(({ message: { chatId }, notBeforeMs }) => {
-      if (!passedOver.has(chatId) && notBeforeMs <= nowMs) return true;
+    return this.#waiting.findIndex((waiting) => {
+      const { chatId } = waiting.message;
+      if (!passedOver.has(chatId) && this.#notBeforeMs(waiting) <= nowMs) return true;
       passedOver.add(chatId);
       return false;
     });
   }
 
+  /** When it may go at the earliest: its next try, and its chat's pace. */
+  #notBeforeMs({ message: { chatId }, notBeforeMs }: Waiting): number {
+    const paidUntilMs = this.#paidUntilMs.get(chatId) ?? Number.NEGATIVE_INFINITY;
+    return Math.max(notBeforeMs, paidUntilMs - (this.#settings.chatBurstMax - 1) * CHAT_INTERVAL_MS);
+  }
+
+  #pay(chatId: number): void {
+    const nowMs = this.#clock.monotonicMs();
+    if (this.#paidUntilMs.size >= CHATS_REMEMBERED)
+      for (const [chat, untilMs] of this.#paidUntilMs) if (untilMs <= nowMs) this.#paidUntilMs.delete(chat);
+    this.#paidUntilMs.set(chatId, Math.max(nowMs, this.#paidUntilMs.get(chatId) ?? nowMs) + CHAT_INTERVAL_MS);
+  }
+
   /** How long nothing can go, unless something changes. */
   #idleMs(item: Waiting | undefined, nowMs: number): number {
     const first = this.#waiting[0]?.dropAtMs ?? nowMs;
-    const retry = Math.min(...this.#waiting.map((w) => (w.notBeforeMs > nowMs ? w.notBeforeMs : first)));
+    let retry = first;
+    for (const waiting of this.#waiting) {
+      const notBeforeMs = this.#notBeforeMs(waiting);
+      if (notBeforeMs > nowMs && notBeforeMs < retry) retry = notBeforeMs;
+    }
     const untilMs = item === undefined ? Math.min(first, retry) : Math.min(first, this.#nextAtMs);
     return Math.max(0, untilMs - nowMs);
   }
@@ -203,26 +276,103 @@ export class TelegramQueue {
   #begin(item: Waiting): void {
     const { chatId } = item.message;
     this.#busy.add(chatId);
+    this.#pay(chatId);
     const call: Promise<void> = this.#attempt(item, this.#stop.signal).then((outcome) => {
       this.#busy.delete(chatId);
       this.#calls.delete(call);
-      if (typeof outcome === 'object') {
+      if (typeof outcome === 'string') this.#ended(item.message, outcome);
+      else if ('sentAs' in outcome) this.#ended(item.message, 'sent', outcome.sentAs);
+      else {
         item.notBeforeMs = this.#clock.monotonicMs() + outcome.retryInMs;
         this.#waiting.unshift(item);
-      } else this.#ended(item.message, outcome);
+      }
       this.#look();
     });
     this.#calls.add(call);
   }
 
-  async #attempt(item: Waiting, signal: AbortSignal): Promise<Delivery | { retryInMs: number }> {
-    const { chatId, text } = item.message;
+  /** Calls the method that fits the message; resolves to its id in the chat. */
+  async #call(message: TelegramMessage, signal: AbortSignal): Promise<number> {
+    const { chatId, text, keyboard, photo, editId, silent } = message;
+    const buttons = keyboard && {
+      reply_markup: { inline_keyboard: keyboard.map((row) => [...row]) },
+    };
+    const options = { ...buttons, ...(silent && { disable_notification: true }) };
+    // grammY's own AbortSignal type is a shim's; the platform's fits at run time.
+    const until = signal as never;
+    if (editId !== undefined) {
+      if (photo === undefined) await this.#api.editMessageText(chatId, editId, text, buttons, until);
+      else {
+        const media = InputMediaBuilder.photo(new InputFile(photo, 'chart.png'), { caption: text });
+        await this.#api.editMessageMedia(chatId, editId, media, buttons, until);
+      }
+      return editId;
+    }
+    const sent =
+      photo === undefined
+        ? await this.#api.sendMessage(chatId, text, options, until)
+        : await this.#api.sendPhoto(
+            chatId,
+            new InputFile(photo, 'chart.png'),
+            { caption: text, ...options },
+            until,
+          );
+    return sent.message_id;
+  }
+
+  async #attempt(
+    item: Waiting,
+    signal: AbortSignal,
+  ): Promise<Delivery | { sentAs: number } | { retryInMs: number }> {
+    const { message } = item;
+    if (message.onBegin !== undefined && !(await this.#mayBegin(message.onBegin))) return 'stopped';
+    await this.#turn(signal);
+    if (signal.aborted) return 'stopped'; // nothing of it was written
     item.tries++;
+    const outcome = await this.#make(item, signal);
+    // Nothing was sent: the sender's note that it may have been is taken back while it waits.
+    if (typeof outcome === 'object' && 'retryInMs' in outcome && message.once) await this.#held(message);
+    return outcome;
+  }
+
+  async #mayBegin(onBegin: () => Promise<boolean>): Promise<boolean> {
     try {
-      // grammY's own AbortSignal type is a shim's; the platform's fits at run time.
-      await this.#api.sendMessage(chatId, text, undefined, signal as never);
-      return 'sent';
+      return await onBegin();
     } catch (error) {
+      this.#log.warn({ err: error }, 'telegram_call_not_begun');
+      return false;
+    }
+  }
+
+  /** Until the call may go without coming too close to the one before: `onBegin` takes some longer than others. */
+  async #turn(signal: AbortSignal): Promise<void> {
+    const nowMs = this.#clock.monotonicMs();
+    const waitMs = this.#calledAtMs + this.#intervalMs - nowMs;
+    this.#calledAtMs = Math.max(nowMs, nowMs + waitMs);
+    if (waitMs >= 1) await pause(waitMs, signal);
+  }
+
+  async #held({ onHeld }: TelegramMessage): Promise<void> {
+    try {
+      await onHeld?.();
+    } catch (error) {
+      this.#log.warn({ err: error }, 'telegram_call_not_taken_back');
+    }
+  }
+
+  async #make(
+    item: Waiting,
+    signal: AbortSignal,
+  ): Promise<Delivery | { sentAs: number } | { retryInMs: number }> {
+    try {
+      return { sentAs: await this.#call(item.message, signal) };
+    } catch (error) {
+      const retry = { retryInMs: this.#settings.retryBaseMs * 2 ** (item.tries - 1) };
+      if (isNoConnection(error)) {
+        if (signal.aborted) return 'stopped';
+        if (item.tries < this.#settings.triesMax) return retry;
+        return item.message.once ? 'expired' : 'failed';
+      }
       if (signal.aborted) return item.message.once ? 'unknown' : 'stopped';
       // Only method and code: grammY's errors carry the whole payload, and with it the login code.
       if (error instanceof GrammyError) {
@@ -234,6 +384,8 @@ export class TelegramQueue {
           return { retryInMs: retryAfterS * 1000 };
         }
         if (error.error_code === 403) return 'unreachable';
+        if (item.message.editId !== undefined && NOT_MODIFIED.test(error.description))
+          return { sentAs: item.message.editId };
         if (error.error_code === 400 && NOBODY_THERE.test(error.description)) return 'unreachable';
         if (error.error_code < 500) {
           this.#log.error({ method: error.method, error_code: error.error_code }, 'telegram_refused');
@@ -245,16 +397,21 @@ export class TelegramQueue {
         return 'failed';
       }
       if (item.message.once) return 'unknown';
-      if (item.tries >= this.#settings.triesMax) return 'failed';
-      return { retryInMs: this.#settings.retryBaseMs * 2 ** (item.tries - 1) };
+      return item.tries < this.#settings.triesMax ? retry : 'failed';
     }
   }
 
-  #ended(message: TelegramMessage, delivery: Delivery): void {
+  #ended(message: TelegramMessage, delivery: Delivery, messageId?: number): void {
+    this.counts[delivery]++;
     const fields = { telegram_id: message.chatId, kind: message.kind, delivery };
     if (delivery === 'sent') this.#log.debug(fields, 'telegram_message');
     else this.#log.warn(fields, 'telegram_message');
     this.#onDelivery(message, delivery);
-    message.onDelivery?.(delivery);
+    message.onDelivery?.(delivery, messageId);
   }
+}
+
+function isNoConnection(error: unknown): boolean {
+  if (!(error instanceof HttpError)) return false;
+  return NO_CONNECTION.has(String((error.error as { code?: unknown }).code));
 }

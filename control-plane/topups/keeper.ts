@@ -68,16 +68,16 @@ export class TopUpKeeper {
 
   /**
    * Makes a top-up and its invoice. `refused`: Cryptomus will not (the top-up has failed); `unavailable`: it did not
-   * answer, or is not configured. An invoice that was made all the same is found later. `record` writes the audit line
-   * in the transaction that makes the top-up.
+   * answer; `not_configured`: there is none. An invoice that was made all the same is found later. `record` writes the
+   * audit line in the transaction that makes the top-up.
    */
   async open(
     buyerId: string,
     amountMicros: bigint,
     record: (client: Queryable, topUp: TopUp) => Promise<void>,
-  ): Promise<{ ok: true; topUp: TopUp } | { ok: false; code: 'refused' | 'unavailable' }> {
+  ): Promise<{ ok: true; topUp: TopUp } | { ok: false; code: 'refused' | 'unavailable' | 'not_configured' }> {
     const { pool, log, cryptomus, callbackUrl, invoiceLifetimeS } = this.#deps;
-    if (cryptomus === null) return { ok: false, code: 'unavailable' };
+    if (cryptomus === null) return { ok: false, code: 'not_configured' };
     const lookInS = LOOK_S.min + this.#deps.timeoutMs / 1000;
     const topUp = await withTransaction(pool, async (client) => {
       const made = await insertTopUp(client, buyerId, amountMicros, lookInS);

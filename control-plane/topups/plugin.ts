@@ -2,6 +2,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type pg from 'pg';
 import { Type } from 'typebox';
 import { auditContext, recordAudit } from '../audit/audit.js';
+import { CRYPTOMUS_NOT_CONFIGURED } from '../cryptomus/settings.js';
 import { Problem } from '../errors.js';
 import { actorOf } from '../http/roles.js';
 import { Money, Nullable, pageOf, pageQuery, problemResponses, Timestamp, Uuid } from '../http/schemas.js';
@@ -91,10 +92,11 @@ export const topUpsPlugin: FastifyPluginAsyncTypebox<TopUpsDeps> = async (app, d
       const amountMicros = parseMicros(request.body.amount);
       const { amountMicrosMin, amountMicrosMax } = await bounds();
       if (amountMicros === null || amountMicros < amountMicrosMin || amountMicros > amountMicrosMax)
-        throw new Problem('topup_out_of_bounds', undefined, {
-          minimum: formatMicros(amountMicrosMin),
-          maximum: formatMicros(amountMicrosMax),
-        });
+        throw new Problem(
+          'topup_out_of_bounds',
+          `From ${formatMicros(amountMicrosMin)} to ${formatMicros(amountMicrosMax)} US dollars.`,
+          { minimum: formatMicros(amountMicrosMin), maximum: formatMicros(amountMicrosMax) },
+        );
       const { method = 'cryptomus' } = request.body;
       const opened = await (method === 'cryptomus' ? keeper : stars).open(
         buyerId,
@@ -109,6 +111,8 @@ export const topUpsPlugin: FastifyPluginAsyncTypebox<TopUpsDeps> = async (app, d
           }),
       );
       if (!opened.ok && opened.code === 'stars_unavailable') throw new Problem('stars_unavailable');
+      if (!opened.ok && opened.code === 'not_configured')
+        throw new Problem('payments_unavailable', CRYPTOMUS_NOT_CONFIGURED);
       if (!opened.ok)
         throw new Problem(opened.code === 'refused' ? 'payment_refused' : 'payments_unavailable');
       return reply.code(201).send(topUpJson(opened.topUp));

@@ -7,6 +7,7 @@ import type { Clock } from '../../gateway/runtime/clock.js';
 import { withTransaction } from '../db/pool.js';
 import { Problem } from '../errors.js';
 import { clientAddress } from '../http/client-address.js';
+import { columnsOf, csvResponse, sendCsv } from '../http/csv-export.js';
 import { limitBy } from '../http/rate-limit.js';
 import { actorOf, subjectUserId } from '../http/roles.js';
 import {
@@ -14,7 +15,7 @@ import {
   IpAddress,
   jsonBytes,
   Money,
-  Ok,
+  Nullable,
   optionalBody,
   pageOf,
   pageQuery,
@@ -27,6 +28,7 @@ import type { SettingsStore } from '../settings/settings.js';
 import { CLIENT_VERSION_PATTERN } from '../system/version.js';
 import { readSessionDestinations } from '../usage/destinations.js';
 import { DestinationSchema, destinationJson } from '../usage/schemas.js';
+import { OwnerRulesSchema, readOwnerRules } from '../users/owner-rules.js';
 import { addReports } from './reports.js';
 import { findSession, listSessions, SessionSchema, SessionStatus, sessionJson } from './session-view.js';
 import { type OriginCheck, startSession } from './start.js';
@@ -68,6 +70,7 @@ const range = {
   to: Type.Optional(Timestamp),
 };
 const userId = { user_id: Type.Optional(Uuid) };
+const sessionFilters = { ...userId, ...range, status: Type.Optional(SessionStatus) };
 const page = { page: Type.Optional(Type.Integer({ minimum: 1, maximum: 10_000 })) };
 
 /** Destinations told with one session; the rest is for `GET /api/traffic/destinations`. */
@@ -97,7 +100,11 @@ export const trafficPlugin: FastifyPluginAsyncTypebox<TrafficDeps> = async (app,
   app.post(
     '/api/traffic/start',
     {
-      config: { roles: ['user', 'device'], rateLimit: { max: STARTS_PER_ADDRESS_MAX, timeWindow: 60_000 } },
+      config: {
+        roles: ['user', 'device'],
+        rateLimit: { max: STARTS_PER_ADDRESS_MAX, timeWindow: 60_000 },
+        idempotency: { omit: ['tunnel.ticket'] },
+      },
       preHandler: limitBy<FastifyRequest<{ Body: { device_id: string } }>>(app, {
         name: 'traffic-start',
         max: STARTS_PER_DEVICE_MAX,
@@ -126,13 +133,19 @@ export const trafficPlugin: FastifyPluginAsyncTypebox<TrafficDeps> = async (app,
           200: Type.Object({
             session_id: Uuid,
             ok: Type.Literal(true),
+            rules: OwnerRulesSchema,
             tunnel: Type.Object({
               url: Type.String({ description: 'WebSocket' }),
-              ticket: Type.String({ description: 'opens one tunnel: Authorization: Bearer <ticket>' }),
+              ticket: Nullable(
+                Type.String({
+                  description:
+                    'opens one tunnel: Authorization: Bearer <ticket>; shown once: null in a replay',
+                }),
+              ),
               expires_in: Type.Integer({ description: 'seconds to open the tunnel' }),
             }),
           }),
-          ...problemResponses(401, 403, 404),
+          ...problemResponses(401, 403, 404, 409),
         },
       },
     },
@@ -152,6 +165,7 @@ export const trafficPlugin: FastifyPluginAsyncTypebox<TrafficDeps> = async (app,
       return {
         session_id: started.sessionId,
         ok: true as const,
+        rules: started.rules,
         tunnel: { url: deps.tunnelUrl, ticket: started.ticket, expires_in: deps.ticketTtlS },
       };
     },
@@ -173,7 +187,10 @@ export const trafficPlugin: FastifyPluginAsyncTypebox<TrafficDeps> = async (app,
               { additionalProperties: false },
             ),
           ]),
-          response: { 200: Ok, ...problemResponses(401, 403, 404) },
+          response: {
+            200: Type.Object({ ok: Type.Literal(true), rules: OwnerRulesSchema }),
+            ...problemResponses(401, 403, 404),
+          },
         },
       },
       async (request) => {
@@ -181,7 +198,9 @@ export const trafficPlugin: FastifyPluginAsyncTypebox<TrafficDeps> = async (app,
         const { body } = request;
         const deviceId = actor.role === 'device' ? actor.deviceId : null;
         await addReports(pool, { userId: actor.userId, deviceId }, 'reports' in body ? body.reports : [body]);
-        return { ok: true as const };
+        const rules = await readOwnerRules(pool, actor.userId);
+        if (rules === null) throw new Problem('not_found');
+        return { ok: true as const, rules };
       },
     );
 
@@ -191,7 +210,16 @@ export const trafficPlugin: FastifyPluginAsyncTypebox<TrafficDeps> = async (app,
       final_bytes_tx: Type.Optional(Count),
       final_bytes_rx: Type.Optional(Count),
     },
-    { additionalProperties: false },
+    {
+      additionalProperties: false,
+      examples: [
+        {
+          session_id: '7b0c2f4e-3c58-4a39-9d0f-0f6a5a0d4a11',
+          final_bytes_tx: 1_200_000,
+          final_bytes_rx: 40_000_000,
+        },
+      ],
+    },
   );
   app.post(
     '/api/traffic/stop',
@@ -274,6 +302,7 @@ export const trafficPlugin: FastifyPluginAsyncTypebox<TrafficDeps> = async (app,
         pool,
         sessionId,
         SESSION_DESTINATIONS_MAX,
+        deps.settings.current().destinationRetentionDays,
       );
       const items = list.items.map((item) => ({
         ...item,
@@ -293,7 +322,7 @@ export const trafficPlugin: FastifyPluginAsyncTypebox<TrafficDeps> = async (app,
         summary: 'Traffic sessions',
         description: 'Latest first. An admin sees those of everyone, or of `user_id`.',
         querystring: Type.Object(
-          { ...userId, ...range, ...page, status: Type.Optional(SessionStatus), ...pageQuery },
+          { ...sessionFilters, ...page, ...pageQuery },
           { additionalProperties: false },
         ),
         response: { 200: pageOf(SessionSchema), ...problemResponses(401, 403) },
@@ -305,6 +334,24 @@ export const trafficPlugin: FastifyPluginAsyncTypebox<TrafficDeps> = async (app,
       const subject = everyone ? undefined : subjectUserId(request, user_id);
       return listSessions(pool, { userId: subject, status, from, to }, request.query);
     },
+  );
+
+  app.get(
+    '/api/admin/export/sessions',
+    {
+      config: { roles: ['admin'] },
+      schema: {
+        tags: ['Traffic'],
+        summary: 'Traffic sessions as CSV',
+        description: 'All that the list would page through, latest first.',
+        querystring: Type.Object(sessionFilters, { additionalProperties: false }),
+        response: csvResponse,
+      },
+    },
+    ({ query: { user_id, status, from, to } }, reply) =>
+      sendCsv(reply, 'sessions', columnsOf(SessionSchema), (page) =>
+        listSessions(pool, { userId: user_id, status, from, to }, page),
+      ),
   );
 
   app.get(

@@ -11,6 +11,7 @@ import { offerPackage } from '../packages/offer.js';
 import type { SettingsStore } from '../settings/settings.js';
 import { isOlder } from '../system/version.js';
 import { findConsent } from '../users/consent.js';
+import { type OwnerRules, readOwnerRules } from '../users/owner-rules.js';
 import type { ProviderSettings } from '../users/provider-settings.js';
 import { announceStops, type StopChannel, stopSessions } from './stop.js';
 
@@ -57,6 +58,8 @@ export interface Started {
   sessionId: string;
   /** Shown once; opens one tunnel. */
   ticket: string;
+  /** What the owner set for all devices. */
+  rules: OwnerRules;
 }
 
 interface LiveSessionRow {
@@ -155,7 +158,9 @@ export async function startSession(deps: StartDeps, request: StartRequest): Prom
       clientVersion: request.clientVersion,
     };
     await live(writeTicket(deps.redis, sha256(ticket).toString('hex'), record, deps.ticketTtlS * 1000));
-    return { started: { sessionId, ticket }, replaced };
+    const rules = await readOwnerRules(client, request.userId);
+    if (rules === null) throw new Error('the user is locked, and gone');
+    return { started: { sessionId, ticket, rules }, replaced };
   });
   await announceStops(deps.live, replaced, 'stopped');
   return started;

@@ -3,7 +3,7 @@ import type { Queryable } from '../db/pool.js';
 import { Problem } from '../errors.js';
 import { cursorPart, cutPage, dayNumber, dayOfNumber, decodeCursor } from '../http/pagination.js';
 import { type GroupKey, readUsageGroups, readUsageTops, type UsageGroup } from './groups.js';
-import { buyerUsageJson, groupJson, type UsageQuery, usageDays } from './schemas.js';
+import { buyerUsageJson, groupJson, shownFrom, type UsageQuery, usageDays } from './schemas.js';
 import { readBuyerUsage } from './usage.js';
 
 /** What a usage call tells, for its description. */
@@ -37,12 +37,13 @@ const CURSORS: Record<UsageGroup, { parts: readonly (keyof GroupKey)[]; patterns
   host: { parts: ['host', 'port'], patterns: [text, cursorPart.port] },
 };
 
-/** A buyer's usage as the API tells it, to the buyer and to admins. */
+/** A buyer's usage as the API tells it, to the buyer and to admins. `keptDays`: of usage by destination. */
 export async function answerBuyerUsage(
   db: Queryable,
   buyerId: string,
   query: Static<typeof UsageQuery>,
   nowMs: number,
+  keptDays: number,
 ) {
   const { group_by: groupBy, limit, cursor } = query;
   if (groupBy === undefined && cursor !== undefined)
@@ -50,7 +51,7 @@ export async function answerBuyerUsage(
       errors: [{ path: '/querystring/cursor', message: 'goes with the group_by it came from' }],
     });
   const days = usageDays(query, nowMs);
-  const range = { buyerId, ...days };
+  const range = { buyerId, from: shownFrom(days.from, keptDays, nowMs), to: days.to };
   const usage = await readBuyerUsage(db, buyerId, days.from, days.to);
   if (groupBy === undefined) return buyerUsageJson(days, usage, await readUsageTops(db, range));
   const answer = buyerUsageJson(days, usage, null);

@@ -1,5 +1,7 @@
 import type { SeqRange } from '../../gateway/live/usage.js';
 import type { Queryable } from '../db/pool.js';
+import { addActivity } from './activity.js';
+import { addRefusals } from './refusals.js';
 import type { UsageBatch, UsageClaim } from './usage-batch.js';
 
 /** What one transaction did with a batch. */
@@ -8,7 +10,7 @@ export interface UsageBooked {
   fresh: boolean;
   /** All batches of its run that are booked now. */
   booked: SeqRange[];
-  /** Claims of sessions or buyers that do not exist; they are left out. */
+  /** Claims and refusals of sessions or buyers that do not exist; they are left out. */
   unknown: number;
 }
 
@@ -22,7 +24,7 @@ export async function bookUsageBatch(
   gatewayId: string,
   batch: UsageBatch,
 ): Promise<UsageBooked> {
-  const { run, seq, claims } = batch;
+  const { run, seq, claims, refusals } = batch;
   const taken = await client.query<{ booked: SeqRange[] }>(
     `INSERT INTO usage_runs AS r (gateway_id, run, booked)
      VALUES ($1, $2, int8multirange(int8range($3::bigint, $3::bigint + 1)))
@@ -34,10 +36,14 @@ export async function bookUsageBatch(
   const [row] = taken.rows;
   if (row === undefined)
     return { fresh: false, booked: await readBooked(client, gatewayId, run), unknown: 0 };
-  const known = await readKnown(client, claims);
+  const known = await readKnown(client, batch);
   const sound = claims.filter((c) => known.sessions.has(c.sessionId) && known.buyers.has(c.buyerId));
   if (sound.length > 0) await addUp(client, sound, known.sessions);
-  return { fresh: true, booked: row.booked, unknown: claims.length - sound.length };
+  const told = refusals.filter((r) => known.buyers.has(r.buyerId));
+  if (told.length > 0) await addRefusals(client, told);
+  await addActivity(client, sound, told);
+  const unknown = claims.length - sound.length + refusals.length - told.length;
+  return { fresh: true, booked: row.booked, unknown };
 }
 
 const RANGES =
@@ -59,14 +65,14 @@ interface KnownSession {
 
 async function readKnown(
   client: Queryable,
-  claims: readonly UsageClaim[],
+  { claims, refusals }: UsageBatch,
 ): Promise<{ sessions: Map<string, KnownSession>; buyers: Set<string> }> {
   const sessions = await client.query<{ id: string; user_id: string; exit_ip: string; country: string }>(
     'SELECT id, user_id, host(exit_ip) AS exit_ip, country FROM traffic_sessions WHERE id = ANY ($1::uuid[])',
     [[...new Set(claims.map((c) => c.sessionId))]],
   );
   const buyers = await client.query<{ id: string }>('SELECT id FROM buyers WHERE id = ANY ($1::uuid[])', [
-    [...new Set(claims.map((c) => c.buyerId))],
+    [...new Set([...claims, ...refusals].map(({ buyerId }) => buyerId))],
   ]);
   return {
     sessions: new Map(

@@ -1,4 +1,5 @@
 import type { Queryable } from '../db/pool.js';
+import { jsonBytes } from '../http/schemas.js';
 
 /** What went to one destination. Bytes are payload; times are when something was first and last noticed. */
 export interface DestinationSums {
@@ -34,16 +35,18 @@ const sumsOf = (r: SumsRow): DestinationSums => ({
   lastAt: r.last_at,
 });
 
-/** The destinations of one traffic session, those with most bytes first, and how many there are. */
+/** The destinations of one traffic session in the last `keptDays`, those with most bytes first, and how many there are. */
 export async function readSessionDestinations(
   db: Queryable,
   sessionId: string,
   limit: number,
+  keptDays: number,
 ): Promise<{ destinations: DestinationSums[]; count: number }> {
   const { rows } = await db.query<SumsRow & { n: number }>(
-    `SELECT host, port, ${SUMS}, (count(*) OVER ())::int AS n FROM destination_usage WHERE session_id = $1
+    `SELECT host, port, ${SUMS}, (count(*) OVER ())::int AS n FROM destination_usage
+      WHERE session_id = $1 AND day >= (now() AT TIME ZONE 'UTC')::date - $3::int
       GROUP BY host, port ORDER BY sum(bytes_up + bytes_down) DESC, host, port LIMIT $2`,
-    [sessionId, limit],
+    [sessionId, limit, keptDays],
   );
   return { destinations: rows.map(sumsOf), count: rows[0]?.n ?? 0 };
 }
@@ -122,6 +125,29 @@ export interface DestinationRow extends SumsRow {
   tag: string | null;
   session_name: string | null;
 }
+
+/** A row as the API tells it to admins. */
+export const destinationRowJson = (r: DestinationRow) => ({
+  day: r.day,
+  host: r.host,
+  port: r.port,
+  bytes_up: jsonBytes(r.bytes_up),
+  bytes_down: jsonBytes(r.bytes_down),
+  bytes: jsonBytes(r.bytes_up + r.bytes_down),
+  streams: Number(r.streams),
+  first_at: r.first_at.toISOString(),
+  last_at: r.last_at.toISOString(),
+  buyer_id: r.buyer_id,
+  buyer_account: r.buyer_account,
+  tag: r.tag,
+  session_name: r.session_name,
+  sub_user_id: r.sub_user_id,
+  session_id: r.session_id,
+  allocation_id: r.allocation_id,
+  user_id: r.user_id,
+  exit_ip: r.exit_ip,
+  country: r.country,
+});
 
 /** Rows that fit the search, latest day first, at most `limit`; `after` is the last one of the page before. */
 export async function searchDestinations(

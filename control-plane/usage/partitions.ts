@@ -1,7 +1,9 @@
+import { isDeepStrictEqual } from 'node:util';
 import type pg from 'pg';
 import type { Log } from '../../gateway/runtime/logging.js';
 import { Periodic } from '../../gateway/runtime/periodic.js';
 import { type Queryable, withTransaction } from '../db/pool.js';
+import { type Held, readHeld, readHeldForDeletion } from '../legal-holds/held.js';
 
 /** Makes the partition of destination usage that the day lies in, unless it is there. */
 export async function makeUsagePartition(db: Queryable, day: string): Promise<void> {
@@ -36,7 +38,7 @@ interface Partition {
 /**
  * Deletes usage by destination that is older than it is to be kept, whole months at once where that is possible, and
  * makes the partitions of this month and the next. The day is Postgres's: a wrong clock of a control plane must not
- * delete anything. Several control planes may do it at once.
+ * delete anything. What is under a legal hold stays, alone if need be. Several control planes may do it at once.
  */
 export class UsageRetention {
   readonly #deps: UsageRetentionDeps;
@@ -68,8 +70,9 @@ export class UsageRetention {
          FROM unnest(ARRAY[now() AT TIME ZONE 'UTC', (now() AT TIME ZONE 'UTC') + interval '1 month']) AS day`,
     );
     const result = { months: 0, rows: 0 };
+    const held = await readHeld(pool);
     for (const { name, over, begun } of await this.#partitions(keptDays)) {
-      if (over && (await this.#drop(name))) result.months++;
+      if (over && !(await this.#holds(name, held)) && (await this.#drop(name, held))) result.months++;
       else if (begun) result.rows += await this.#deleteFrom(name, keptDays);
     }
     if (result.months + result.rows > 0) log.info(result, 'old_usage_deleted');
@@ -90,14 +93,29 @@ export class UsageRetention {
     return rows;
   }
 
-  /** False: somebody was reading it for long; its rows are deleted instead, and it is dropped another time. */
-  async #drop(name: string): Promise<boolean> {
+  /** Whether there is something of theirs in it. */
+  async #holds(name: string, { buyerIds, userIds }: Held): Promise<boolean> {
+    if (buyerIds.length + userIds.length === 0) return false;
+    const { rows } = await this.#deps.pool.query<{ holds: boolean }>(
+      `SELECT EXISTS (SELECT 1 FROM "${name}" WHERE buyer_id = ANY ($1))
+           OR EXISTS (SELECT 1 FROM "${name}" WHERE user_id = ANY ($2)) AS holds`,
+      [buyerIds, userIds],
+    );
+    return rows[0]?.holds === true;
+  }
+
+  /**
+   * False: somebody was reading it for long, or others are held by now than when it was looked into; its rows are deleted
+   * instead, and it is dropped another time.
+   */
+  async #drop(name: string, lookedFor: Held): Promise<boolean> {
     try {
-      await withTransaction(this.#deps.pool, async (client) => {
+      return await withTransaction(this.#deps.pool, async (client) => {
+        if (!isDeepStrictEqual(await readHeldForDeletion(client), lookedFor)) return false;
         await client.query(`SET LOCAL lock_timeout = '${LOCK_TIMEOUT}'`);
         await client.query(`DROP TABLE IF EXISTS "${name}"`);
+        return true;
       });
-      return true;
     } catch (error) {
       if ((error as { code?: unknown }).code !== LOCK_NOT_AVAILABLE) throw error;
       return false;
@@ -109,13 +127,18 @@ export class UsageRetention {
     const { pool, deleteRowsMax = DELETE_ROWS_MAX } = this.#deps;
     let deleted = 0;
     for (;;) {
-      const { rowCount } = await pool.query(
-        `DELETE FROM "${name}" WHERE ctid = ANY (ARRAY(
-           SELECT ctid FROM "${name}" WHERE day < (now() AT TIME ZONE 'UTC')::date - $1::int LIMIT $2))`,
-        [keptDays, deleteRowsMax],
-      );
-      deleted += rowCount ?? 0;
-      if ((rowCount ?? 0) < deleteRowsMax) return deleted;
+      const rows = await withTransaction(pool, async (client) => {
+        const { buyerIds, userIds } = await readHeldForDeletion(client);
+        const { rowCount } = await client.query(
+          `DELETE FROM "${name}" WHERE ctid = ANY (ARRAY(
+             SELECT ctid FROM "${name}" WHERE day < (now() AT TIME ZONE 'UTC')::date - $1::int
+                AND buyer_id <> ALL ($3) AND user_id <> ALL ($4) LIMIT $2))`,
+          [keptDays, deleteRowsMax, buyerIds, userIds],
+        );
+        return rowCount ?? 0;
+      });
+      deleted += rows;
+      if (rows < deleteRowsMax) return deleted;
     }
   }
 }

@@ -5,28 +5,23 @@ import type { Clock } from '../../gateway/runtime/clock.js';
 import { auditContext, recordAudit } from '../audit/audit.js';
 import { cursorPart, cutPage, dayNumber, dayOfNumber, decodeCursor } from '../http/pagination.js';
 import { subjectUserId } from '../http/roles.js';
-import {
-  IpAddress,
-  jsonBytes,
-  pageOf,
-  pageQuery,
-  problemResponses,
-  Timestamp,
-  Uuid,
-} from '../http/schemas.js';
+import { IpAddress, pageOf, pageQuery, problemResponses, Timestamp, Uuid } from '../http/schemas.js';
 import { notTooMuch } from './answer.js';
-import { type DestinationRow, readProviderDestinations, searchDestinations } from './destinations.js';
+import { destinationRowJson, readProviderDestinations, searchDestinations } from './destinations.js';
 import {
   DayDestinationSchema,
   DestinationRowSchema,
   daysQuery,
   destinationJson,
+  shownFrom,
   usageDays,
 } from './schemas.js';
 
 export interface UsagePluginDeps {
   pool: pg.Pool;
   clock: Clock;
+  /** Days that usage by destination is kept. */
+  keptDays: () => number;
 }
 
 const HOST_PATTERN = '^[!-~]{1,255}$';
@@ -34,30 +29,11 @@ const hostOf = (host: string | undefined) => host?.toLowerCase();
 /** How far a search looks back when it does not say from when. */
 const SEARCH_DEFAULT_MS = 30 * 86_400_000;
 
-const rowJson = (r: DestinationRow) => ({
-  day: r.day,
-  host: r.host,
-  port: r.port,
-  bytes_up: jsonBytes(r.bytes_up),
-  bytes_down: jsonBytes(r.bytes_down),
-  bytes: jsonBytes(r.bytes_up + r.bytes_down),
-  streams: Number(r.streams),
-  first_at: r.first_at.toISOString(),
-  last_at: r.last_at.toISOString(),
-  buyer_id: r.buyer_id,
-  buyer_account: r.buyer_account,
-  tag: r.tag,
-  session_name: r.session_name,
-  sub_user_id: r.sub_user_id,
-  session_id: r.session_id,
-  allocation_id: r.allocation_id,
-  user_id: r.user_id,
-  exit_ip: r.exit_ip,
-  country: r.country,
-});
-
 /** Where traffic went: to providers what passed their devices, to admins who sent it. */
-export const usagePlugin: FastifyPluginAsyncTypebox<UsagePluginDeps> = async (app, { pool, clock }) => {
+export const usagePlugin: FastifyPluginAsyncTypebox<UsagePluginDeps> = async (
+  app,
+  { pool, clock, keptDays },
+) => {
   app.get(
     '/api/traffic/destinations',
     {
@@ -87,6 +63,7 @@ export const usagePlugin: FastifyPluginAsyncTypebox<UsagePluginDeps> = async (ap
       // Another's session id finds nothing: rows are looked for under the caller's own id.
       const userId = subjectUserId(request, user_id);
       const days = usageDays(request.query, clock.nowMs());
+      days.from = shownFrom(days.from, keptDays(), clock.nowMs());
       const parts = [cursorPart.day, new RegExp(HOST_PATTERN), cursorPart.port];
       const [day = '', lastHost = '', port = ''] = cursor === undefined ? [] : decodeCursor(cursor, parts);
       const rows = await notTooMuch(
@@ -165,7 +142,7 @@ export const usagePlugin: FastifyPluginAsyncTypebox<UsagePluginDeps> = async (ap
         ),
       );
       const page = cutPage(rows, limit, (r) => [dayNumber(r.day), r.id]);
-      return { items: page.rows.map(rowJson), next_cursor: page.nextCursor };
+      return { items: page.rows.map(destinationRowJson), next_cursor: page.nextCursor };
     },
   );
 };

@@ -152,6 +152,12 @@ export function usageDays(
   return { from, to };
 }
 
+/** The first day of those asked for that records are told of: what a legal hold keeps for longer is shown to nobody but admins. */
+export function shownFrom(from: string, keptDays: number, nowMs: number): string {
+  const kept = new Date(nowMs - keptDays * DAY_MS).toISOString().slice(0, 10);
+  return from > kept ? from : kept;
+}
+
 const usageJson = (u: Usage) => ({
   bytes_up: jsonBytes(u.bytesUp),
   bytes_down: jsonBytes(u.bytesDown),

@@ -115,7 +115,7 @@ export class UsageWorker {
       return false;
     }
     this.counts.batches++;
-    this.counts.entries += batch.claims.length - unknown;
+    this.counts.entries += batch.claims.length + batch.refusals.length - unknown;
     this.counts.setAside.unreadable += batch.unreadable;
     this.counts.setAside.unknown += unknown;
     if (batch.unreadable + unknown > 0)

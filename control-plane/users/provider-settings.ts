@@ -3,7 +3,7 @@ import { Nullable } from '../http/schemas.js';
 
 const HourOfDay = Type.String({ pattern: '^([01][0-9]|2[0-3]):[0-5][0-9]$', examples: ['22:30'] });
 
-/** What a provider may set; the device honours it, and is told the daily cap again at WELCOME. */
+/** What a provider may set, for all devices; each is told with every start and report (`owner-rules.ts`). */
 export const ProviderSettings = Type.Object(
   {
     cap_bytes_per_day: Type.Optional(

@@ -63,6 +63,37 @@ function drawReferralCode(): string {
   return code;
 }
 
+/** What users change about themselves; what is left out stays, null clears. */
+export interface ProfileChange {
+  phone?: string | null | undefined;
+  email?: string | null | undefined;
+  language?: Language | undefined;
+  /** Members that are left out stay as they are. */
+  settings?: Readonly<Record<string, unknown>> | undefined;
+}
+
+export async function changeProfile(client: Queryable, id: string, change: ProfileChange): Promise<void> {
+  const { phone, email, language, settings } = change;
+  await client.query(
+    `UPDATE users SET
+       phone = CASE WHEN $2 THEN $3 ELSE phone END,
+       email = CASE WHEN $4 THEN $5 ELSE email END,
+       language = coalesce($6, language),
+       settings = settings || $7::jsonb,
+       updated_at = now()
+     WHERE id = $1`,
+    [
+      id,
+      phone !== undefined,
+      phone ?? null,
+      email !== undefined,
+      email ?? null,
+      language ?? null,
+      JSON.stringify(settings ?? {}),
+    ],
+  );
+}
+
 export interface NewUser {
   telegramId: number;
   username?: string | null;

@@ -7,6 +7,8 @@ import { Progress } from './progress.js';
 export interface SeedScaleOptions extends Scale {
   /** Also where it does not look like a database for development. */
   yes: boolean;
+  dryRun: boolean;
+  json: boolean;
 }
 
 /** Telegram ids up to here are the demo's. */
@@ -34,6 +36,16 @@ export async function runSeedScale(options: SeedScaleOptions): Promise<number> {
       process.stderr.write(`${why}: not seeded. With --yes it is all the same.\n`);
       return 1;
     }
+    const { users, packages, entries } = options;
+    const said = { dry_run: options.dryRun, users, packages, entries };
+    if (options.dryRun) {
+      process.stdout.write(
+        options.json
+          ? `${JSON.stringify(said, null, 2)}\n`
+          : `${users} users, ${packages} packages and at least ${entries} entries would be written\n`,
+      );
+      return 0;
+    }
     await seedScale(pool, options, (what, done, total) => {
       if (what !== shown) {
         progress?.end();
@@ -42,7 +54,9 @@ export async function runSeedScale(options: SeedScaleOptions): Promise<number> {
       }
       progress?.update(done, total);
     });
-    process.stdout.write('seeded; traffic-share ledger verify proves it\n');
+    process.stdout.write(
+      options.json ? `${JSON.stringify(said, null, 2)}\n` : 'seeded; traffic-share ledger verify proves it\n',
+    );
     return 0;
   } catch (error) {
     if (!isDatabaseAway(error)) throw error;

@@ -68,3 +68,8 @@ export function inheritedEnvironment(): Record<string, string> {
     Object.entries(process.env).filter((entry): entry is [string, string] => entry[1] !== undefined),
   );
 }
+
+/** The environment of a command, whose settings are those of other processes. */
+export function commandEnvironment(): Readonly<Record<string, string | undefined>> {
+  return process.env;
+}

@@ -128,5 +128,6 @@ async function makeDevice(
       },
     }),
   );
-  return { userId, deviceId: device.device_id, deviceKey: device.device_key };
+  // Null only in the replay of a request with an Idempotency-Key, which this was not.
+  return { userId, deviceId: device.device_id, deviceKey: device.device_key as string };
 }

@@ -256,6 +256,7 @@ Traffic Share is running.
 
   proxy     ${system.proxy_host}:${system.proxy_port}   (SOCKS5, HTTP, both in TLS too)
   API       ${system.api_url}   documents at ${system.api_url}/docs
+  console   ${system.console_url}   tokens to sign in with are in standalone.json
   tunnels   ${system.tunnel_url}
   metrics   ${system.metrics_urls.join('  ')}
   scripts   ${folder.file('standalone.json')}

@@ -1,5 +1,6 @@
 import { CLAIM_TTL_MS, releaseClaim } from '../live/claims.js';
 import type { LiveRedis } from '../live/connection.js';
+import type { GatewayRun } from '../live/records.js';
 import type { Clock } from '../runtime/clock.js';
 import type { CandidateIndex } from './candidate-index.js';
 import type { Candidate } from './candidates.js';
@@ -22,7 +23,7 @@ export class AllocationBook {
   readonly #byExit = new Map<string, LiveAllocation>();
   readonly #byAccount = new Map<string, LiveAllocation[]>();
   /** Exits that somebody else holds, in the order in which they are tried again. */
-  readonly #elsewhere = new Map<string, number>();
+  readonly #elsewhere = new Map<string, { untilMs: number; by: GatewayRun | undefined }>();
   /**
    * Pulled packages that are over before their time, until then: a route to them may still be in Redis. They are not
    * served again under the same id, since their meters are FINAL.
@@ -103,11 +104,22 @@ export class AllocationBook {
     await Promise.all(this.#releases);
   }
 
-  /** Somebody else holds the exit: out of reach for a while. */
-  takenElsewhere(exit: string): void {
+  /** Somebody else holds the exit: out of reach for a while. `by`: the process, where it is known. */
+  takenElsewhere(exit: string, by?: GatewayRun): void {
     this.#elsewhere.delete(exit);
-    this.#elsewhere.set(exit, this.deps.clock.monotonicMs() + this.takenRetryMs);
+    this.#elsewhere.set(exit, { untilMs: this.deps.clock.monotonicMs() + this.takenRetryMs, by });
     this.deps.index.setTaken(exit, true);
+  }
+
+  /** What that process kept out of reach may be tried again. */
+  heldNoMore({ gatewayId, epoch }: GatewayRun): void {
+    for (const [exit, { by }] of this.#elsewhere)
+      if (by?.gatewayId === gatewayId && by.epoch === epoch) this.#tryAgain(exit);
+  }
+
+  #tryAgain(exit: string): void {
+    this.#elsewhere.delete(exit);
+    if (!this.#byExit.has(exit)) this.deps.index.setTaken(exit, false);
   }
 
   /** Why a pulled package is not served any more, or undefined. */
@@ -118,10 +130,9 @@ export class AllocationBook {
   /** Brings exits back into reach whose time has come, and forgets packages that have expired. */
   sweep(): void {
     const nowMs = this.deps.clock.monotonicMs();
-    for (const [exit, untilMs] of this.#elsewhere) {
+    for (const [exit, { untilMs }] of this.#elsewhere) {
       if (untilMs > nowMs) break;
-      this.#elsewhere.delete(exit);
-      if (!this.#byExit.has(exit)) this.deps.index.setTaken(exit, false);
+      this.#tryAgain(exit);
     }
     const wallMs = this.deps.clock.nowMs();
     for (const [allocationId, { expiresAtMs }] of this.#endedPackages)

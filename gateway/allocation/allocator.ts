@@ -2,7 +2,9 @@ import { randomUUID } from 'node:crypto';
 import type { ProxyFailure } from '../errors.js';
 import type { GatewayRun, PackageRoute } from '../live/records.js';
 import type { Log } from '../runtime/logging.js';
+import { type Soon, soon } from '../runtime/soon.js';
 import { AllocationBook, type AllocationBookDeps } from './allocation-book.js';
+import { type AllocatorSettings, allocatorDefaults } from './allocator-settings.js';
 import type { CandidateIndex } from './candidate-index.js';
 import {
   type AllocationBuyer,
@@ -14,41 +16,16 @@ import {
   type RouteWish,
   takesStreams,
 } from './candidates.js';
-import { type ClaimAttempt, Claiming } from './claiming.js';
+import { type ClaimAttempt, Claiming, type ClaimingDeps } from './claiming.js';
 import { type Held, Holdings } from './holdings.js';
 import { type AllocationEnd, LiveAllocation } from './live-allocation.js';
 import { StickySessions } from './sticky-sessions.js';
 import { followRoutes, RENEWAL_INTERVAL_MS, renewAllocations, sweepAllocations } from './upkeep.js';
 
-/** Times in ms. */
-export interface AllocatorSettings {
-  /** An allocation without a session name ends this long after its last stream. */
-  idleMs: number;
-  /** Exits one buyer's connections without a session name rotate over; with so many, no more are taken. */
-  rotatingAllocationsMax: number;
-  /** An exit held by somebody else is not tried again for this long. */
-  takenRetryMs: number;
-  /** When nothing is free, an exit idle for this long is taken from a buyer who holds several. */
-  reclaimIdleMs: number;
-  /** Named sessions remembered; with one more, the oldest is left to its copy in Redis. */
-  sessionsMax: number;
-  /** Attempts to get an exit for one connection; then it is refused. Bounds what a crowded place costs. */
-  triesMax: number;
-}
+export type { AllocatorSettings };
 
-export const allocatorDefaults: AllocatorSettings = {
-  idleMs: 60_000,
-  rotatingAllocationsMax: 100,
-  takenRetryMs: 5_000,
-  reclaimIdleMs: 5_000,
-  sessionsMax: 100_000,
-  triesMax: 8,
-};
-
-export interface AllocatorDeps<C extends Candidate> extends AllocationBookDeps {
+export interface AllocatorDeps<C extends Candidate> extends AllocationBookDeps, ClaimingDeps {
   index: CandidateIndex<C>;
-  /** This process, as claims name it. */
-  gateway: GatewayRun;
   log: Log;
   /**
    * The allocation serves nobody any more; called once, before its exit is free for others. Cut the streams it
@@ -58,6 +35,10 @@ export interface AllocatorDeps<C extends Candidate> extends AllocationBookDeps {
   onAllocationEnded(allocation: LiveAllocation, reason: AllocationEnd): void;
   /** [0, 1); for tests. */
   random?: () => number;
+  /** Which other worker of this gateway has the device; left out: none. */
+  workerWith?: (deviceId: string) => number | null;
+  /** Which other gateway has it, that can be asked; left out: none can. Never rejects. */
+  gatewayWith?: ((deviceId: string) => Promise<string | null>) | undefined;
 }
 
 /** An allocation and the device to dial through. */
@@ -74,7 +55,12 @@ export interface Allocated<C> {
  * session whose exit is gone. AUTH_FAILED: not this buyer's package, or ended by the platform. QUOTA_REACHED: the
  * package is used up.
  */
-export type AllocationOutcome<C> = Allocated<C> | ProxyFailure;
+export type AllocationOutcome<C> = Allocated<C> | NoAllocation;
+
+/** `heldBy`: the worker, or by its id the gateway, that has the device which the named session keeps. */
+export type NoAllocation = ProxyFailure & { heldBy?: number | string };
+
+type Choice<C> = Held<C> | { allocation: null; candidate: C } | null;
 
 const NONE: ReadonlySet<string> = new Set();
 const NO_PEER: ProxyFailure = { ok: false, code: 'NO_PEER' };
@@ -164,15 +150,27 @@ export class Allocator<C extends Candidate> {
       if (allocation.device?.sessionId === sessionId) this.#book.end(allocation, 'device_gone');
   }
 
+  /** Another worker has the device now: what it served here ends. Resolves when its exit is free there; null: it was. */
+  deviceMoved(deviceId: string): Promise<void> | null {
+    const served = [...this.#book.all()].filter(({ device }) => device?.deviceId === deviceId);
+    for (const allocation of served) this.#book.end(allocation, 'device_gone');
+    return served.length === 0 ? null : this.#book.released();
+  }
+
+  /** That process has ended, or given exits back: those that it kept out of reach are tried again at once. */
+  heldNoMore(run: GatewayRun): void {
+    this.#book.heldNoMore(run);
+  }
+
   /**
    * Chooses the exit for one connection. `exclude`: devices that failed it already. Never rejects. What it gives
-   * counts as in use until `release`.
+   * counts as in use until `release`. At once when nothing has to be asked of Redis.
    */
-  async allocate(
+  allocate(
     buyer: AllocationBuyer,
     wish: RouteWish,
     exclude: ReadonlySet<string> = NONE,
-  ): Promise<AllocationOutcome<C>> {
+  ): Soon<AllocationOutcome<C>> {
     if (wish.packageId !== null) return this.#forPackage(buyer, wish.packageId, exclude);
     if (wish.session !== null) return this.#forSession(buyer, wish, wish.session, exclude);
     return this.#rotate(buyer, placesOf(wish), exclude);
@@ -181,13 +179,25 @@ export class Allocator<C extends Candidate> {
   // Rotation ---------------------------------------------------------------------------------------------------
 
   /** Any device that fits, spread over those the buyer holds and free ones. */
-  async #rotate(
+  #rotate(
     buyer: AllocationBuyer,
     places: readonly Place[],
     exclude: ReadonlySet<string>,
+  ): Soon<AllocationOutcome<C>> {
+    const choice = this.#choose(buyer, places, exclude);
+    if (choice?.allocation) return this.#hold(choice.allocation, choice.candidate);
+    return this.#claimOrWait(buyer, places, exclude, choice);
+  }
+
+  /** As `#rotate`; what it chose first needs Redis, or patience. */
+  async #claimOrWait(
+    buyer: AllocationBuyer,
+    places: readonly Place[],
+    exclude: ReadonlySet<string>,
+    first: Choice<C>,
   ): Promise<AllocationOutcome<C>> {
     for (let tries = 0; tries < this.#settings.triesMax; tries++) {
-      const choice = this.#choose(buyer, places, exclude);
+      const choice = tries === 0 ? first : this.#choose(buyer, places, exclude);
       if (choice === null) {
         if (await this.#claiming.next(buyer.account)) continue; // another connection of the buyer gets one
         if (this.#holdings.reclaim(buyer.account, places, exclude, this.#settings.reclaimIdleMs)) continue;
@@ -202,11 +212,7 @@ export class Allocator<C extends Candidate> {
   }
 
   /** One that the buyer holds, or (allocation null) a free device to be claimed; null: neither. */
-  #choose(
-    buyer: AllocationBuyer,
-    places: readonly Place[],
-    exclude: ReadonlySet<string>,
-  ): Held<C> | { allocation: null; candidate: C } | null {
+  #choose(buyer: AllocationBuyer, places: readonly Place[], exclude: ReadonlySet<string>): Choice<C> {
     const held = this.#book.ofAccount(buyer.account).length;
     for (const place of places) {
       const own = held > 0 ? this.#holdings.own(buyer.account, place, exclude) : undefined;
@@ -239,15 +245,29 @@ export class Allocator<C extends Candidate> {
   // Sessions ---------------------------------------------------------------------------------------------------
 
   /** The session's own exit while it can be had; else another one, or SESSION_LOST when strict. */
-  async #forSession(
+  #forSession(
     buyer: AllocationBuyer,
     wish: RouteWish,
     session: string,
     exclude: ReadonlySet<string>,
-  ): Promise<AllocationOutcome<C>> {
+  ): Soon<AllocationOutcome<C>> {
     const key = StickySessions.key(buyer.account, session);
-    for (let other = this.#binding.get(key); other; other = this.#binding.get(key)) await other;
     const places = placesOf(wish);
+    const bound = this.#binding.has(key) ? undefined : this.#bound(key, places, exclude);
+    if (bound) return this.#holdFor(buyer, wish, session, bound);
+    return this.#inTurn(key, buyer, wish, session, places, exclude);
+  }
+
+  /** As `#forSession`, behind those that are choosing for the session. */
+  async #inTurn(
+    key: string,
+    buyer: AllocationBuyer,
+    wish: RouteWish,
+    session: string,
+    places: readonly Place[],
+    exclude: ReadonlySet<string>,
+  ): Promise<AllocationOutcome<C>> {
+    for (let other = this.#binding.get(key); other; other = this.#binding.get(key)) await other;
     const bound = this.#bound(key, places, exclude);
     if (bound) return this.#holdFor(buyer, wish, session, bound);
     const binding = this.#bind(buyer, wish, session, places, exclude);
@@ -274,13 +294,13 @@ export class Allocator<C extends Candidate> {
     places: readonly Place[],
     exclude: ReadonlySet<string>,
   ): Promise<AllocationOutcome<C>> {
-    const before =
-      this.#sessions.get(StickySessions.key(buyer.account, session)) ??
-      (await this.#sessions.recall(buyer.account, session));
+    const before = await this.#sessions.before(buyer.account, session);
     if (before === 'unavailable') {
       if (wish.strict) return AWAY; // it may have an exit that nobody can name now
     } else if (before !== null) {
       const candidate = this.deps.index.byDevice(before.deviceId);
+      const heldBy = candidate || wish.stays ? null : await this.#holderOf(before.deviceId);
+      if (heldBy != null) return { ok: false, code: wish.strict ? 'SESSION_LOST' : 'NO_PEER', heldBy };
       const same =
         candidate !== undefined &&
         takesStreams(candidate) &&
@@ -295,6 +315,11 @@ export class Allocator<C extends Candidate> {
     const fresh = await this.#fresh(buyer, places, exclude);
     if (fresh.ok) this.#sessions.use(buyer.account, session, wish.ttlMinutes, fresh.allocation);
     return fresh;
+  }
+
+  /** Who else has the device. */
+  async #holderOf(deviceId: string): Promise<number | string | null> {
+    return this.deps.workerWith?.(deviceId) ?? (await this.deps.gatewayWith?.(deviceId)) ?? null;
   }
 
   /** The exit that a session had: through what the buyer holds on it, or a new claim in place of a dead one. */
@@ -333,11 +358,11 @@ export class Allocator<C extends Candidate> {
 
   // Pulled packages --------------------------------------------------------------------------------------------
 
-  async #forPackage(
+  #forPackage(
     buyer: AllocationBuyer,
     packageId: string,
     exclude: ReadonlySet<string>,
-  ): Promise<AllocationOutcome<C>> {
+  ): Soon<AllocationOutcome<C>> {
     const { packageRoute: route } = buyer;
     const isOwn = route?.packageId === packageId && route.buyerId === buyer.buyerId;
     if (!route || !isOwn || route.expiresAtMs <= this.deps.clock.nowMs())
@@ -354,9 +379,10 @@ export class Allocator<C extends Candidate> {
     }
     const candidate = this.deps.index.byExit(allocation.exit, exclude);
     if (!candidate) return NO_PEER;
-    const taken = live ?? (await this.#claiming.take(allocation));
-    if (taken instanceof LiveAllocation) return this.#hold(taken, candidate);
-    return taken === 'away' ? AWAY : NO_PEER;
+    return soon(live ?? this.#claiming.take(allocation), (taken) => {
+      if (taken instanceof LiveAllocation) return this.#hold(taken, candidate);
+      return taken === 'away' ? AWAY : NO_PEER;
+    });
   }
 
   #packageAllocation(route: PackageRoute): LiveAllocation {

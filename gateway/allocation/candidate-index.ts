@@ -103,6 +103,12 @@ export class CandidateIndex<C extends Candidate> {
     for (const entry of this.#byExit.get(exit) ?? []) this.#place(entry);
   }
 
+  /** Those that can be given out now. */
+  *free(): Generator<C> {
+    const { entries, free } = this.#groups.get(EVERYWHERE) ?? { entries: [], free: 0 };
+    for (let i = 0; i < free; i++) yield (entries[i] as Entry<C>).candidate;
+  }
+
   /** An upper bound of the free devices at the place. */
   freeCount(place: Place): number {
     return this.#groupFor(place)?.free ?? 0;

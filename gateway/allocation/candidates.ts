@@ -54,6 +54,8 @@ export interface RouteWish {
   readonly net: 'wifi' | 'mobile' | 'any';
   /** Route through exactly this pulled package. */
   readonly packageId: string | null;
+  /** Another worker that had the session's device could not use it: it is not asked again. Left out: it is. */
+  readonly stays?: boolean;
   /** For an association: devices that are known not to carry any do not fit. Left out: not for one. */
   readonly udp?: boolean;
 }

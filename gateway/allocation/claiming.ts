@@ -10,18 +10,23 @@ import type { LiveAllocation } from './live-allocation.js';
 /** The allocation that lives now; `taken`: somebody else holds the exit; `away`: Redis gave no answer. */
 export type ClaimAttempt = LiveAllocation | 'taken' | 'away';
 
+export interface ClaimingDeps {
+  redis: LiveRedis;
+  index: Pick<CandidateIndex<Candidate>, 'setTaken'>;
+  clock: Clock;
+  /** This process, as claims name it. */
+  gateway: GatewayRun;
+  /** Whether it is known that the process of that run has ended; left out: of none. */
+  isOver?: (run: GatewayRun) => boolean;
+}
+
 /** Makes allocations live by taking their claim in Redis. */
 export class Claiming {
   /** Under way, by account. */
   readonly #attempts = new Map<string, Set<Promise<ClaimAttempt>>>();
 
   constructor(
-    private readonly deps: {
-      redis: LiveRedis;
-      index: Pick<CandidateIndex<Candidate>, 'setTaken'>;
-      clock: Clock;
-      gateway: GatewayRun;
-    },
+    private readonly deps: ClaimingDeps,
     private readonly book: AllocationBook,
   ) {}
 
@@ -45,11 +50,15 @@ export class Claiming {
     return true;
   }
 
-  /** Left by this gateway's earlier run, which is over; a pulled package stays in its buyer's hands all the same. */
+  /**
+   * Left by this gateway's earlier run, or by a worker beside this one, which is over; a pulled package stays in its
+   * buyer's hands all the same.
+   */
   #isDead(holder: ClaimRecord | null): holder is ClaimRecord {
     const { gatewayId, epoch } = this.deps.gateway;
     const by = holder?.gateway;
-    return holder?.packageId === null && by?.gatewayId === gatewayId && by.epoch !== epoch;
+    if (holder?.packageId !== null || !by) return false;
+    return (by.gatewayId === gatewayId && by.epoch !== epoch) || this.deps.isOver?.(by) === true;
   }
 
   async #attempt(allocation: LiveAllocation, displaces: string | null): Promise<ClaimAttempt> {
@@ -69,7 +78,7 @@ export class Claiming {
         this.book.add(allocation);
         return allocation;
       }
-      this.book.takenElsewhere(allocation.exit);
+      this.book.takenElsewhere(allocation.exit, outcome.holder?.gateway);
       return 'taken';
     } catch {
       // Nobody knows whether we hold it; if we do, it lapses unused.

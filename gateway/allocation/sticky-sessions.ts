@@ -2,6 +2,8 @@ import type { LiveRedis } from '../live/connection.js';
 import type { StickyRecord } from '../live/records.js';
 import { readSticky, writeSticky } from '../live/store.js';
 import type { Clock } from '../runtime/clock.js';
+import type { CandidateIndex } from './candidate-index.js';
+import type { Candidate } from './candidates.js';
 import type { LiveAllocation } from './live-allocation.js';
 
 /** Which exit a named proxy session keeps. It outlives its allocation until the session's idle time is over. */
@@ -27,7 +29,13 @@ export class StickySessions {
   readonly #sessions = new Map<string, StickySession>();
 
   constructor(
-    private readonly deps: { redis: LiveRedis; clock: Clock },
+    private readonly deps: {
+      redis: LiveRedis;
+      clock: Clock;
+      index: Pick<CandidateIndex<Candidate>, 'byDevice'>;
+      /** As the allocator's. */
+      gatewayWith?: ((deviceId: string) => Promise<string | null>) | undefined;
+    },
     private readonly sessionsMax: number,
   ) {}
 
@@ -46,6 +54,18 @@ export class StickySessions {
     } catch {
       return 'unavailable';
     }
+  }
+
+  /**
+   * What is remembered of the session, here or by Redis. Where its device is not here any more, another gateway may have
+   * served it since: Redis knows.
+   */
+  async before(account: string, session: string): Promise<StickyRecord | null | 'unavailable'> {
+    const { gatewayWith, index } = this.deps;
+    const own = this.#sessions.get(StickySessions.key(account, session));
+    if (own !== undefined && (!gatewayWith || index.byDevice(own.deviceId) !== undefined)) return own;
+    const recalled = await this.recall(account, session);
+    return own !== undefined && (recalled === null || recalled === 'unavailable') ? own : recalled;
   }
 
   /** The session was used with this allocation (and from now on goes out through its device). */

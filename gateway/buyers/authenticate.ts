@@ -1,8 +1,9 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
+import { hash, timingSafeEqual } from 'node:crypto';
 import type { ProxyFailure } from '../errors.js';
 import type { PackageRoute } from '../live/records.js';
 import type { StreamAccess } from '../relay/splice.js';
 import { plainAddress } from '../runtime/addresses.js';
+import { type Soon, soon } from '../runtime/soon.js';
 import type { AccountEntry, BuyerAccess, BuyerDirectory } from './directory.js';
 import { accountRefusal, isClientAllowed } from './standing.js';
 import type { RouteParams } from './username.js';
@@ -29,23 +30,33 @@ const NO_HASH = Buffer.alloc(32);
  * Decides whether the credentials open the account that `params` name, at `nowMs` (wall clock). Until they do, the
  * answer is AUTH_FAILED whatever is wrong: nothing is told about an account to who does not own it.
  * AUTH_FAILED also: the username names a package that is not this buyer's, or none. INTERNAL: the live state is
- * away and the account is not in memory; trying again helps.
+ * away and the account is not in memory; trying again helps. Answered at once when both are in memory.
  */
-export async function authenticate(
+export function authenticate(
   directory: Pick<BuyerDirectory, 'lookup' | 'lookupPackage'>,
   credentials: ProxyCredentials,
   params: Pick<RouteParams, 'account' | 'packageId'>,
   nowMs: number,
-): Promise<Authentication> {
-  const [entry, route] = await Promise.all([
-    directory.lookup(params.account),
-    params.packageId === null ? null : directory.lookupPackage(params.packageId),
-  ]);
+): Soon<Authentication> {
+  const entry = directory.lookup(params.account);
+  const route = params.packageId === null ? null : directory.lookupPackage(params.packageId);
+  return soon(entry, (entry) =>
+    soon(route, (route) => judge(entry, route, credentials, params.packageId !== null, nowMs)),
+  );
+}
+
+function judge(
+  entry: AccountEntry | null | 'unavailable',
+  route: PackageRoute | null | 'unavailable',
+  credentials: ProxyCredentials,
+  namesPackage: boolean,
+  nowMs: number,
+): Authentication {
   if (entry === 'unavailable' || route === 'unavailable')
     return { ok: false, code: 'INTERNAL', detail: 'live state unavailable' };
 
   const access = findAccess(entry, route, credentials, nowMs);
-  const routeIsOwn = params.packageId === null || (entry !== null && isOwn(route, entry, nowMs));
+  const routeIsOwn = !namesPackage || (entry !== null && isOwn(route, entry, nowMs));
   if (entry === null || access === null || !isClientAllowed(entry, access.clientAddress) || !routeIsOwn)
     return { ok: false, code: 'AUTH_FAILED' };
 
@@ -79,9 +90,7 @@ function findAccess(
     proof,
     tokenId,
   });
-  const given = createHash('sha256')
-    .update(password ?? '')
-    .digest();
+  const given = hash('sha256', password ?? '', 'buffer');
   const known = entry?.credentials ?? [];
   let access: StreamAccess | null = null;
   for (let i = 0; i < Math.max(COMPARISONS_MIN, known.length); i++) {

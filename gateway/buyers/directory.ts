@@ -5,6 +5,7 @@ import type { StreamAccess } from '../relay/splice.js';
 import { AddressSet } from '../runtime/addresses.js';
 import type { Clock } from '../runtime/clock.js';
 import type { Log } from '../runtime/logging.js';
+import type { Soon } from '../runtime/soon.js';
 import { AddressAccounts } from './address-accounts.js';
 import { compileDestinationRules, type DestinationRules } from './destination-policy.js';
 
@@ -92,7 +93,7 @@ class LiveCache<T> {
     return this.#slots.get(key)?.value;
   }
 
-  get(key: string): T | Promise<T | null | 'unavailable'> | null {
+  get(key: string): Soon<T | null | 'unavailable'> {
     const nowMs = this.clock.monotonicMs();
     const slot = this.#slots.get(key);
     if (slot) {
@@ -188,9 +189,9 @@ export class BuyerDirectory {
 
   /**
    * The account; null: there is none; `unavailable`: Redis is away or not rebuilt yet, so nobody can tell (the
-   * buyer should try again). Never rejects.
+   * buyer should try again). At once when it is in memory. Never rejects.
    */
-  async lookup(account: string): Promise<AccountEntry | null | 'unavailable'> {
+  lookup(account: string): Soon<AccountEntry | null | 'unavailable'> {
     return this.#accounts.get(account);
   }
 
@@ -200,7 +201,7 @@ export class BuyerDirectory {
   }
 
   /** The pulled package, as `lookup`. */
-  async lookupPackage(packageId: string): Promise<PackageRoute | null | 'unavailable'> {
+  lookupPackage(packageId: string): Soon<PackageRoute | null | 'unavailable'> {
     return this.#packages.get(packageId);
   }
 

@@ -192,3 +192,8 @@ const COUNTRIES: ReadonlySet<string> = new Set(
     'TN TO TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS XK YE YT ZA ZM ZW'
   ).split(' '),
 );
+
+/** The account that a username names which can not be read; '' when it names none. */
+export function accountIn(username: string): string {
+  return /^(?:(?:user|customer)-)?([a-z0-9]*)/.exec(username)?.[1] ?? '';
+}

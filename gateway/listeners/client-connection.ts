@@ -1,4 +1,5 @@
 import type { RawSink, RawSocket } from '../../agent-protocol/raw-socket.js';
+import type { Soon } from '../runtime/soon.js';
 import type { ClientPeer } from './client-peer.js';
 
 /** What a reader made of the bytes so far: null wants more, else the value and how many bytes it took. */
@@ -30,17 +31,23 @@ export class ClientConnection implements RawSink {
   #retry: (() => void) | null = null;
   #timer: NodeJS.Timeout | null = null;
   #deadlineAtMs = 0;
+  readonly #localAddress: string | undefined;
 
   /**
    * `unread`: what was read of the socket before, to come first. `timeLeftMs`: to the deadline, when what came before
-   * on the connection used some of the time.
+   * on the connection used some of the time. `localAddress`: where the client connected to, when it is not the socket's.
    */
   constructor(
     raw: RawSocket,
     peer: ClientPeer,
     settings: ClientConnectionSettings,
-    { unread = nothing, timeLeftMs = settings.handshakeTimeoutMs } = {},
+    {
+      unread = nothing,
+      timeLeftMs = settings.handshakeTimeoutMs,
+      localAddress,
+    }: { unread?: Buffer; timeLeftMs?: number; localAddress?: string } = {},
   ) {
+    this.#localAddress = localAddress;
     this.#raw = raw;
     this.peer = peer;
     this.#settings = settings;
@@ -52,7 +59,7 @@ export class ClientConnection implements RawSink {
 
   /** The address of this machine that the client connected to; empty once the connection is gone. */
   get localAddress(): string {
-    return this.#raw.socket.localAddress ?? '';
+    return this.#localAddress ?? this.#raw.localAddress;
   }
 
   /** The client is gone, or it was told goodbye. */
@@ -62,26 +69,37 @@ export class ClientConnection implements RawSink {
 
   /**
    * The next message, which `reader` finds in the unread bytes; they all begin where the last message ended. Null
-   * when the client ended or the deadline passed before it was complete. One call at a time.
+   * when the client ended or the deadline passed before it was complete. At once when it is there. One call at a time.
    */
-  read<T>(reader: (unread: Buffer) => Reading<T>): Promise<T | null> {
+  read<T>(reader: (unread: Buffer) => Reading<T>): Soon<T | null> {
+    const read = this.#tryToRead(reader);
+    if (read !== undefined) return read;
     return new Promise((resolve) => {
-      const tryToRead = () => {
-        const reading = this.#unread.length > 0 && !this.closed ? reader(this.#unread) : null;
-        if (reading) {
-          this.#unread = this.#unread.subarray(reading.bytes);
-          resolve(reading.value);
-        } else if (this.closed) resolve(null);
-        else if (this.#raw.ended) {
-          this.destroy();
-          resolve(null);
-        } else {
-          this.#retry = tryToRead;
-          this.#raw.resume();
-        }
+      const again = () => {
+        const later = this.#tryToRead(reader);
+        if (later === undefined) this.#waitFor(again);
+        else resolve(later);
       };
-      tryToRead();
+      this.#waitFor(again);
     });
+  }
+
+  /** Undefined: more must come. */
+  #tryToRead<T>(reader: (unread: Buffer) => Reading<T>): T | null | undefined {
+    if (this.closed) return null;
+    const reading = this.#unread.length > 0 ? reader(this.#unread) : null;
+    if (reading) {
+      this.#unread = this.#unread.subarray(reading.bytes);
+      return reading.value;
+    }
+    if (!this.#raw.ended) return undefined;
+    this.destroy();
+    return null;
+  }
+
+  #waitFor(retry: () => void): void {
+    this.#retry = retry;
+    this.#raw.resume();
   }
 
   write(bytes: Buffer): void {

@@ -5,10 +5,11 @@ import type { RouteParams } from '../buyers/username.js';
 import type { ProxyFailure } from '../errors.js';
 import type { Association, AssociationClient } from '../relay/association.js';
 import type { BuyerConnection } from '../relay/stream-duplex.js';
+import type { Soon } from '../runtime/soon.js';
 
 /**
  * What the listeners need of the stages behind them. They speak protocols to clients and know nothing of devices;
- * the composition root gives the implementation.
+ * the composition root gives the implementation. What needs nobody else's answer is told at once.
  */
 export interface ProxyPipeline {
   /**
@@ -19,7 +20,7 @@ export interface ProxyPipeline {
     username: string;
     password: string | null;
     clientAddress: string;
-  }): Promise<Authenticated | ProxyFailure>;
+  }): Soon<Authenticated | ProxyFailure>;
   /**
    * A connection to the destination through a device, dialled before it resolves. `host` is a name or an IP address
    * without brackets; nothing of it is resolved here. Exactly one of the outcome's methods is to be called.
@@ -27,17 +28,30 @@ export interface ProxyPipeline {
   connect(
     auth: Authenticated,
     destination: { host: string; port: number },
-  ): Promise<Connected | ProxyFailure>;
+    attempts?: Attempts,
+  ): Soon<Connected | ProxyFailure>;
   /**
    * What the echo page tells, free of charge: allocates (or keeps) the exit that a connection of this login would get,
    * without dialling. Refused as such a connection would be.
    */
-  echo(auth: Authenticated): Promise<EchoAnswer | ProxyFailure>;
+  echo(auth: Authenticated, attempts?: Attempts): Promise<EchoAnswer | ProxyFailure>;
   /**
    * An association through a device, which then carries datagrams to any destination the buyer may reach. Exactly one
    * of the outcome's methods is to be called. UDP_NOT_ALLOWED: the buyer has no grant. Absent: there is no UDP here.
    */
-  associate?(auth: Authenticated): Promise<Associated | ProxyFailure>;
+  associate?(auth: Authenticated, attempts?: Attempts): Soon<Associated | ProxyFailure>;
+}
+
+/** How far a request may go. */
+export interface Attempts {
+  /** Devices that may be dialled for it, at least 1; left out: as many as for any. */
+  devicesMax?: number | undefined;
+  /** The worker that has the device of its session was asked already. */
+  stays?: boolean | undefined;
+  /** Only devices where the request wants them: what its `fallback` allows comes later. */
+  exact?: boolean | undefined;
+  /** A failure with `elsewhere` is not its end: another worker is asked. */
+  goesOn: boolean;
 }
 
 /** What a buyer may know of the exit: never the device, its owner or an address. */

@@ -1,3 +1,4 @@
+import { isAscii } from 'node:buffer';
 import { randomUUID } from 'node:crypto';
 import type { ProxyFailure } from '../errors.js';
 
@@ -36,6 +37,7 @@ export function readBasicCredentials(headerValue: string): ProxyCredentials | nu
 
 /** Text of a login field; null when it is not UTF-8. */
 export function readUtf8(bytes: Buffer): string | null {
+  if (isAscii(bytes)) return bytes.toString('latin1');
   try {
     return utf8.decode(bytes);
   } catch {

@@ -16,7 +16,8 @@ const ASCII_HOST = /^[A-Za-z0-9._-]{1,255}$/;
 
 /** Whether the host is the echo page's: in any case, with or without the dot of the root. */
 export function isEchoHost(host: string): boolean {
-  return host.toLowerCase().replace(/\.$/, '') === ECHO_HOST;
+  const dots = host.length - ECHO_HOST.length;
+  return (dots === 0 || dots === 1) && host.toLowerCase().replace(/\.$/, '') === ECHO_HOST;
 }
 
 /**

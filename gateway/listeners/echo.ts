@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { ProxyFailure } from '../errors.js';
-import type { Authenticated, EchoAnswer, ProxyPipeline } from './connect-pipeline.js';
+import type { Attempts, Authenticated, EchoAnswer, ProxyPipeline } from './connect-pipeline.js';
 import { newRequestId } from './credentials.js';
 import { successHeaders } from './http-headers.js';
 
@@ -10,8 +10,9 @@ export async function echo(
   pipeline: Pick<ProxyPipeline, 'echo'>,
   auth: Authenticated,
   port: number,
+  attempts?: Attempts,
 ): Promise<EchoAnswer | ProxyFailure> {
-  return port === 80 ? pipeline.echo(auth) : { ok: false, code: 'PORT_BLOCKED' };
+  return port === 80 ? pipeline.echo(auth, attempts) : { ok: false, code: 'PORT_BLOCKED' };
 }
 
 /** Answers a request for the echo page: JSON, or HTML for those who would rather have that. */

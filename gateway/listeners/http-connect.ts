@@ -5,7 +5,7 @@ import { asksForLogin, NO_CREDENTIALS, newRequestId, readBasicCredentials } from
 import { readAuthority } from './destination.js';
 import { type HttpHead, headerValue } from './http-head.js';
 import { connectionHas, successHeaders } from './http-headers.js';
-import { type ListenerContext, openDestination } from './open-destination.js';
+import { type Answers, type ListenerContext, openDestination } from './open-destination.js';
 
 /**
  * CONNECT (RFC 9110 section 9.3.6), from its complete head on. True when the connection stays with the caller for the
@@ -28,7 +28,8 @@ export async function serveConnect(
   const authorization = headerValue(head.rawHeaders, 'proxy-authorization');
   const credentials = authorization === null ? NO_CREDENTIALS : readBasicCredentials(authorization);
   if (!credentials) return refuse(AUTH_FAILED);
-  const auth = await context.login(client.peer, credentials);
+  const asked = context.login(client.peer, credentials);
+  const auth = asked instanceof Promise ? await asked : asked;
   if (client.closed) return false;
   if (!auth.ok) {
     if (authorization !== null || !asksForLogin(auth)) return refuse(auth);
@@ -38,11 +39,18 @@ export async function serveConnect(
     return true;
   }
 
-  await openDestination(client, context, auth, destination, {
+  await openDestination(client, context, auth, destination, connectAnswers(requestId));
+  return false;
+}
+
+/** Answers to the request of that name. */
+export function connectAnswers(requestId: string): Answers {
+  return {
+    answer: 'connect',
+    requestId,
     accept: (exit) => acceptBytes(exit, requestId),
     refuse: (failure) => httpRefusalBytes(failure, requestId),
-  });
-  return false;
+  };
 }
 
 const AUTH_FAILED: ProxyFailure = { ok: false, code: 'AUTH_FAILED' };

@@ -8,15 +8,16 @@ import {
 import { pipeline as pipe } from 'node:stream';
 import { SocketDuplex } from '../../agent-protocol/socket-duplex.js';
 import type { ProxyFailure } from '../errors.js';
-import type { Authenticated, ProxyPipeline } from './connect-pipeline.js';
-import type { AbsoluteTarget } from './destination.js';
+import type { Connected } from './connect-pipeline.js';
+import type { AbsoluteTarget, Destination } from './destination.js';
+import type { Login } from './hand-over.js';
 import { headerValue } from './http-head.js';
 import { headersForClient, headersForOrigin, passableTrailers, successHeaders } from './http-headers.js';
 import { type OriginAgent, type OriginRequestOptions, StreamRefused } from './origin-agent.js';
 
 /** A plain HTTP request whose target, login and framing are sound. */
 export interface ForwardRequest extends AbsoluteTarget {
-  auth: Authenticated;
+  auth: Login;
   requestId: string;
   /** Names the login: streams to an origin are reused only for the same one. */
   route: string;
@@ -25,7 +26,8 @@ export interface ForwardRequest extends AbsoluteTarget {
 /** What an exchange needs of the connection it is on. */
 export interface ExchangeContext {
   agent: OriginAgent;
-  pipeline: ProxyPipeline;
+  /** As `ProxyPipeline.connect`. */
+  connect(login: Login, destination: Destination): Promise<Connected | ProxyFailure>;
   /** Longest response head of an origin, bytes; above it the request fails. */
   originHeadBytesMax: number;
   refuse(failure: ProxyFailure): void;
@@ -53,7 +55,7 @@ export function requestToOrigin(
     headers,
     maxHeaderSize: context.originHeadBytesMax,
     route: forward.route,
-    openStream: () => context.pipeline.connect(auth, destination),
+    openStream: async () => context.connect(auth, destination),
   };
   const upstream = request(options);
   upstream.maxHeadersCount = 0; // the size is limited instead: a count would drop headers silently

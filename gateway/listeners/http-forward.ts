@@ -4,10 +4,11 @@ import type { RawSocket } from '../../agent-protocol/raw-socket.js';
 import type { SocketDuplex } from '../../agent-protocol/socket-duplex.js';
 import { httpRefusal, httpRefusalBytes, type ProxyFailure, proxyErrors } from '../errors.js';
 import type { ClientPeer } from './client-peer.js';
-import type { Authenticated } from './connect-pipeline.js';
 import { asksForLogin, NO_CREDENTIALS, newRequestId, readBasicCredentials } from './credentials.js';
 import { isEchoHost, readAbsoluteTarget } from './destination.js';
-import { echo, sendEcho } from './echo.js';
+import { sendEcho } from './echo.js';
+import { connectAnywhere, echoAnywhere } from './elsewhere.js';
+import type { Login } from './hand-over.js';
 import { discardBody, exchangeWithOrigin, type ForwardRequest } from './http-exchange.js';
 import { checkFraming, headerValue } from './http-head.js';
 import { upgradeAtOrigin } from './http-upgrade.js';
@@ -187,18 +188,17 @@ export class HttpForwarder {
     };
     if (!read.ok) refuse(read);
     else if (isEchoHost(read.destination.host)) {
-      const answer = await echo(this.#context.pipeline, read.auth, read.destination.port);
+      const answer = await echoAnywhere(this.#context, connection.peer, read.auth, read.destination.port);
       if (connection.socket.destroyed) return;
       if (answer.ok) {
         discardBody(req, lingerTimeoutMs);
         sendEcho(req, res, answer, requestId);
       } else refuse(answer);
     } else {
-      const { agent } = connection;
-      const { pipeline } = this.#context;
+      const { agent, peer } = connection;
       exchangeWithOrigin(req, res, read, {
         agent,
-        pipeline,
+        connect: (login, destination) => connectAnywhere(this.#context, peer, login, destination),
         originHeadBytesMax,
         refuse,
         expectContinue,
@@ -209,7 +209,7 @@ export class HttpForwarder {
   }
 
   async #upgrade(connection: ForwardConnection, req: IncomingMessage, head: Buffer): Promise<void> {
-    const { socket, agent } = connection;
+    const { socket, agent, peer } = connection;
     if (headerValue(req.rawHeaders, 'upgrade')?.toLowerCase() !== 'websocket') {
       // Some clients offer h2c with each request: an origin reached through a proxy need not take it up.
       socket.unshift(Buffer.concat([requestHeadBytes(req, 'upgrade'), head]));
@@ -227,7 +227,7 @@ export class HttpForwarder {
     const { originHeadBytesMax } = this.#settings;
     upgradeAtOrigin(req, socket, head, read, {
       agent,
-      pipeline: this.#context.pipeline,
+      connect: (login, destination) => connectAnywhere(this.#context, peer, login, destination),
       originHeadBytesMax,
       refuse,
     });
@@ -257,7 +257,7 @@ export class HttpForwarder {
   async #login(
     connection: ForwardConnection,
     req: IncomingMessage,
-  ): Promise<{ ok: true; auth: Authenticated; route: string } | Refusal> {
+  ): Promise<{ ok: true; auth: Login; route: string } | Refusal> {
     const unsound = checkFraming({
       method: req.method ?? '',
       target: req.url ?? '',

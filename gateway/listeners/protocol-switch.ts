@@ -1,10 +1,13 @@
 import type { RawSocket } from '../../agent-protocol/raw-socket.js';
 import { SocketDuplex } from '../../agent-protocol/socket-duplex.js';
 import { httpRefusalBytes, type ProxyFailure } from '../errors.js';
+import type { Soon } from '../runtime/soon.js';
 import type { Certificate } from '../runtime/tls-certificate.js';
 import { ClientConnection, type ClientConnectionSettings } from './client-connection.js';
 import type { ClientPeer } from './client-peer.js';
 import { newRequestId } from './credentials.js';
+import type { HandedRequest } from './hand-over.js';
+import { serveHanded } from './handed-over.js';
 import { serveConnect } from './http-connect.js';
 import { HttpForwarder, type HttpForwarderSettings } from './http-forward.js';
 import { type HttpHeadOutcome, HttpHeadParser } from './http-head.js';
@@ -85,17 +88,32 @@ export class ProtocolSwitch {
     void this.#guard(client, this.#serveAnnounced(client, accepts, enter));
   }
 
+  /** Serves what another worker has handed over; `refusal`: tells it instead. Never rejects. */
+  serveHanded(
+    socket: RawSocket,
+    peer: ClientPeer,
+    request: HandedRequest,
+    refusal: ProxyFailure | null,
+  ): void {
+    const { head, localAddress } = request;
+    const unread = Buffer.from(head, 'base64');
+    const client = new ClientConnection(socket, peer, this.#clientSettings, { unread, localAddress });
+    void this.#guard(client, serveHanded(client, request, this.#context, refusal));
+  }
+
   /** Tells a client whose connection is not taken why, where its first byte says how; else closes it. */
   turnAway(socket: RawSocket, peer: ClientPeer): void {
     const { lingerTimeoutMs: timeLeftMs } = this.#settings;
     const client = new ClientConnection(socket, peer, this.#clientSettings, { timeLeftMs });
-    const refusing = this.#firstByte(client).then((firstByte) => {
-      if (firstByte === null) return;
-      // SOCKS could say it only after a login, TLS only after a handshake: closing costs less.
-      if (firstByte < 0x20) client.destroy();
-      else this.#refuseHttp(client, { ok: false, code: 'DRAINING', detail: 'overloaded' });
-    });
-    void this.#guard(client, refusing);
+    void this.#guard(client, this.#turnAway(client));
+  }
+
+  async #turnAway(client: ClientConnection): Promise<void> {
+    const firstByte = await this.#firstByte(client);
+    if (firstByte === null) return;
+    // SOCKS could say it only after a login, TLS only after a handshake: closing costs less.
+    if (firstByte < 0x20) client.destroy();
+    else this.#refuseHttp(client, { ok: false, code: 'DRAINING', detail: 'overloaded' });
   }
 
   /** No further plain HTTP requests. */
@@ -114,7 +132,7 @@ export class ProtocolSwitch {
     }
   }
 
-  #firstByte(client: ClientConnection): Promise<number | null> {
+  #firstByte(client: ClientConnection): Soon<number | null> {
     return client.read((unread) => ({ value: unread[0] as number, bytes: 0 }));
   }
 

@@ -1,14 +1,16 @@
 import type { AddressInfo, Server } from 'node:net';
-import { type Accepted, createRawServer, listen } from '../../agent-protocol/raw-server.js';
-import type { RawSocket } from '../../agent-protocol/raw-socket.js';
-import type { ProxyFailure } from '../errors.js';
+import { type Accepted, adoptHandle, createRawServer, listen } from '../../agent-protocol/raw-server.js';
+import type { RawSocket, SocketHandle } from '../../agent-protocol/raw-socket.js';
+import { type ProxyErrorCode, type ProxyFailure, proxyErrors } from '../errors.js';
 import { AddressSet, plainAddress } from '../runtime/addresses.js';
 import type { Log } from '../runtime/logging.js';
+import { type Soon, soon } from '../runtime/soon.js';
 import type { Certificate } from '../runtime/tls-certificate.js';
 import { AddressGate, type AddressGateSettings } from './address-gate.js';
 import { ClientPeer } from './client-peer.js';
 import type { ProxyPipeline } from './connect-pipeline.js';
 import { EchoServer } from './echo.js';
+import type { HandedRequest, Siblings } from './hand-over.js';
 import type { HttpForwarderSettings } from './http-forward.js';
 import type { ListenerContext } from './open-destination.js';
 import type { PortProtocol } from './port-protocol.js';
@@ -56,6 +58,8 @@ export interface ProxyListenerDeps {
   isOverloaded?: () => boolean;
   /** Left out: no UDP ASSOCIATE. */
   udp?: UdpListening;
+  /** Left out: this process has all devices. */
+  siblings?: Siblings | undefined;
 }
 
 /** Connections that were turned away or failed before they had a request, since the start. */
@@ -72,6 +76,8 @@ export interface ConnectionCounts {
   tlsFailures: number;
   /** PROXY headers of load balancers that were missing or bad. */
   proxyHeaderFailures: number;
+  /** Logins and requests that were refused, by code. */
+  refusals: Readonly<Record<ProxyErrorCode, number>>;
 }
 
 /** A client that vanished without a word is noticed within minutes, and its stream is freed. */
@@ -80,6 +86,8 @@ const KEEP_ALIVE_AFTER_MS = 60_000;
 const BACKLOG = 4_096;
 
 const NO_PLACE = { leave() {} };
+
+const OVERLOADED: ProxyFailure = { ok: false, code: 'DRAINING', detail: 'overloaded' };
 
 /** The buyers' ports: SOCKS5 and HTTP, plain or in TLS, told apart by the first byte. Knows nothing of devices. */
 export class ProxyListener {
@@ -95,6 +103,10 @@ export class ProxyListener {
   #draining = false;
   #dropped = 0;
   #shed = 0;
+  readonly #refusals = Object.fromEntries(Object.keys(proxyErrors).map((code) => [code, 0])) as Record<
+    ProxyErrorCode,
+    number
+  >;
   #onEmpty: (() => void) | null = null;
 
   constructor(deps: ProxyListenerDeps) {
@@ -130,20 +142,26 @@ export class ProxyListener {
       deadlines,
       tlsFailures: tls,
       proxyHeaderFailures: proxyHeaders,
+      refusals: this.#refusals,
     };
   }
 
   /**
    * Starts accepting, on one more port at each call; resolves with the address, rejects when it can not be had.
-   * Port 0: any free one.
+   * Port 0: any free one. `bound`: as for `listen` of raw-server.ts.
    */
-  async listen(options: { host: string; port: number; accepts?: PortProtocol }): Promise<AddressInfo> {
-    const { host, port, accepts = 'any' } = options;
+  async listen(options: {
+    host: string;
+    port: number;
+    accepts?: PortProtocol;
+    bound?: SocketHandle | undefined;
+  }): Promise<AddressInfo> {
+    const { host, port, accepts = 'any', bound } = options;
     const server = createRawServer({
       keepAliveAfterMs: KEEP_ALIVE_AFTER_MS,
       onAccepted: (accepted) => this.#accept(accepted, accepts),
     });
-    const address = await listen(server, { host, port, backlog: BACKLOG });
+    const address = await listen(server, { host, port, backlog: BACKLOG, bound });
     server.on('error', (error) => this.#log.error({ err: error, port }, 'proxy port failed'));
     this.#servers.push(server);
     this.#probing ??= setInterval(() => {
@@ -172,6 +190,20 @@ export class ProxyListener {
     if (this.#probing !== null) clearInterval(this.#probing);
   }
 
+  /** Serves what another worker has handed over, on the connection that came with it, within the limits of its own. */
+  takeOver(request: HandedRequest, connection: SocketHandle): void {
+    if (this.#connections.size >= this.#settings.connectionsMax) {
+      this.#dropped += 1;
+      connection.close();
+      return;
+    }
+    const overloaded = this.#isOverloaded();
+    if (overloaded) this.#shed += 1;
+    const socket = this.#adopt(adoptHandle(connection));
+    const peer = new ClientPeer(request.clientAddress, NO_PLACE);
+    this.#switch.serveHanded(socket, peer, request, overloaded ? OVERLOADED : null);
+  }
+
   #accept(accepted: Accepted, accepts: PortProtocol): void {
     const remoteAddress = accepted.remoteAddress;
     if (remoteAddress === undefined) {
@@ -189,13 +221,13 @@ export class ProxyListener {
       this.#shed += 1;
       // A balancer sees that another gateway should have it; the first byte is not its client's.
       if (announced) accepted.close();
-      else this.#switch.turnAway(this.#adopt(accepted), new ClientPeer(address, NO_PLACE));
+      else this.#switch.turnAway(this.#adopt(accepted.adopt()), new ClientPeer(address, NO_PLACE));
     } else if (announced) this.#acceptAnnounced(accepted, address, accepts);
     else {
       const place = this.#gate.enter(address);
       if (place === null) accepted.close();
       else {
-        const socket = this.#adopt(accepted);
+        const socket = this.#adopt(accepted.adopt());
         this.#switch.serve(socket, this.#peer(socket, new ClientPeer(address, place)), accepts);
       }
     }
@@ -203,7 +235,7 @@ export class ProxyListener {
 
   /** A load balancer's connection counts for the address that it announces. */
   #acceptAnnounced(accepted: Accepted, balancer: string, accepts: PortProtocol): void {
-    const socket = this.#adopt(accepted);
+    const socket = this.#adopt(accepted.adopt());
     this.#switch.serveAnnounced(socket, new ClientPeer(balancer, NO_PLACE), accepts, (clientAddress) => {
       // Its own connections are health checks; what it checks for others comes with their address.
       if (clientAddress === null) return new ClientPeer(balancer, NO_PLACE);
@@ -212,10 +244,9 @@ export class ProxyListener {
     });
   }
 
-  #adopt(accepted: Accepted): RawSocket {
-    const socket = accepted.adopt();
+  #adopt(socket: RawSocket): RawSocket {
     this.#connections.add(socket);
-    socket.socket.once('close', () => {
+    socket.onceClosed(() => {
       this.#connections.delete(socket);
       if (this.#connections.size === 0) this.#onEmpty?.();
     });
@@ -223,23 +254,29 @@ export class ProxyListener {
   }
 
   #peer(socket: RawSocket, peer: ClientPeer): ClientPeer {
-    socket.socket.once('close', () => peer.leave());
+    socket.onceClosed(() => peer.leave());
     return peer;
   }
 
-  #context({ pipeline, udp }: ProxyListenerDeps): ListenerContext {
+  #context({ pipeline, udp, siblings }: ProxyListenerDeps): ListenerContext {
     const guarded = this.#guard(pipeline);
     const echo = new EchoServer();
     return {
       pipeline: guarded,
       log: this.#log,
       udp: udp ?? null,
-      login: async (peer, credentials) => {
-        const auth = await guarded.authenticate({ ...credentials, clientAddress: peer.address });
-        if (auth.ok) peer.logIn();
-        return auth;
+      siblings: siblings ?? null,
+      login: (peer, credentials, handed = null) => {
+        const { username, password } = credentials;
+        const asked = guarded.authenticate({ username, password, clientAddress: peer.address });
+        return soon(asked, (auth) => {
+          if (!auth.ok) return auth;
+          peer.logIn();
+          return { ...auth, credentials, handed };
+        });
       },
       refused: (peer, { code, detail }, requestId) => {
+        this.#refusals[code]++;
         const fields = { clientAddress: peer.address, refusal: code, detail, requestId };
         this.#log.debug(fields, 'proxy request refused');
       },
@@ -256,16 +293,23 @@ export class ProxyListener {
       this.#log.error({ err: error }, 'proxy pipeline failed');
       return { ok: false, code: 'INTERNAL' };
     };
+    const safely = <T>(work: () => Soon<T | ProxyFailure>): Soon<T | ProxyFailure> => {
+      try {
+        const outcome = work();
+        return outcome instanceof Promise ? outcome.catch(failed) : outcome;
+      } catch (error) {
+        return failed(error);
+      }
+    };
     const guarded: ProxyPipeline = {
-      authenticate: async (credentials) => {
-        if (this.#draining) return { ok: false, code: 'DRAINING' };
-        return pipeline.authenticate(credentials).catch(failed);
-      },
-      connect: (auth, destination) => pipeline.connect(auth, destination).catch(failed),
-      echo: (auth) => pipeline.echo(auth).catch(failed),
+      authenticate: (credentials) =>
+        this.#draining ? { ok: false, code: 'DRAINING' } : safely(() => pipeline.authenticate(credentials)),
+      connect: (auth, destination, attempts) => safely(() => pipeline.connect(auth, destination, attempts)),
+      echo: (auth, attempts) => pipeline.echo(auth, attempts).catch(failed),
     };
     const { associate } = pipeline;
-    if (associate) guarded.associate = (auth) => associate.call(pipeline, auth).catch(failed);
+    if (associate)
+      guarded.associate = (auth, attempts) => safely(() => associate.call(pipeline, auth, attempts));
     return guarded;
   }
 }

@@ -2,7 +2,7 @@ import { type ProxyFailure, proxyErrors, SOCKS_REPLY, socksAuthBytes, socksReply
 import type { ClientConnection, Reading } from './client-connection.js';
 import { NO_CREDENTIALS, type ProxyCredentials, readUtf8 } from './credentials.js';
 import { type Destination, readHost } from './destination.js';
-import { type ListenerContext, openDestination } from './open-destination.js';
+import { type Answers, type ListenerContext, openDestination } from './open-destination.js';
 import { type AssociateHint, openAssociation } from './udp-associate.js';
 
 /**
@@ -20,25 +20,27 @@ import { type AssociateHint, openAssociation } from './udp-associate.js';
  * RATE_LIMIT…) lets the login pass and is told in the reply, where clients show it.
  */
 export async function serveSocks5(client: ClientConnection, context: ListenerContext): Promise<void> {
-  const methods = await client.read(readGreeting);
+  const greeting = client.read(readGreeting);
+  const methods = greeting instanceof Promise ? await greeting : greeting;
   if (methods === null) return;
   const withPassword = methods.includes(METHOD_PASSWORD);
   if (!withPassword && !methods.includes(METHOD_NONE)) return client.refuse(NO_METHOD);
 
   let credentials: ProxyCredentials | null = NO_CREDENTIALS;
   if (withPassword) {
-    client.write(Buffer.from([5, METHOD_PASSWORD]));
+    client.write(TAKES_PASSWORD);
     const login = await client.read(readLogin);
     if (login === null) return;
     credentials = login.credentials;
   }
-  const auth = credentials ? await context.login(client.peer, credentials) : AUTH_FAILED;
+  const asked = credentials ? context.login(client.peer, credentials) : AUTH_FAILED;
+  const auth = asked instanceof Promise ? await asked : asked;
   if (client.closed) return;
   if (!auth.ok) context.refused(client.peer, auth);
   if (withPassword) {
     const status = auth.ok ? 0 : (proxyErrors[auth.code].socksAuthStatus ?? 0);
     if (status !== 0) return client.refuse(socksAuthBytes(status));
-    client.write(socksAuthBytes(0));
+    client.write(LOGGED_IN);
   } else {
     if (!auth.ok) return client.refuse(NO_METHOD);
     client.write(Buffer.from([5, METHOD_NONE]));
@@ -49,11 +51,16 @@ export async function serveSocks5(client: ClientConnection, context: ListenerCon
   if (!auth.ok) return client.refuse(socksReplyBytes(proxyErrors[auth.code].socksReply));
   if ('reply' in request) return client.refuse(socksReplyBytes(request.reply));
   if ('associate' in request) return openAssociation(client, context, auth, request.associate);
-  await openDestination(client, context, auth, request.destination, {
-    accept: () => socksReplyBytes(SOCKS_REPLY.succeeded),
-    refuse: (failure) => socksReplyBytes(proxyErrors[failure.code].socksReply),
-  });
+  await openDestination(client, context, auth, request.destination, socksAnswers);
 }
+
+/** Replies to the request. */
+export const socksAnswers: Answers = {
+  answer: 'socks5',
+  requestId: '',
+  accept: () => SUCCEEDED,
+  refuse: (failure) => socksReplyBytes(proxyErrors[failure.code].socksReply),
+};
 
 /**
  * SOCKS4 and 4a (no passwords, so no buyer can log in with it): refused in its own words, 0x5B "request rejected or
@@ -67,6 +74,9 @@ const METHOD_NONE = 0;
 const METHOD_PASSWORD = 2;
 /** No acceptable method, RFC 1928 section 3: the one refusal that needs no login. */
 export const NO_METHOD: Buffer = Buffer.from([5, 0xff]);
+const TAKES_PASSWORD = Buffer.from([5, METHOD_PASSWORD]);
+const LOGGED_IN = socksAuthBytes(0);
+const SUCCEEDED = socksReplyBytes(SOCKS_REPLY.succeeded);
 const AUTH_FAILED: ProxyFailure = { ok: false, code: 'AUTH_FAILED' };
 
 const COMMAND_CONNECT = 1;

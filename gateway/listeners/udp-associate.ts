@@ -6,7 +6,7 @@ import type { Association, AssociationClient } from '../relay/association.js';
 import type { DatagramTotals } from '../relay/datagram-totals.js';
 import { plainAddress } from '../runtime/addresses.js';
 import type { ClientConnection } from './client-connection.js';
-import type { Authenticated } from './connect-pipeline.js';
+import { giveAway, type Login, place, type Siblings } from './hand-over.js';
 import type { ListenerContext } from './open-destination.js';
 import { readUdpMessage, udpMessage } from './udp-header.js';
 import type { UdpPorts } from './udp-ports.js';
@@ -35,18 +35,23 @@ export interface AssociateHint {
 export async function openAssociation(
   client: ClientConnection,
   context: ListenerContext,
-  auth: Authenticated,
+  login: Login,
   hint: AssociateHint,
 ): Promise<void> {
-  const { udp, pipeline } = context;
-  if (udp === null || !pipeline.associate)
+  const { udp, pipeline, siblings } = context;
+  const associate = pipeline.associate?.bind(pipeline);
+  if (udp === null || associate === undefined)
     return client.refuse(socksReplyBytes(SOCKS_REPLY.commandNotSupported));
   client.stopDeadline();
   const refuse = (failure: ProxyFailure) => {
     context.refused(client.peer, failure);
     client.refuse(socksReplyBytes(proxyErrors[failure.code].socksReply));
   };
-  const associated = await pipeline.associate(auth);
+  const associated = await place(login, siblings, (attempts) => associate(login, attempts));
+  if (associated.ok === 'elsewhere') {
+    const asks = { asks: { associate: hint }, requestId: '' };
+    return giveAway(client, siblings as Siblings, login, associated, asks);
+  }
   if (!associated.ok) return refuse(associated);
 
   const side = new ClientSide(client.peer.address, hint, udp.totals);

@@ -16,9 +16,11 @@ export class UdpPorts {
   readonly #range: PortRange | null;
   #next: number;
 
-  constructor(range: PortRange | null) {
+  /** `share`: of several processes that take ports of one range, each begins in its own part of it. */
+  constructor(range: PortRange | null, share = { number: 1, of: 1 }) {
     this.#range = range;
-    this.#next = range?.from ?? 0;
+    const ports = range === null ? 0 : range.to - range.from + 1;
+    this.#next = (range?.from ?? 0) + Math.floor((ports * (share.number - 1)) / share.of);
   }
 
   /** A socket bound to the address; an error: it is not to be had, or (EADDRINUSE) no port of the range is free. */

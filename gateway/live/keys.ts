@@ -40,6 +40,19 @@ export const liveKeys = {
   gateway: (gatewayId: string) => `${PREFIX}gateway:{gw:${gatewayId}}`,
 
   /**
+   * HASH gatewayId → `GatewaySummary`: what other gateways may ask it for. Owner: that gateway, where links are on: once a
+   * second when it has changed, and every third of PRESENCE_TTL_MS. No expiry: readers take one that has not changed for
+   * PRESENCE_TTL_MS for gone, and remove it after SUMMARY_KEPT_MS. One key, so that all are read in one round trip.
+   */
+  gatewaySummaries: () => `${PREFIX}gateway-summaries`,
+
+  /**
+   * STRING gatewayId: at which gateway a provider's devices at that address were last. Owner: that gateway, where links
+   * are on. Expires after EXIT_TTL_MS, refreshed at a third of it. Readers: gateways, for pulled packages.
+   */
+  exit: (providerId: string, exitIp: string) => `${PREFIX}exit:{${providerId}|${exitIp}}`,
+
+  /**
    * SET of gateway ids that were ever present or reported meters. Owner: gateways (SADD with presence and every
    * delivery). Never removed by them: settlement removes an id when its meters hash is gone and its presence too.
    * Readers: settlement, and the control plane for its list of gateways.
@@ -99,7 +112,7 @@ export const liveKeys = {
   walletBell: () => `${PREFIX}wallet-bell`,
 
   /**
-   * HASH `run.seq` → JSON of `DestinationUsage[]`: usage that is not booked yet. Owner: that gateway, which keeps no
+   * HASH `run.seq` → JSON of `UsageEntry[]`: usage and refusals that are not booked yet. Owner: that gateway, which keeps no
    * more than `usageBatchesMax` of a run waiting; the control plane removes a field once Postgres has committed it.
    * No expiry. Readers: control plane (`usage/`).
    */
@@ -155,5 +168,30 @@ export const liveKeys = {
 export const WALLET_BELL_KEPT = 10_000;
 /** How long a device or gateway counts as present without a sign of life. */
 export const PRESENCE_TTL_MS = 15_000;
+/** How long a summary that does not change any more is left in the hash. */
+export const SUMMARY_KEPT_MS = 60_000;
+/** How long it is known which gateway an exit was at. Longer than presence: it costs a key each, and a wrong one a question. */
+export const EXIT_TTL_MS = 600_000;
 /** About how many commands the stream keeps: a gateway away for longer re-reads all snapshots instead. */
 export const COMMANDS_KEPT = 10_000;
+
+/**
+ * Patterns (of SCAN) of what the control plane has written and can write anew from Postgres, the mark that it is complete first: what
+ * Postgres has committed of meters and usage, wallets, accounts, prices, settings, routes, tickets.
+ */
+export function controlPlaneKeyPatterns(): string[] {
+  return [
+    liveKeys.ready(),
+    liveKeys.settled('*'),
+    liveKeys.usageBooked('*'),
+    liveKeys.wallets('*'),
+    liveKeys.account('*'),
+    liveKeys.passwordless(),
+    liveKeys.ticket('*'),
+    liveKeys.packageRoute('*'),
+    liveKeys.providerPrice(),
+    liveKeys.liveSettings(),
+    liveKeys.liveSettingsMarker(),
+    liveKeys.streamTicket('*'),
+  ];
+}

@@ -28,6 +28,28 @@ export interface DestinationUsage {
   lastAtMs: number;
 }
 
+/** How often connections of a buyer were refused with one code, within one hour, since the batch before. */
+export interface BuyerRefusals {
+  buyerId: string;
+  /** Of the proxy's errors (`gateway/errors.ts`). */
+  code: string;
+  /** At least 1. */
+  refusals: number;
+  lastAtMs: number;
+  /** What the latest one said beside the code, such as the key of BAD_PARAM: at most 64 harmless characters. */
+  lastDetail: string | null;
+  /** Of refusals that were about a destination: about how many different ones, as a `Sketch`; left out: of others. */
+  targets?: string;
+  /** The first of them as `host:port`, printable ASCII: at most `REFUSED_SAMPLES_MAX`. */
+  samples?: string[];
+}
+
+/** Destinations that a count of refusals names. */
+export const REFUSED_SAMPLES_MAX = 5;
+
+/** What batches are made of; who reads them knows one from the other by `refusals`. */
+export type UsageEntry = DestinationUsage | BuyerRefusals;
+
 /** Which batch: `seq` counts from 1 within a run of the gateway (`runOf`). */
 export interface UsageBatchId {
   run: string;
@@ -50,7 +72,7 @@ function batchIdOf(field: string): UsageBatchId | null {
 
 // The gateway's side.
 
-/** Puts a batch where the control plane finds it; may be repeated. `text`: JSON of `DestinationUsage[]`. */
+/** Puts a batch where the control plane finds it; may be repeated. `text`: JSON of `UsageEntry[]`. */
 export async function deliverUsage(
   redis: LiveRedis,
   gatewayId: string,

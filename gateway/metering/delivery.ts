@@ -18,6 +18,8 @@ export interface DeliveryOptions {
 
 /** Ticks between two looks for marks that nobody waits for: they come from a report that was sent twice. */
 const SWEEP_EVERY_TICKS = 40;
+/** How often whoever only settles says that it is not done, ms. */
+const SETTLE_TRY_MS = 30_000;
 
 /**
  * Brings the meters to the live state and frees the slots of those that Postgres has committed. Each tick does a
@@ -70,6 +72,11 @@ export class MeterDelivery {
   /** Age of the oldest change that has not been delivered, ms; 0 when there is none. */
   get deliveryLagMs(): number {
     const oldest = this.#sendingSinceMs ?? this.#o.registry.oldestChangeMs;
+    return oldest === null ? 0 : Math.max(0, this.#o.clock.monotonicMs() - oldest);
+  }
+  /** Time the meter that waits longest to be committed as FINAL has been so, ms; 0 when none waits. */
+  get finalWaitMs(): number {
+    const oldest = this.#o.registry.oldestFinalMs;
     return oldest === null ? 0 : Math.max(0, this.#o.clock.monotonicMs() - oldest);
   }
   /** Meters that Postgres has not committed as FINAL, counting ones included. */
@@ -128,6 +135,12 @@ export class MeterDelivery {
       await pause(Math.min(ok ? 25 : 100, Math.max(0, end - clock.monotonicMs()))).over;
     }
     return { settled: registry.meterCount === 0, unsettledMeters: registry.meterCount };
+  }
+
+  /** Flushes until all is settled, however long that takes; the log says that it does. */
+  async settle(): Promise<void> {
+    while (!(await this.flush(SETTLE_TRY_MS)).settled)
+      this.#o.log.warn({ unsettledMeters: this.unsettledMeters }, 'meters_not_settled_yet');
   }
 
   /** One tick now, or the one under way. Resolves to whether it reached the live state; never rejects. */

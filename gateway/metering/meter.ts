@@ -27,6 +27,8 @@ export class Meter {
   queued: 'growing' | 'urgent' | null = null;
   /** @internal Monotonic ms of the first change since it was last delivered. */
   changedAtMs = 0;
+  /** @internal Monotonic ms of when this process made it FINAL. */
+  finalAtMs = 0;
   #bytesUp: number;
   #bytesDown: number;
   #activeAtMs: number;
@@ -110,6 +112,7 @@ export class Meter {
     if (!this.#journal.write(this.#slot, this.#bytesUp, this.#bytesDown, this.#activeAtMs, flags))
       return false;
     this.#final = true;
+    this.finalAtMs = this.#clock.monotonicMs();
     this.#allocationEnded = ended;
     this.#changes.finished(this);
     return true;

@@ -122,6 +122,11 @@ export class MeterRegistry {
   get finalCount(): number {
     return this.#final.size;
   }
+  /** Monotonic ms of when the meter that waits longest for Postgres became FINAL; null when none waits. */
+  get oldestFinalMs(): number | null {
+    for (const meter of this.#final) return meter.finalAtMs;
+    return null;
+  }
   get bindingCount(): number {
     return this.#bindings.size;
   }

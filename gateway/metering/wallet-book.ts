@@ -39,6 +39,8 @@ export class WalletBook implements WalletHost {
   onHungry: () => void = () => {};
   readonly #o: WalletBookOptions;
   readonly #wallets = new Map<string, Wallet>();
+  /** The same by owner: a name would have to be made for each look. */
+  readonly #ofKind = new Map<WalletOwner['kind'], Map<string, Wallet>>();
   #hungry = true;
   #pauseMs: number;
   #readAtMs = Number.NEGATIVE_INFINITY;
@@ -59,10 +61,17 @@ export class WalletBook implements WalletHost {
 
   /** The wallet of an owner: the same one for the whole run. */
   wallet(owner: WalletOwner): Wallet {
-    const field = walletField(this.run, owner);
-    let wallet = this.#wallets.get(field);
+    const { kind, ownerId } = owner;
+    let ofKind = this.#ofKind.get(kind);
+    if (ofKind === undefined) {
+      ofKind = new Map();
+      this.#ofKind.set(kind, ofKind);
+    }
+    let wallet = ofKind.get(ownerId);
     if (wallet === undefined) {
-      wallet = new Wallet({ kind: owner.kind, ownerId: owner.ownerId }, field, this);
+      const field = walletField(this.run, owner);
+      wallet = new Wallet({ kind, ownerId }, field, this);
+      ofKind.set(ownerId, wallet);
       this.#wallets.set(field, wallet);
     }
     return wallet;

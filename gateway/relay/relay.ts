@@ -10,7 +10,14 @@ import type { UsageBook } from '../usage/usage-book.js';
 import { Association, type AssociationClient, type AssociationDeps } from './association.js';
 import { AssociationUsage, type OpenFlow } from './association-usage.js';
 import type { AccountBandwidth } from './bandwidth.js';
-import { type Allowance, type RelayTotals, Splice, type SpliceOwner, type StreamAccess } from './splice.js';
+import {
+  type Allowance,
+  type RelayTotals,
+  Splice,
+  type SpliceOwner,
+  type SpliceSubject,
+  type StreamAccess,
+} from './splice.js';
 import { type BuyerConnection, StreamDuplex } from './stream-duplex.js';
 
 /** A dialled stream on its way into the relay, with what the destination already sent. */
@@ -45,6 +52,14 @@ export interface RelaySubject extends MeterPrices {
   mayReach: AssociationDeps['mayReach'];
 }
 
+/** What a stream was, once it has ended. */
+export interface EndedStream {
+  how: 'finished' | 'reset' | 'refused';
+  durationMs: number;
+  bytesUp: number;
+  bytesDown: number;
+}
+
 /** A stream that is counted from now on; exactly one of the methods is to be called. */
 export interface RelayedStream {
   /** Joins the buyer's socket, which it takes over; `head` was read behind the request. */
@@ -68,16 +83,22 @@ export class Relay implements SpliceOwner {
   readonly #meters: MeterRegistry;
   readonly #usage: UsageBook;
   readonly #associations: Omit<AssociationDeps, 'mayReach' | 'usage'>;
-  readonly #live = new Map<Splice, () => void>();
+  readonly #onEnded: (stream: EndedStream) => void;
+  readonly #live = new Map<Splice, (how: EndedStream['how']) => void>();
   readonly #byAccount = new Map<string, Set<Splice>>();
   /** By allocation. */
   readonly #bindings = new Map<string, Set<MeterBinding>>();
 
+  /** `onEnded` is told of each stream that has ended; the others are for associations. */
   constructor(
     meters: MeterRegistry,
     usage: UsageBook,
-    associations: Omit<AssociationDeps, 'mayReach' | 'usage'>,
+    {
+      onEnded,
+      ...associations
+    }: Omit<AssociationDeps, 'mayReach' | 'usage'> & { onEnded: (stream: EndedStream) => void },
   ) {
+    this.#onEnded = onEnded;
     this.#meters = meters;
     this.#usage = usage;
     this.#associations = associations;
@@ -110,19 +131,38 @@ export class Relay implements SpliceOwner {
     if (bindings) bindings.add(binding);
     else this.#bindings.set(allowance.allocationId, new Set([binding]));
 
-    const splice = new Splice(stream, { ...subject, binding }, this, () => {
+    // Field by field: a copy of an object with so many costs a new connection more than all else here.
+    const spliced: SpliceSubject = {
+      sessionId,
+      deviceId: subject.deviceId,
+      buyerId,
+      account: subject.account,
+      destinationHost: subject.destinationHost,
+      destinationPort: subject.destinationPort,
+      network: subject.network,
+      access: subject.access,
+      allowance,
+      binding,
+      bandwidth: subject.bandwidth,
+    };
+    const splice = new Splice(stream, spliced, this, () => {
       stream.reset(ResetCode.REFUSED);
       splice.onEnd('refused');
     });
     const { tag, sessionName } = subject;
-    const who = { sessionId, allocationId: allowance.allocationId, buyerId, subUserId, tag, sessionName };
-    const openFlow: OpenFlow = (host, port, source) => this.#usage.open({ ...who, host, port }, source);
+    const { allocationId } = allowance;
+    const openFlow: OpenFlow = (host, port, source) =>
+      this.#usage.open({ sessionId, allocationId, buyerId, subUserId, tag, sessionName, host, port }, source);
     const usage =
       stream.network === 'udp'
         ? new AssociationUsage(openFlow)
         : openFlow(subject.destinationHost, subject.destinationPort, splice);
-    this.#live.set(splice, () => {
+    const { clock } = this.#associations;
+    const startedAtMs = clock.monotonicMs();
+    this.#live.set(splice, (how) => {
       usage.end();
+      const { bytesUp, bytesDown } = splice;
+      this.#onEnded({ how, durationMs: clock.monotonicMs() - startedAtMs, bytesUp, bytesDown });
       onEnd();
     });
     const ofAccount = this.#byAccount.get(subject.account);
@@ -163,7 +203,7 @@ export class Relay implements SpliceOwner {
   }
 
   /** @internal */
-  ended(splice: Splice): void {
+  ended(splice: Splice, how: EndedStream['how']): void {
     const onEnd = this.#live.get(splice);
     this.#live.delete(splice);
     const { account, bandwidth } = splice.subject;
@@ -171,7 +211,7 @@ export class Relay implements SpliceOwner {
     ofAccount?.delete(splice);
     if (ofAccount?.size === 0) this.#byAccount.delete(account);
     bandwidth.release();
-    onEnd?.();
+    onEnd?.(how);
   }
 
   /** Accounts that have a connection being relayed. */

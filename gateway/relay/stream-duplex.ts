@@ -9,6 +9,9 @@ import type { Splice } from './splice.js';
 const nothing = Buffer.alloc(0);
 const PIECE_BYTES_MAX = COUNT_BYTES_MAX - COUNT_BYTES_KEPT;
 
+/** What a StreamDuplex needs of the splice; for streams that nobody counts, it can be had without one. */
+export type UncountedStream = Pick<Splice, 'onBytesOut' | 'onBytesIn' | 'onEnd' | 'onCut' | 'onRetry'>;
+
 /** The connection of a buyer, with word of each chunk given to it that is no longer referred to. */
 export interface BuyerConnection extends Writable {
   onSent: ((chunk: Buffer) => void) | null;
@@ -21,7 +24,7 @@ export interface BuyerConnection extends Writable {
  */
 export class StreamDuplex extends Duplex implements StreamHandler {
   readonly #stream: MuxStream;
-  readonly #splice: Splice;
+  readonly #splice: UncountedStream;
   readonly #buyer: BuyerConnection;
 
   /** What is being written: the part of a chunk that may not go on yet. */
@@ -53,7 +56,7 @@ export class StreamDuplex extends Duplex implements StreamHandler {
   #inEnded = false;
 
   /** `buyer` is the connection on which the buyer gets what is read here. */
-  constructor(stream: MuxStream, splice: Splice, buyer: BuyerConnection) {
+  constructor(stream: MuxStream, splice: UncountedStream, buyer: BuyerConnection) {
     // With a mark of 1, and node:http takes over ours for its messages, nobody asks for more while he holds bytes.
     super({ allowHalfOpen: true, readableHighWaterMark: 1 });
     this.#stream = stream;
@@ -70,6 +73,11 @@ export class StreamDuplex extends Duplex implements StreamHandler {
     if (!this.#outBlocked && this.#rest !== null) this.#send();
   }
 
+  /** How large the next piece of a direction may be, when so much of the other is under way; always more than 0. */
+  #roomBytes(otherBytes: number): number {
+    return Math.min(PIECE_BYTES_MAX, COUNT_BYTES_MAX - otherBytes - this.#stream.session.heldDataBytes);
+  }
+
   // ---- out: what is written goes into the tunnel ------------------------------------------------------------------
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
@@ -81,7 +89,7 @@ export class StreamDuplex extends Duplex implements StreamHandler {
   #send(): void {
     while (this.#rest !== null) {
       const rest = this.#rest;
-      const roomBytes = Math.min(PIECE_BYTES_MAX, COUNT_BYTES_MAX - this.#underWayBytes);
+      const roomBytes = this.#roomBytes(this.#underWayBytes);
       if (this.#underWayBytes > 0) this.#lookLater();
       const bytes = Math.min(rest.length, roomBytes, this.#stream.sendWindowBytes);
       const verdict = this.#splice.onBytesOut(bytes);
@@ -146,7 +154,7 @@ export class StreamDuplex extends Duplex implements StreamHandler {
       this.#lookLater();
       return;
     }
-    const bytes = queue.nextBytes(Math.min(PIECE_BYTES_MAX, COUNT_BYTES_MAX - this.#sendingBytes));
+    const bytes = queue.nextBytes(this.#roomBytes(this.#sendingBytes));
     const verdict = this.#splice.onBytesIn(bytes);
     if (verdict === Verdict.REFUSE) this.#fail('the allocation is used up', 'refused');
     if (verdict !== Verdict.GO) return;

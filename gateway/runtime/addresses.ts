@@ -43,6 +43,7 @@ export function ipv6Bits(address: string): bigint {
  * address has all. Text that is no address is its own group.
  */
 export function addressGroup(address: string): string {
+  if (isIP(address) === 4) return address;
   const plain = plainAddress(address);
   if (plain === null || isIP(plain) === 4) return plain ?? address;
   return `${(ipv6Bits(plain) >> 64n).toString(16)}/64`;

@@ -1,3 +1,6 @@
+/** Time beyond the drain that stopping a gateway may take before the process gives up. */
+export const STOP_GRACE_MS = 10_000;
+
 /** `asked`: by the program itself. */
 export type StopReason = 'SIGTERM' | 'SIGINT' | 'disconnect' | 'asked';
 

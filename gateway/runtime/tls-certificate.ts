@@ -2,7 +2,7 @@ import { constants, X509Certificate } from 'node:crypto';
 import { type FSWatcher, watch } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { createSecureContext, type SecureContext } from 'node:tls';
+import { createSecureContext, DEFAULT_CIPHERS, type SecureContext } from 'node:tls';
 import type { Log } from './logging.js';
 
 /** Where a certificate (with its chain) and its key are: PEM files. */
@@ -31,6 +31,16 @@ export const tlsCertificateDefaults: TlsCertificateSettings = { pollMs: 5_000, s
 
 /** The oldest version of TLS that is spoken; RFC 8996 forbids those before it. */
 export const TLS_VERSION_MIN = 'TLSv1.2';
+
+/**
+ * For what devices and gateways carry. AES-128 first: Node puts AES-256, which costs more and is no safer here. A client that
+ * prefers ChaCha20, as phones without AES in hardware do, gets that.
+ */
+export const BULK_TLS = {
+  minVersion: TLS_VERSION_MIN,
+  ciphers: `TLS_AES_128_GCM_SHA256:${DEFAULT_CIPHERS}`,
+  secureOptions: constants.SSL_OP_PRIORITIZE_CHACHA,
+} as const;
 
 /**
  * A certificate and its key in two files that may be replaced while the process runs: read again within moments of a

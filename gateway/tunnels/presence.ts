@@ -1,15 +1,16 @@
 import type { LiveRedis } from '../live/connection.js';
 import { PRESENCE_TTL_MS } from '../live/keys.js';
-import type { DevicePresence, GatewayPresence } from '../live/records.js';
+import type { DevicePresence, GatewayPresence, GatewayRun } from '../live/records.js';
 import {
   deleteGatewayPresence,
   deletePresence,
+  readGatewayPresence,
   writeGatewayPresence,
   writePresences,
 } from '../live/store.js';
 import type { Clock } from '../runtime/clock.js';
 import type { Log } from '../runtime/logging.js';
-import type { TunnelRegistry } from './registry.js';
+import type { TunnelRegistry, TunnelWatcher } from './registry.js';
 import type { Tunnel } from './tunnel.js';
 
 /** Presences written in one round trip. */
@@ -19,7 +20,7 @@ const BATCH = 500;
  * Tells the live state which devices hang on this gateway, at once when one comes or goes and every third of
  * PRESENCE_TTL_MS. Redis being away is logged once and healed by the next round.
  */
-export class Presence {
+export class Presence implements TunnelWatcher {
   readonly #timer: NodeJS.Timeout;
   #failing = false;
 
@@ -31,10 +32,24 @@ export class Presence {
       log: Log;
       gatewayId: string;
       describeGateway: () => GatewayPresence;
+      /** The live state still knows an earlier process of this gateway, which is over. */
+      onEarlierRun: (run: GatewayRun) => void;
+      /** Whether another worker has the device now, and tells of it. */
+      isElsewhere: (deviceId: string) => boolean;
     },
   ) {
+    void this.#lookBack();
     this.#timer = setInterval(() => void this.refresh(), PRESENCE_TTL_MS / 3);
     void this.refresh();
+  }
+
+  /** Before anything is written: requests reach Redis in their order. */
+  async #lookBack(): Promise<void> {
+    const { redis, gatewayId, describeGateway, onEarlierRun } = this.deps;
+    await this.#attempt(async () => {
+      const known = await readGatewayPresence(redis, gatewayId);
+      if (known && known.epoch !== describeGateway().epoch) onEarlierRun({ gatewayId, epoch: known.epoch });
+    });
   }
 
   /** Writes everything again; never rejects. */
@@ -53,6 +68,16 @@ export class Presence {
     });
   }
 
+  onTunnel(tunnel: Tunnel): void {
+    void this.came(tunnel);
+  }
+  onTunnelChanged(tunnel: Tunnel): void {
+    void this.came(tunnel);
+  }
+  onTunnelGone(tunnel: Tunnel): void {
+    void this.went(tunnel);
+  }
+
   async came(tunnel: Tunnel): Promise<void> {
     await this.#attempt(() =>
       writePresences(this.deps.redis, [this.#describe(tunnel)], this.deps.clock.nowMs()),
@@ -60,6 +85,7 @@ export class Presence {
   }
 
   async went(tunnel: Tunnel): Promise<void> {
+    if (this.deps.isElsewhere(tunnel.deviceId)) return;
     await this.#attempt(() => deletePresence(this.deps.redis, tunnel.deviceId));
   }
 

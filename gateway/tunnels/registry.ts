@@ -8,12 +8,29 @@ export interface TunnelWatcher {
   onTunnelGone(tunnel: Tunnel): void;
 }
 
+/** Sums over all tunnels since the start. */
+export interface TunnelTotals {
+  /** Bytes in and out as the wire layer counted them: framing and control included. */
+  wireBytes: number;
+  /** Times a stream had no window left towards its device. */
+  stallsUp: number;
+  /** Times a device had used up a stream's window: its buyer takes the bytes no faster. */
+  stallsDown: number;
+}
+
+function addTotals(sum: TunnelTotals, { mux }: Tunnel): TunnelTotals {
+  sum.wireBytes += mux.bytesIn + mux.bytesOut;
+  sum.stallsUp += mux.stalls.send;
+  sum.stallsDown += mux.stalls.receive;
+  return sum;
+}
+
 /** The devices connected to this gateway, one tunnel a device: the newest replaces the one before. */
 export class TunnelRegistry {
   readonly #byDevice = new Map<string, Tunnel>();
   readonly #watchers: TunnelWatcher[] = [];
   /** Of tunnels that are gone. */
-  #wireBytesBefore = 0;
+  readonly #before: TunnelTotals = { wireBytes: 0, stallsUp: 0, stallsDown: 0 };
 
   watch(watcher: TunnelWatcher): void {
     this.#watchers.push(watcher);
@@ -23,11 +40,11 @@ export class TunnelRegistry {
     return this.#byDevice.size;
   }
 
-  /** Bytes in and out of all tunnels since the start, as the wire layer counted them: framing and control included. */
-  get wireBytes(): number {
-    let bytes = this.#wireBytesBefore;
-    for (const { mux } of this.#byDevice.values()) bytes += mux.bytesIn + mux.bytesOut;
-    return bytes;
+  /** Of all tunnels, those that are gone included. */
+  get totals(): TunnelTotals {
+    const sum = { ...this.#before };
+    for (const tunnel of this.#byDevice.values()) addTotals(sum, tunnel);
+    return sum;
   }
 
   byDevice(deviceId: string): Tunnel | undefined {
@@ -41,19 +58,22 @@ export class TunnelRegistry {
   /** Adds a tunnel. One of the same device is replaced: told so, and closed with its streams. */
   add(tunnel: Tunnel): void {
     const replaced = this.#byDevice.get(tunnel.deviceId);
-    if (replaced) {
-      this.remove(replaced);
-      replaced.mux.close({ code: 'replaced', reason: 'the device opened another tunnel' });
-    }
+    if (replaced) this.replace(replaced);
     this.#byDevice.set(tunnel.deviceId, tunnel);
     for (const watcher of this.#watchers) watcher.onTunnel(tunnel);
+  }
+
+  /** Its device has opened another tunnel, here or at another worker: told so, and closed with its streams. */
+  replace(tunnel: Tunnel): void {
+    this.remove(tunnel);
+    tunnel.mux.close({ code: 'replaced', reason: 'the device opened another tunnel' });
   }
 
   /** Removes this very tunnel; nothing happens when another one of its device has taken its place. */
   remove(tunnel: Tunnel): void {
     if (this.#byDevice.get(tunnel.deviceId) !== tunnel) return;
     this.#byDevice.delete(tunnel.deviceId);
-    this.#wireBytesBefore += tunnel.mux.bytesIn + tunnel.mux.bytesOut;
+    addTotals(this.#before, tunnel);
     for (const watcher of this.#watchers) watcher.onTunnelGone(tunnel);
   }
 

@@ -1,14 +1,13 @@
-import { constants, createHash } from 'node:crypto';
-import { once } from 'node:events';
+import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { DEFAULT_CIPHERS } from 'node:tls';
 import type { Hello, Status } from '../../agent-protocol/control.js';
 import { limitsMessage } from '../../agent-protocol/control.js';
 import { WIRE_VERSIONS } from '../../agent-protocol/frame.js';
 import { defaultTimings, type SessionLimits } from '../../agent-protocol/limits.js';
+import { listen } from '../../agent-protocol/raw-server.js';
+import type { SocketHandle } from '../../agent-protocol/raw-socket.js';
 import type { MuxSession } from '../../agent-protocol/session.js';
 import { refuseUpgrade, ticketOf, upgradeTunnel } from '../../agent-protocol/websocket.js';
 import type { LiveRedis } from '../live/connection.js';
@@ -16,7 +15,7 @@ import type { TicketRecord } from '../live/records.js';
 import { takeTicket } from '../live/store.js';
 import type { Clock } from '../runtime/clock.js';
 import type { Log } from '../runtime/logging.js';
-import { TLS_VERSION_MIN, type TlsCertificate } from '../runtime/tls-certificate.js';
+import { BULK_TLS, type TlsCertificate } from '../runtime/tls-certificate.js';
 import type { TunnelRegistry } from './registry.js';
 import { type Origin, Tunnel } from './tunnel.js';
 
@@ -28,6 +27,8 @@ export type OriginVerdict =
 export interface TunnelServerOptions {
   host: string;
   port: number;
+  /** As for `listen` of raw-server.ts. */
+  bound?: SocketHandle | undefined;
   gatewayId: string;
   limits: SessionLimits;
   /** Devices at once; above it a tunnel is refused with 503. */
@@ -83,9 +84,8 @@ export class TunnelServer {
   }
 
   async listen(): Promise<number> {
-    this.#server.listen({ host: this.options.host, port: this.options.port, backlog: 4_096 });
-    await once(this.#server, 'listening');
-    return (this.#server.address() as AddressInfo).port;
+    const { host, port, bound } = this.options;
+    return (await listen(this.#server, { host, port, bound, backlog: 4_096 })).port;
   }
 
   /** No more tunnels; those that are open stay. */
@@ -198,20 +198,10 @@ export class TunnelServer {
   }
 }
 
-/**
- * AES-128 first: Node puts AES-256, which costs more and is no safer here. A client that prefers ChaCha20, as phones
- * without AES in hardware do, gets that.
- */
-const TLS_OPTIONS = {
-  minVersion: TLS_VERSION_MIN,
-  ciphers: `TLS_AES_128_GCM_SHA256:${DEFAULT_CIPHERS}`,
-  secureOptions: constants.SSL_OP_PRIORITIZE_CHACHA,
-} as const;
-
 /** A server whose next handshakes follow the certificate. Agents resume by ticket until the next certificate or start. */
 function tlsServer(certificate: TlsCertificate): Server {
   const { cert, key } = certificate.current;
-  const server = createTlsServer({ cert, key, ...TLS_OPTIONS });
-  certificate.onChange(({ cert, key }) => server.setSecureContext({ cert, key, ...TLS_OPTIONS }));
+  const server = createTlsServer({ cert, key, ...BULK_TLS });
+  certificate.onChange(({ cert, key }) => server.setSecureContext({ cert, key, ...BULK_TLS }));
   return server;
 }

@@ -4,11 +4,13 @@ import type { MuxStream } from '../../agent-protocol/stream.js';
 import type { TicketRecord } from '../live/records.js';
 import { HeldStream } from './held-stream.js';
 
+/** A device's answer to OPEN; `lost`: the tunnel went before an answer; `timeout`: no answer in time. */
+export type DialAnswer = DialCode | 'lost' | 'timeout';
+
 /** What a device answered to OPEN. */
 export type DialOutcome =
   | { ok: true; stream: MuxStream; held: HeldStream }
-  /** `lost`: the tunnel went before an answer; `timeout`: no answer in time. */
-  | { ok: false; why: Exclude<DialCode, 0> | 'lost' | 'timeout' };
+  | { ok: false; why: Exclude<DialAnswer, 0> };
 
 /** Where the tunnel's address is, as the gateway looked it up when it was opened. */
 export interface Origin {
@@ -47,6 +49,8 @@ export class Tunnel {
   status: 'sharing' | 'paused' | 'draining' = 'sharing';
   /** Whether it may carry associations: false once its agent said no, in HELLO or to an OPEN. */
   udp: boolean;
+  /** Told how each dialling went. */
+  onDialled: ((answer: DialAnswer) => void) | null = null;
 
   constructor(
     readonly mux: MuxSession,
@@ -95,7 +99,11 @@ export class Tunnel {
   }
 
   #open(request: Open, timeoutMs: number): Promise<DialOutcome> {
-    return new Promise((resolve) => {
+    return new Promise((settle) => {
+      const resolve = (outcome: DialOutcome) => {
+        this.onDialled?.(outcome.ok ? DialCode.OK : outcome.why);
+        settle(outcome);
+      };
       let timer: NodeJS.Timeout | null = null;
       const held = new HeldStream((code) => {
         if (timer) clearTimeout(timer);

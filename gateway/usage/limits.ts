@@ -16,6 +16,11 @@ export interface UsageSettings {
   usageEntriesMax: number;
   /** The same for the entries of one buyer, so that nobody uses up the room of the others. */
   usageEntriesPerBuyerMax: number;
+  /**
+   * Entries of refused connections (one for each buyer, code and hour) held for the next deliveries. Above it refusals
+   * are only counted, in `ts_refusals_untold_total`.
+   */
+  usageRefusalEntriesMax: number;
   /** Entries in one batch: about a third of a kilobyte each, one value in Redis, one transaction in Postgres. */
   usageBatchEntriesMax: number;
   /**
@@ -36,6 +41,7 @@ export const USAGE_DEFAULTS: Readonly<UsageSettings> = Object.freeze({
   usageSweepStreamsMax: 1_000,
   usageEntriesMax: 50_000,
   usageEntriesPerBuyerMax: 5_000,
+  usageRefusalEntriesMax: 10_000,
   usageBatchEntriesMax: 1_000,
   usageBatchesMax: 32,
   usageResendMs: 10_000,

@@ -1,8 +1,9 @@
 import type { LiveRedis } from '../live/connection.js';
-import { deliverUsage, forgetOtherUsageRuns, readBookedUsage } from '../live/usage.js';
+import { deliverUsage, forgetOtherUsageRuns, readBookedUsage, type UsageEntry } from '../live/usage.js';
 import type { Clock } from '../runtime/clock.js';
 import type { Log } from '../runtime/logging.js';
 import type { UsageSettings } from './limits.js';
+import type { RefusalBook } from './refusal-book.js';
 import type { UsageBook } from './usage-book.js';
 
 export interface UsageDeliveryOptions {
@@ -10,6 +11,7 @@ export interface UsageDeliveryOptions {
   /** This run of the gateway (`runOf`): batches are numbered within it. */
   run: string;
   book: UsageBook;
+  refusals: RefusalBook;
   redis: LiveRedis;
   clock: Clock;
   log: Log;
@@ -64,6 +66,11 @@ export class UsageDelivery {
     return this.#lost;
   }
 
+  /** Entries of both books that no batch has taken. */
+  get #held(): number {
+    return this.#o.book.size + this.#o.refusals.size;
+  }
+
   start(): void {
     this.#timer ??= setInterval(() => void this.tick(), this.#o.settings.usageDeliveryIntervalMs).unref();
   }
@@ -89,20 +96,20 @@ export class UsageDelivery {
     const { book, clock, log, settings } = this.#o;
     book.sweep();
     const end = clock.monotonicMs() + settings.usageFlushTimeoutMs;
-    while (!((await this.tick()) && book.size === 0) && clock.monotonicMs() < end)
+    while (!((await this.tick()) && this.#held === 0) && clock.monotonicMs() < end)
       await new Promise((resolve) => setTimeout(resolve, FLUSH_PAUSE_MS));
     const unsent = this.#batches.filter((batch) => batch.sentAtMs === null);
-    this.#lost = unsent.reduce((sum, batch) => sum + batch.entries, book.size);
+    this.#lost = unsent.reduce((sum, batch) => sum + batch.entries, this.#held);
     if (this.#lost > 0) log.warn({ entries: this.#lost }, 'usage_lost_at_stop');
   }
 
   async #tick(): Promise<boolean> {
-    const { book, log, settings } = this.#o;
+    const { log, settings } = this.#o;
     try {
       if (this.#batches.length > 0) await this.#dropBooked();
       await this.#sweepWhenDue();
       for (const batch of this.#batches) if (this.#isDue(batch)) await this.#send(batch);
-      while (this.#batches.length < settings.usageBatchesMax && book.size > 0)
+      while (this.#batches.length < settings.usageBatchesMax && this.#held > 0)
         await this.#send(this.#nextBatch());
     } catch (error) {
       this.#failures++;
@@ -135,7 +142,9 @@ export class UsageDelivery {
   }
 
   #nextBatch(): Batch {
-    const entries = this.#o.book.take(this.#o.settings.usageBatchEntriesMax);
+    const { book, refusals, settings } = this.#o;
+    const refused = refusals.take(settings.usageBatchEntriesMax);
+    const entries: UsageEntry[] = [...refused, ...book.take(settings.usageBatchEntriesMax - refused.length)];
     const batch: Batch = {
       seq: ++this.#lastSeq,
       text: JSON.stringify(entries),

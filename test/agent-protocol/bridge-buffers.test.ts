@@ -35,6 +35,7 @@ function scene() {
   };
   const session = {
     backlogBytes: 0,
+    heldDataBytes: 0,
     mayKeepReadBuffer: false,
     kept: 0,
     keepReadBuffer: () => session.kept++,

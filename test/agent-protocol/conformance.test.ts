@@ -13,12 +13,15 @@ import t, { type Test } from 'tap';
 import { decodeGoaway, decodeStatus, encodeControl } from '../../agent-protocol/control.js';
 import { decodeDatagram, encodeDatagram } from '../../agent-protocol/datagram.js';
 import { DialCode, encodeFrame, FrameType, ResetCode } from '../../agent-protocol/frame.js';
+import { compiledPath } from '../helpers/compiled.js';
 import { UdpPeer } from '../helpers/udp-peer.js';
-import { compileAgent } from './agent/agent-command.js';
 import { Arrivals, startTcp } from './agent/harness.js';
 import { LIMITS, type Peer, startConformanceGateway } from './conformance-gateway.js';
 
-const command = process.env.AGENT_CMD?.split(' ') ?? compileAgent(t.testdir({}));
+const command = process.env.AGENT_CMD?.split(' ') ?? [
+  process.execPath,
+  compiledPath('agent-protocol/agent/main'),
+];
 const WINDOW = LIMITS.stream_window_bytes;
 
 /** An agent on a gateway of its own, and a destination that it may reach. */

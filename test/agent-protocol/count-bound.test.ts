@@ -24,6 +24,8 @@ class Watch {
   /** Where the stream's latest piece ends in all that was written to the tunnel; what is being sent. */
   #leftAtBytes = 0;
   #sentBytes = 0;
+  /** Given to the buyer's socket. */
+  #writtenBytes = 0;
 
   constructor(counter: Counter, stream: MuxStream, relay: () => Relay) {
     const send = stream.send.bind(stream);
@@ -37,15 +39,16 @@ class Watch {
     const raw = counter.raw as RawSocket;
     const write = raw.write.bind(raw);
     raw.write = (bytes) => {
+      this.#writtenBytes += bytes.length;
       const taken = write(bytes);
       if (!taken) this.stalls++;
       return taken;
     };
     counter.verdict = (direction, bytes) => {
-      const { bytesOut, backlogBytes } = relay().gateway;
+      const { bytesOut, backlogBytes, heldDataBytes } = relay().gateway;
       const left = bytesOut - backlogBytes >= this.#leftAtBytes;
-      const outBytes = left ? 0 : this.#sentBytes;
-      const inBytes = counter.bytesIn - (raw.socket.bytesWritten - raw.socket.writableLength);
+      const outBytes = heldDataBytes + (left ? 0 : this.#sentBytes);
+      const inBytes = counter.bytesIn - (this.#writtenBytes - raw.backlogBytes);
       this.#see(direction, bytes + (direction === 'out' ? outBytes : inBytes));
       this.worstBothBytes = Math.max(this.worstBothBytes, bytes + outBytes + inBytes);
       return Verdict.GO;
@@ -119,7 +122,12 @@ function check(t: Test, relay: Relay, watches: Watch[], direction: 'out' | 'in')
   const counted = relay.counters.map(({ bytesOut, bytesIn }) => (direction === 'out' ? bytesOut : bytesIn));
   t.same(counted, Array(STREAMS).fill(STREAM_BYTES), 'counted is what was delivered');
   const worst = Math.max(...watches.map((watch) => watch.worstBytes[direction]));
-  t.equal(worst, COUNT_BYTES_MAX - COUNT_BYTES_KEPT, 'one piece of the largest size, and never more');
+  // Small frames of others that wait for more to leave with count, too: less than what is kept for them.
+  const piece = COUNT_BYTES_MAX - COUNT_BYTES_KEPT;
+  t.ok(
+    worst >= piece && worst < COUNT_BYTES_MAX,
+    `one piece of the largest size and less than ${COUNT_BYTES_KEPT} bytes: ${worst}`,
+  );
   const both = Math.max(...watches.map((watch) => watch.worstBothBytes));
   t.ok(both >= worst && both <= COUNT_BYTES_MAX, `both directions together: ${both}`);
   const stalls = watches.map((watch) => watch.stalls);

@@ -278,3 +278,51 @@ t.test('windows grow with traffic up to the limits of stream and tunnel', async 
   const grownBytes = limits.streamWindowBytesMax + second - 2 * limits.streamWindowBytes;
   t.ok(grownBytes <= limits.tunnelWindowBytesMax, 'first windows do not count');
 });
+
+t.test('both ends count each time that a window is used up', async (t) => {
+  const bytes = 16 * 1024;
+  let stream: MuxStream | null = null;
+  let heldBytes = 0;
+  const { gateway, agent } = await openTunnel(t, {
+    limits: { streamWindowBytes: bytes, streamWindowBytesMax: bytes },
+    agent: {
+      onOpen: (_session, opened) => {
+        stream = opened;
+        opened.handler = {
+          onData: (_stream, _buffer, start, endOf) => {
+            heldBytes += endOf - start;
+          },
+          onFin: () => {},
+          onReset: () => {},
+          onWritable: () => {},
+        };
+        opened.opened(0);
+      },
+    },
+  });
+  const chunk = Buffer.alloc(bytes + 64);
+  let writable = 0;
+  const send = (sending: MuxStream) => sending.send(chunk, 64, 64 + bytes, 0);
+  const stalls = () => [gateway, agent].flatMap(({ stalls: { send, receive } }) => [send, receive]);
+  const sending = gateway.open(
+    { host: 'h', port: 1, network: 'tcp' },
+    {
+      onOpened: send,
+      onData: () => {},
+      onFin: () => {},
+      onReset: () => {},
+      onWritable: (again) => {
+        writable++;
+        if (writable === 1) send(again);
+      },
+    },
+  );
+  while (heldBytes < bytes) await turn();
+  t.same(stalls(), [1, 0, 0, 1]);
+  sending.send(chunk, 64, 64, 0);
+  t.same(stalls(), [1, 0, 0, 1], 'who tries again meanwhile has not come to a new end');
+  heldBytes = 0;
+  (stream as MuxStream | null)?.consumed(bytes);
+  while (heldBytes < bytes) await turn();
+  t.same(stalls(), [2, 0, 0, 2]);
+});

@@ -1,7 +1,13 @@
 /** How windows follow traffic: driven by a clock of its own, so that nothing here waits. */
 import fc from 'fast-check';
 import t from 'tap';
-import { defaultTimings, WINDOW_SHRINK_AFTER_MS } from '../../agent-protocol/limits.js';
+import {
+  defaultTimings,
+  SMALL_LASTS_MS,
+  WINDOW_ROUND_MS_MIN,
+  WINDOW_ROUND_SHARED_MS,
+  WINDOW_SHRINK_AFTER_MS,
+} from '../../agent-protocol/limits.js';
 import { Liveness } from '../../agent-protocol/liveness.js';
 import { ReceiveWindow, TunnelWindowBudget } from '../../agent-protocol/receive-window.js';
 
@@ -26,8 +32,8 @@ class Way {
   #arriving: { atMs: number; bytes: number }[] = [];
   #credits: { atMs: number; bytes: number }[] = [];
 
-  constructor(tunnelBytesMax = MAX) {
-    this.budget = new TunnelWindowBudget(() => tunnelBytesMax);
+  constructor(readonly pathMs = PATH_MS) {
+    this.budget = new TunnelWindowBudget(() => MAX);
     this.window = new ReceiveWindow(FIRST, MAX, this.budget);
   }
 
@@ -43,7 +49,7 @@ class Way {
       const bytes = Math.min(bytesPerMs, this.#queueBytes);
       this.#queueBytes -= bytes;
       this.queueBytesMax = Math.max(this.queueBytesMax, this.#queueBytes);
-      if (bytes > 0) this.#arriving.push({ atMs: this.nowMs + PATH_MS / 2, bytes });
+      if (bytes > 0) this.#arriving.push({ atMs: this.nowMs + this.pathMs / 2, bytes });
       while ((this.#arriving[0]?.atMs ?? Infinity) <= this.nowMs)
         this.#take(this.#arriving.shift()?.bytes ?? 0);
     }
@@ -51,8 +57,8 @@ class Way {
 
   #take(bytes: number): void {
     this.takenBytes += bytes;
-    const credit = this.window.taken(bytes, PATH_MS, this.nowMs);
-    if (credit > 0) this.#credits.push({ atMs: this.nowMs + PATH_MS / 2, bytes: credit });
+    const credit = this.window.taken(bytes, this.pathMs, this.nowMs);
+    if (credit > 0) this.#credits.push({ atMs: this.nowMs + this.pathMs / 2, bytes: credit });
   }
 }
 
@@ -99,6 +105,58 @@ t.test('the rate of a stream is not that of its bursts', async (t) => {
   for (let nowMs = 0; nowMs < 5_000; nowMs++) if (nowMs % 50 < 5) window.taken(1_000_000, 0, nowMs);
   t.ok(window.bytes <= FIRST + 2 * 2 * 400_000, `${window.bytes} bytes`);
   t.ok(window.bytes > FIRST, 'it grew');
+});
+
+/** A stream of the same tunnel takes `bytes` every `everyMs`; returns whether it shared the tunnel at the end. */
+function beside(budget: TunnelWindowBudget, bytes: number, everyMs: number, pieces: number): boolean {
+  const window = new ReceiveWindow(FIRST, MAX, budget);
+  let nowMs = 0;
+  for (let n = 0; n < pieces; n++) {
+    nowMs += everyMs;
+    window.taken(bytes, 0, nowMs);
+  }
+  return budget.isShared(nowMs);
+}
+
+t.test('a small stream is one that goes on in small pieces', async (t) => {
+  const isSmall = (bytes: number, everyMs: number, pieces: number) =>
+    beside(new TunnelWindowBudget(() => MAX), bytes, everyMs, pieces);
+  t.ok(isSmall(1_024, 2, 30), 'an echo');
+  t.ok(isSmall(1_024, 2, 2_000), 'also after many credits');
+  t.ok(isSmall(100, 200, 8), 'somebody who types');
+  t.notOk(isSmall(1_024, 100, 2), 'an answer in two pieces');
+  t.notOk(isSmall(8 * KiB, 9, 7), 'the first reads of bulk that waits for its turns');
+  t.notOk(isSmall(8 * KiB, 1, 10_000), 'much in small pieces');
+  t.notOk(isSmall(60 * KiB, 50, 100), 'large pieces, seldom');
+});
+
+t.test('on a short way windows hold little while a small stream shares the tunnel', async (t) => {
+  const bytesPerMs = 250_000;
+  const way = new Way(0);
+  way.run(1_000, bytesPerMs);
+  t.ok(way.window.bytes >= 2 * WINDOW_ROUND_MS_MIN * bytesPerMs, `alone ${way.window.bytes} bytes`);
+  const small = new ReceiveWindow(FIRST, MAX, way.budget);
+  for (let n = 0; n < 50; n++) {
+    way.run(2, bytesPerMs);
+    small.taken(1_024, 0, way.nowMs);
+  }
+  const sharedBytes = WINDOW_ROUND_SHARED_MS * bytesPerMs + FIRST;
+  t.ok(way.window.bytes <= 1.05 * sharedBytes, `${way.window.bytes} bytes within 100 ms`);
+  way.takenBytes = 0;
+  way.run(500, bytesPerMs);
+  t.ok(way.takenBytes > 0.98 * 500 * bytesPerMs, 'enough for the whole rate');
+  way.run(SMALL_LASTS_MS, bytesPerMs);
+  t.ok(way.window.bytes >= 2 * WINDOW_ROUND_MS_MIN * bytesPerMs, 'and as before when it has gone');
+});
+
+t.test('on a long way a small stream takes nothing from a window', async (t) => {
+  const way = new Way();
+  way.run(2_000, 12_500);
+  const before = way.window.bytes;
+  beside(way.budget, 1_024, 2, 2_000);
+  t.ok(way.budget.isShared(way.nowMs));
+  way.run(500, 12_500);
+  t.equal(way.window.bytes, before);
 });
 
 t.test('one window leaves others something to grow by', async (t) => {

@@ -16,6 +16,7 @@ import { FrameReader } from '../../agent-protocol/frame-reader.js';
 import type { MuxSession } from '../../agent-protocol/session.js';
 import { connectTunnel } from '../../agent-protocol/websocket.js';
 import { WebSocketReader, writeMessageHeader } from '../../agent-protocol/websocket-frames.js';
+import { projectPath } from '../../gateway/runtime/project-path.js';
 import { muxFrame, readFrames, writeFrame } from './helpers/naive-websocket.js';
 import { hello, serveTunnels, Watched, welcome } from './helpers/tunnel.js';
 import { connectPeer, servePeer } from './helpers/wire-peer.js';
@@ -49,9 +50,7 @@ interface Vectors {
   }>;
 }
 
-const vectors = JSON.parse(
-  readFileSync(new URL('../../agent-protocol/vectors.json', import.meta.url), 'utf8'),
-) as Vectors;
+const vectors = JSON.parse(readFileSync(projectPath('agent-protocol/vectors.json'), 'utf8')) as Vectors;
 
 const decoders: Partial<Record<keyof typeof FrameType, (payload: Buffer) => Decoded<object>>> = {
   HELLO: decodeHello,

@@ -18,9 +18,16 @@ const LINES_MAX = 450;
 const within = (path: string, places: readonly string[]) =>
   places.some((place) => path === place || path.startsWith(`${place}/`));
 
+/** What runs in the browser: it talks to the rest through the API alone, and nobody imports it. */
+export const BROWSER_ROOM = 'control-plane/console/web';
+/** Packages that may run there; beside them only what the client brings. */
+/** The last is made when the pages are built (`deploy/world-map.mjs`). */
+const BROWSER_PACKAGES = new Set(['preact', 'preact-iso', '@preact/signals', 'uplot', 'virtual:world-map']);
+
 /** The places of the project a file may import from; null: all. */
 function allowedPlaces(path: string): string[] | null {
   const [room = '', second = ''] = path.split('/');
+  if (within(path, [BROWSER_ROOM])) return [BROWSER_ROOM, 'control-plane/client'];
   if (room === 'agent-protocol') return ['agent-protocol'];
   if (room === 'control-plane') return ['control-plane', 'gateway/live', 'gateway/runtime'];
   if (room !== 'gateway') return null;
@@ -36,11 +43,14 @@ export function forbiddenImports(files: readonly SourceFile[], packages: Readonl
   return files.flatMap((file) =>
     importsOf(file).flatMap(({ target, kind }) => {
       const room = file.path.split('/')[0];
-      if (kind === 'node') return [];
+      const inBrowser = within(file.path, [BROWSER_ROOM]);
+      if (kind === 'node') return inBrowser ? [`${file.path} imports a module of Node`] : [];
       if (kind === 'package') {
-        const allowed = room === 'agent-protocol' ? new Set(['ws', 'msgpackr']) : packages;
+        const own = room === 'agent-protocol' ? new Set(['ws', 'msgpackr']) : packages;
+        const allowed = inBrowser ? BROWSER_PACKAGES : own;
         return allowed.has(target) ? [] : [`${file.path} imports the package ${target}`];
       }
+      if (!inBrowser && within(target, [BROWSER_ROOM])) return [`${file.path} imports ${target}`];
       const places = allowedPlaces(file.path);
       const inside = places === null ? !within(target, ['test']) : within(target, places);
       return inside ? [] : [`${file.path} imports ${target}`];
@@ -52,7 +62,7 @@ export function forbiddenImports(files: readonly SourceFile[], packages: Readonl
 export function importCycles(files: readonly SourceFile[]): string[] {
   const edges = new Map(
     files.map((file) => [
-      file.path,
+      file.path.replace(/\.tsx$/, '.ts'), // as imports name it
       importsOf(file)
         .filter(({ kind, typeOnly }) => kind === 'file' && !typeOnly)
         .map(({ target }) => target),
@@ -112,7 +122,7 @@ function isProcessEnv(node: ts.PropertyAccessExpression): boolean {
 /** Statements that do something when a module is imported; entry points (`main.ts`, `cli.ts`) excepted. */
 export function importSideEffects(files: readonly SourceFile[]): string[] {
   return files
-    .filter(({ path }) => !within(path, ['deploy', 'test']) && !/(^|\/)(main|cli)\.ts$/.test(path))
+    .filter(({ path }) => !within(path, ['deploy', 'test']) && !/(^|\/)(main|cli)\.tsx?$/.test(path))
     .filter((file) => parse(file).statements.some((s) => ts.isExpressionStatement(s) || ts.isIfStatement(s)))
     .map(({ path }) => `${path} does something when it is imported`);
 }

@@ -55,6 +55,28 @@ t.test('the table: medians with spread, ratios above 1 where we are better', asy
   t.notMatch(text, 'new/s', 'no column without a figure');
 });
 
+t.test(
+  'the other way into Traffic Share: a row of its own, compared with the others where it has figures',
+  async (t) => {
+    const text = markdown({
+      machine: {},
+      options: readOptions([]) as Options,
+      systems: [
+        system('traffic-share', [{ down_8_gb_per_s: 3, p50_ms: 0.6 }]),
+        system('traffic-share-connect', [{ p50_ms: 0.4 }]),
+        system('peer', [{ down_8_gb_per_s: 1, p50_ms: 0.5 }]),
+      ],
+    });
+    t.match(text, '| traffic-share-connect | 0.400 |');
+    const [, ours = '', other = ''] = text.split('as a ratio');
+    t.match(ours, '8 × down, GB/s');
+    t.match(ours, '| peer | 0.83 |');
+    t.match(other, '| peer | 1.25 |');
+    t.notMatch(other, 'GB/s');
+    t.notMatch(other, '| traffic-share |');
+  },
+);
+
 t.test('what a system adds at a fixed rate, window by window', async (t) => {
   const text = markdown({
     machine: {},
@@ -108,7 +130,7 @@ t.test('what the kernel says of processes', { skip: process.platform !== 'linux'
   const { port } = server.address() as { port: number };
   t.equal(listenerPid(port), process.pid);
   t.ok(processTree(process.ppid).includes(process.pid));
-  t.match(commandLine(process.pid), 'bench.test.ts');
+  t.match(commandLine(process.pid), /bench\.test\.[jt]s/);
   t.ok(residentBytes([process.pid]) > 10e6);
   const before = cpuSeconds([process.pid]);
   const until = performance.now() + 10_000;

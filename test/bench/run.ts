@@ -25,14 +25,15 @@ import { plots } from './plot.js';
 import type { ClientCalls, OriginCalls } from './protocol.js';
 import { addFigures, describeMachine, isOurs, markdown, type Results, type SystemResult } from './report.js';
 import { startRole } from './role.js';
+import { trafficShareLinked } from './systems/linked.js';
 import { overLines } from './systems/over-line.js';
 import { trafficShareTls } from './systems/own-agent.js';
 import { peers } from './systems/peers.js';
 import type { RunningSystem, SystemUnderTest } from './systems/system.js';
-import { trafficShare, trafficShareSwitched } from './systems/traffic-share.js';
+import { trafficShare, trafficShareSwitched, trafficShareWorkers } from './systems/traffic-share.js';
 
 /** Measured only when they are named. */
-const onRequest: readonly SystemUnderTest[] = [trafficShareTls];
+const onRequest: readonly SystemUnderTest[] = [trafficShareTls, trafficShareWorkers, trafficShareLinked];
 
 /** Set in the run inside the namespace. */
 const INSIDE = 'TS_BENCH_NETNS';
@@ -102,6 +103,18 @@ async function startSystems(
   return running;
 }
 
+/** The systems, and behind each its other way in, for phases that are about setting connections up. */
+function waysInto(running: readonly Measured[], results: SystemResult[]): Measured[] {
+  return running.flatMap((measured) => {
+    const { otherWay, ...system } = measured.system;
+    if (otherWay === undefined) return [measured];
+    const { id, label, route } = otherWay;
+    const result: SystemResult = { id, label, figures: {}, problems: [], remarks: [] };
+    results.splice(results.indexOf(measured.result) + 1, 0, result);
+    return [measured, { result, system: { ...system, label, route } }];
+  });
+}
+
 /** The phase `delay`, on systems of its own. */
 async function measureOverLine(systems: readonly SystemUnderTest[], stage: Stage, results: SystemResult[]) {
   const { lineRates, repeats } = stage.options;
@@ -167,7 +180,8 @@ async function measure(options: Options): Promise<Results> {
   try {
     running = await startSystems(plain, stage, results);
     const wanted = new Set(options.only);
-    await interleaved('warm-up', running, 1, async (system) => {
+    const setUp = wanted.has('connect') || wanted.has('latency') ? waysInto(running, results) : running;
+    await interleaved('warm-up', setUp, 1, async (system) => {
       await warmUp(stage, system);
       return {};
     });
@@ -185,9 +199,9 @@ async function measure(options: Options): Promise<Results> {
             meteringCost(stage, system, direction, streams, runs++ % 2 === 1),
           );
     if (wanted.has('connect'))
-      await interleaved('connect', running, options.repeats, (system) => connectRate(stage, system));
+      await interleaved('connect', setUp, options.repeats, (system) => connectRate(stage, system));
     if (wanted.has('latency'))
-      await interleaved('latency', running, options.repeats, (system) => latency(stage, system));
+      await interleaved('latency', setUp, options.repeats, (system) => latency(stage, system));
     if (wanted.has('rate'))
       await interleaved('rate', running, options.repeats, (system) => fixedRate(stage, system));
     if (wanted.has('echo'))

@@ -55,7 +55,7 @@ t.test('settings', async (t) => {
     const names = Object.values(controlPlaneSettings).map((s) => s.name);
     t.equal(new Set(names).size, names.length);
     for (const s of Object.values(controlPlaneSettings))
-      t.ok(/^TS_/.test(s.name) && s.help.length > 10, s.name);
+      t.ok(/^(TS|OTEL)_/.test(s.name) && s.help.length > 10, s.name);
   });
 });
 

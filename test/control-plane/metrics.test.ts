@@ -1,6 +1,9 @@
 import t from 'tap';
+import { migrateJobQueue } from '../../control-plane/db/job-queue.js';
+import { Measures } from '../../control-plane/measures.js';
 import { ControlPlaneMetrics } from '../../control-plane/metrics.js';
 import { MoneyWatch } from '../../control-plane/reconciliation/figures.js';
+import { RecordWatch } from '../../control-plane/system/record-figures.js';
 import { reportMeters } from '../../gateway/live/meters.js';
 import { startPrivateServer } from '../../gateway/runtime/private-server.js';
 import { signedIn, startWorld } from '../helpers/control-plane.js';
@@ -23,7 +26,7 @@ t.test('metrics of the control plane', async (t) => {
   const { pool, redis, call, services, collaborators } = world;
   const { clock, log } = collaborators;
   const money = new MoneyWatch({ pool, clock, log, maxAgeMs: 0 });
-  const metrics = new ControlPlaneMetrics({ clock, pool, money, ...services });
+  const metrics = new ControlPlaneMetrics({ ...collaborators, ...services, telegramQueue: null, money });
   const server = await startPrivateServer({
     host: '127.0.0.1',
     port: 0,
@@ -32,6 +35,7 @@ t.test('metrics of the control plane', async (t) => {
     ailments: () => metrics.ailments(),
   });
   t.teardown(() => server.stop());
+  await migrateJobQueue(world.databaseUrl);
   const get = (path: string) =>
     fetch(`http://127.0.0.1:${server.port}${path}`, { headers: { connection: 'close' } });
   const scrape = async () => samples(await (await get('/metrics')).text());
@@ -111,6 +115,47 @@ t.test('metrics of the control plane', async (t) => {
     t.equal(now.get('ts_wallet_overheld_buyers'), 0);
   });
 
+  await t.test('the API, settlement, queues and jobs', async (t) => {
+    const before = await scrape();
+    t.ok((before.get('ts_api_requests_total{route="POST /api/withdraw",status="2xx"}') ?? 0) >= 2);
+    t.equal(before.get('ts_api_problems_total{code="not_found"}'), 0, 'there before there is any');
+    await call('GET', `/api/nowhere/${buyerId}`);
+    await call('GET', `/api/admin/buyers/${session.sessionId}`, { token: admin.token });
+    await call('HEAD', '/api/system/version');
+    await pool.query(
+      `INSERT INTO outbox (kind, payload, due_at) VALUES ('a', '{}', now() - interval '90 s'), ('a', '{}', now() + interval '1 h')`,
+    );
+    await pool.query(
+      `INSERT INTO admin_alerts (key, detail) VALUES ('gateway_lost:a', ''), ('gateway_lost:b', '')`,
+    );
+    await pool.query(
+      `INSERT INTO job_runs (job, attempt, outcome, ended_at, result)
+       VALUES ('stats', 1, 'succeeded', now() - interval '50 s', '{}'), ('stats', 1, 'failed', now(), NULL),
+              ('backup', 1, 'succeeded', now(), '{"skipped": "backup_not_configured"}')`,
+    );
+    const record = new RecordWatch({ pool, clock, log, jobs: () => services.jobs.names, maxAgeMs: 0 });
+    const fresh = new ControlPlaneMetrics({ ...collaborators, ...services, record, telegramQueue: null });
+    const now = samples(await fresh.registry.metrics());
+    t.equal(now.get('ts_api_requests_total{route="none",status="4xx"}'), 1);
+    t.equal(now.get('ts_api_requests_total{route="GET /api/admin/buyers/:id",status="4xx"}'), 1);
+    t.equal(now.get('ts_api_requests_total{route="GET /api/system/version",status="2xx"}'), 1, 'HEAD is GET');
+    t.equal(now.get('ts_api_problems_total{code="not_found"}'), 2);
+    t.equal(now.get('ts_api_request_seconds_count{route="GET /api/admin/buyers/:id"}'), 1);
+    t.notOk([...now.keys()].some((key) => key.includes(buyerId) || key.includes(session.sessionId)));
+    t.equal(now.get('ts_settlement_lag_seconds_count'), 1);
+    t.equal(now.get('ts_queue_due{queue="outbox"}'), 1, 'what is due later does not count');
+    t.ok((now.get('ts_queue_oldest_seconds{queue="outbox"}') ?? 0) >= 90);
+    t.equal(now.get('ts_queue_due{queue="jobs"}'), 0);
+    t.equal(now.get('ts_sessions{state="active"}'), 1);
+    t.equal(now.get('ts_alerts_raised{kind="gateway_lost"}'), 2);
+    t.ok((now.get('ts_job_last_success_age_seconds{task="stats"}') ?? 0) >= 50);
+    t.notOk(now.has('ts_job_last_success_age_seconds{task="backup"}'), 'skipped is not done');
+    t.equal(now.get('ts_jobs_failed_total{task="stats"}'), 0);
+    t.equal(now.get('ts_redis_connected{connection="live"}'), 1);
+    t.equal(now.get('ts_bot_updates_total{result="handled"}'), 0);
+    t.equal(now.get('ts_record_figures_failures_total'), 0);
+  });
+
   await t.test('one micro-dollar that is not booked as it should is seen', async (t) => {
     // Nobody but a superuser can do this: the database's guards are switched off.
     const forge = async (kind: string, by: number) => {
@@ -169,16 +214,27 @@ t.test('metrics of the control plane', async (t) => {
   });
 
   await t.test('while Postgres is away nothing looks well', async (t) => {
+    const nowhere = { connect: () => Promise.reject(new Error('away')) } as unknown as typeof pool;
     const away = new MoneyWatch({
-      pool: { connect: () => Promise.reject(new Error('away')) } as unknown as typeof pool,
+      pool: nowhere,
       clock,
       log,
     });
-    const blind = new ControlPlaneMetrics({ clock, pool, money: away, ...services });
+    const unread = new RecordWatch({ pool: nowhere, clock, log, jobs: () => [] });
+    const blind = new ControlPlaneMetrics({
+      ...collaborators,
+      ...services,
+      telegramQueue: null,
+      measures: new Measures(),
+      money: away,
+      record: unread,
+    });
     const now = samples(await blind.registry.metrics());
     t.ok(Number.isNaN(now.get('ts_books_off_micros')));
     t.ok(Number.isNaN(now.get('ts_wallet_overheld_buyers')));
     t.notOk([...now.keys()].some((name) => name.startsWith('ts_ledger_sum_micros')));
     t.ok(away.failures > 0);
+    t.equal(unread.failures, 1, 'asked once for all of them');
+    t.notOk([...now.keys()].some((name) => name.startsWith('ts_queue_') || name.startsWith('ts_sessions')));
   });
 });

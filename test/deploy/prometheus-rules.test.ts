@@ -1,86 +1,87 @@
-import { execFile } from 'node:child_process';
-import { readFileSync } from 'node:fs';
-import { promisify } from 'node:util';
+import { existsSync, readFileSync } from 'node:fs';
 import t from 'tap';
-import { ControlPlaneMetrics, type ControlPlaneMetricsDeps } from '../../control-plane/metrics.js';
-import { GatewayMetrics, type GaugeReadings } from '../../gateway/metrics.js';
-import { systemClock } from '../../gateway/runtime/clock.js';
+import { describeMetrics } from '../../deploy/observe/metric-table.js';
 import { projectPath } from '../../gateway/runtime/project-path.js';
+import { hasProgram } from '../helpers/programs.js';
+import { promtool, RULE_FILES, RULES_FOLDER, recordedIn, ruleText, seriesIn } from '../helpers/prometheus.js';
 
-const run = promisify(execFile);
-const folder = projectPath('deploy/prometheus/rules');
-const rules = readFileSync(`${folder}/money.yml`, 'utf8');
-const tests = readFileSync(`${folder}/money.test.yml`, 'utf8');
+const RUNBOOK = 'deploy/RUNBOOK-ALERTS.md';
+/** Files of alerts, each with tests; what `recording` records is asked for in theirs. */
+const ALERT_FILES = RULE_FILES.filter((file) => file !== 'recording');
+const recorded = recordedIn(ruleText('recording'));
 
-/** Every name of a metric of ours in the text; `ts_bytes_*_total` in prose is not one. */
-const metricsIn = (text: string) =>
-  new Set(
-    [...text.matchAll(/\bts_[a-z0-9_]+(?!\*)\b/g)]
-      .map(([name]) => name)
-      .filter((name) => !name.endsWith('_')),
-  );
+/** What the two processes expose; a histogram by the names of its series. */
+const exposed = new Set(
+  describeMetrics().flatMap(({ name, type }) =>
+    type === 'histogram' ? [`${name}_bucket`, `${name}_sum`, `${name}_count`] : [name],
+  ),
+);
 
-/** What the two processes expose. */
-async function exposed(): Promise<Set<string>> {
-  const readings = new Proxy({}, { get: () => () => 0 }) as GaugeReadings;
-  const gateway = new GatewayMetrics(readings).registry;
-  const controlPlane = new ControlPlaneMetrics({
-    clock: systemClock,
-    pool: { totalCount: 0, idleCount: 0, waitingCount: 0 },
-    settlement: { counts: { setAside: {} } },
-    wallets: { counts: {} },
-    usage: { counts: {} },
-    money: { read: async () => null, ageS: 0, failures: 0, latest: null },
-  } as unknown as ControlPlaneMetricsDeps).registry;
-  return new Set(
-    [gateway, controlPlane].flatMap((registry) => registry.getMetricsAsArray().map((m) => m.name)),
-  );
-}
+const alertsIn = (text: string) =>
+  text
+    .split(/^ +- alert: /m)
+    .slice(1)
+    .map((alert) => ({ name: alert.split('\n')[0] as string, text: alert }));
 
 t.test('every metric that a rule names is exposed', async (t) => {
-  const there = await exposed();
-  const named = metricsIn(rules);
-  t.ok(named.size > 15, `${named.size} metrics are named`);
-  for (const name of named) t.ok(there.has(name), name);
-  for (const name of metricsIn(tests)) t.ok(there.has(name), `${name}, in the tests of the rules`);
+  for (const file of RULE_FILES) {
+    const named = seriesIn(ruleText(file));
+    t.ok(named.size > 4, `${file}: ${named.size} series are named`);
+    for (const name of named) t.ok(exposed.has(name) || recorded.has(name), `${file}: ${name}`);
+  }
+  for (const file of ALERT_FILES)
+    for (const name of seriesIn(ruleText(`${file}.test`)))
+      t.ok(exposed.has(name) || recorded.has(name), `${name}, in the tests of ${file}`);
+  t.ok(seriesIn(ruleText('money')).size > 15);
 });
 
-t.test('each alert says what it is and what to do, and is tried', async (t) => {
-  const alerts = rules.split(/^ +- alert: /m).slice(1);
-  t.ok(alerts.length >= 16);
-  const names = alerts.map((text) => text.split('\n')[0] as string);
-  t.equal(new Set(names).size, names.length, 'each name once');
-  for (const [i, text] of alerts.entries()) {
-    const name = names[i] as string;
-    t.match(text, /^ +summary: \S/m, `${name} has a summary`);
-    t.match(text, /^ +action: (>-\n +)?\S/m, `${name} says what to do`);
-    t.match(text, /severity: (critical|warning)/, `${name} has a severity`);
-    t.match(
-      tests,
-      new RegExp(`alertname="${name}"|eval_time: 12m\n +alertname: ${name}\n`),
-      `${name} is seen firing`,
-    );
-    t.match(tests, new RegExp(`alertname: ${name}, exp_alerts: \\[\\]`), `${name} is seen not firing`);
-    // NaN, a figure that is not known, is not equal to anything.
-    t.notMatch(text.split('annotations:')[0], /!= *0/, `${name} does not fire on what is not known`);
+t.test('each alert says what it is and what to do, has a place in the runbook, and is tried', async (t) => {
+  const names: string[] = [];
+  const runbook = readFileSync(projectPath(RUNBOOK), 'utf8');
+  for (const file of ALERT_FILES) {
+    const tests = ruleText(`${file}.test`);
+    for (const { name, text } of alertsIn(ruleText(file))) {
+      names.push(name);
+      t.match(text, /^ +summary: \S/m, `${name} has a summary`);
+      t.match(text, /^ +action: (>-\n +)?\S/m, `${name} says what to do`);
+      t.match(text, /severity: (critical|warning)/, `${name} has a severity`);
+      t.match(
+        text,
+        new RegExp(`^ +runbook: ${RUNBOOK}#${name.toLowerCase()}$`, 'm'),
+        `${name} names its entry`,
+      );
+      t.match(runbook, new RegExp(`^### ${name}\n\n\\S`, 'm'), `${name} has an entry`);
+      t.match(
+        tests,
+        new RegExp(`alertname="${name}"|eval_time: 12m\n +alertname: ${name}\n`),
+        `${name} is seen firing`,
+      );
+      t.match(tests, new RegExp(`alertname: ${name}, exp_alerts: \\[\\]`), `${name} is seen not firing`);
+      // NaN, a figure that is not known, is not equal to anything.
+      t.notMatch(text.split('annotations:')[0], /!= *0/, `${name} does not fire on what is not known`);
+    }
   }
+  t.ok(names.length >= 40, `${names.length} alerts`);
+  t.equal(new Set(names).size, names.length, 'each name once');
+  const entries = [...runbook.matchAll(/^### (\S+)$/gm)].map(([, name]) => name);
+  t.same(entries.toSorted(), names.toSorted(), 'the runbook has no others');
+});
+
+t.test('prometheus.yml reads every file of rules', async (t) => {
+  const config = readFileSync(projectPath('deploy/prometheus/prometheus.yml'), 'utf8');
+  const read = [...config.matchAll(/^ +- rules\/(\S+)\.yml$/gm)].map(([, name]) => name as string);
+  t.same(read, [...RULE_FILES]);
+  for (const file of read) t.ok(existsSync(`${RULES_FOLDER}/${file}.yml`));
 });
 
 t.test('promtool tries the rules', async (t) => {
-  const version = await run('promtool', ['--version']).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'ENOENT') throw error;
-    return null;
-  });
-  if (version === null) {
-    t.comment('promtool is not installed (Debian: apt install prometheus): the rules were not tried');
-    t.notMatch(process.env.TS_TEST_PROGRAMS ?? '', 'promtool', 'it is installed where it must be');
-    return t.end();
+  if (!(await hasProgram(t, 'promtool'))) return;
+  for (const file of ALERT_FILES) {
+    const { code, out, err } = await promtool('test', 'rules', `${file}.test.yml`);
+    t.equal(code, 0, out + err);
   }
-  const ran = await run('promtool', ['test', 'rules', 'money.test.yml'], { cwd: folder }).then(
-    ({ stdout }) => ({ ok: true, said: stdout }),
-    (error: { stdout?: string; stderr?: string }) => ({ ok: false, said: `${error.stdout}${error.stderr}` }),
-  );
-  t.ok(ran.ok, ran.said);
-  const checked = await run('promtool', ['check', 'rules', 'money.yml'], { cwd: folder });
-  t.match(checked.stdout, /SUCCESS: \d+ rules found/);
+  const checked = await promtool('check', 'rules', ...RULE_FILES.map((file) => `${file}.yml`));
+  t.equal(checked.out.match(/SUCCESS: \d+ rules found/g)?.length, RULE_FILES.length, checked.out);
+  const config = await promtool('check', 'config', '../prometheus.yml');
+  t.equal(config.code, 0, config.out + config.err);
 });

@@ -37,7 +37,7 @@ async function temporaryFolder(t: Test, mode = 0o755): Promise<string> {
 
 /** A process that started a durable Postgres and can be killed. */
 async function startParent(dataDir: string): Promise<{ child: ChildProcess; url: string; pid: number }> {
-  const script = fileURLToPath(new URL('./fixtures/postgres-parent.ts', import.meta.url));
+  const script = fileURLToPath(import.meta.resolve('./fixtures/postgres-parent.js'));
   const child = fork(script, [dataDir], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
   const [message] = (await once(child, 'message')) as [{ url: string; pid: number }];
   return { child, ...message };

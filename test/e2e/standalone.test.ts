@@ -8,6 +8,7 @@ import { ProxyAgent, request } from 'undici';
 import { developmentCertificate } from '../../gateway/runtime/development-certificate.js';
 import { removeData, type Standalone, startStandalone } from '../helpers/standalone.js';
 import { testCertificate } from '../helpers/test-certificate.js';
+import { startTraceCollector } from '../helpers/trace-collector.js';
 
 /** A PATH on which there is only node: no redis-server, no curl, no postgres. */
 async function bareEnvironment(): Promise<Record<string, string>> {
@@ -31,7 +32,12 @@ async function fetchDemo(system: Standalone, scheme: 'http' | 'https' = 'http'):
 }
 
 t.test('from nothing, again after Ctrl-C, and again after kill -9', async (t) => {
-  const env = await bareEnvironment();
+  const collector = await startTraceCollector(t);
+  const env = {
+    ...(await bareEnvironment()),
+    OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
+    OTEL_TRACES_SAMPLER_ARG: '1',
+  };
   let system = await startStandalone({ env });
   const { dataDir } = system;
   t.teardown(async () => {
@@ -85,6 +91,13 @@ t.test('from nothing, again after Ctrl-C, and again after kill -9', async (t) =>
 
   t.equal(await system.stop(), 0, 'Ctrl-C ends it cleanly');
   await t.rejects(stat(join(dataDir, 'standalone.json')), { code: 'ENOENT' });
+  const traced = collector.spans.map(({ service, name, status }) => `${service}: ${name}, ${status}`);
+  for (const expected of [
+    'gateway: proxy connection, 0',
+    'control-plane: GET /api/balance, 0',
+    'control-plane: settlement batch, 0',
+  ])
+    t.ok(traced.includes(expected), `${expected} is traced`);
 
   system = await startStandalone({ env, dataDir });
   t.same(await balances(), before, 'balances are kept');

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Books } from './books.js';
 import type { Fault } from './catalogue.js';
+import { whoHolds } from './holders.js';
 import { Random } from './random.js';
 import { Traffic, type TransferPlan } from './traffic.js';
 import { BUYER_PRICE_MICROS_PER_GB, type Site, type World } from './world.js';
@@ -13,6 +14,8 @@ const RECOVERY_MS_MAX = 10_000;
 /** Streams that do not end by themselves so long after the trouble are stuck. */
 const END_TIMEOUT_MS = 45_000;
 const SETTLE_TIMEOUT_MS = 30_000;
+/** Who has not served by then is looked at, and so often again. */
+const LATE_MS = 4_000;
 /** A short transfer begins on each gateway this often while the trouble lasts. */
 const CHURN_MS = 400;
 
@@ -52,6 +55,7 @@ export async function runCase(
 ): Promise<CaseResult> {
   const startMs = performance.now();
   const random = new Random(createHash('sha256').update(`${fault.id} ${seed}`).digest().readUInt32LE(0));
+  for (const site of world.sites) await world.withWorkers(site, fault.gatewayWorkers ?? 1);
   for (const site of world.sites) await world.untilDevicesOnline(site);
   const site = fault.id === 'disk-full' ? world.sites[0] : random.pick(world.sites);
   const other = site === world.sites[0] ? world.sites[1] : world.sites[0];
@@ -89,7 +93,7 @@ export async function runCase(
   const healedMs = performance.now();
   const relayedThen = traffic.relayedBytes + thin.relayedBytes;
   const bookedAfter = untilBooked(books, before + relayedThen, healedMs);
-  const servesAfterMs = await untilServing(world, traffic, healedMs);
+  const servesAfterMs = await untilServing(world, traffic, healedMs, notes);
   if (churn) clearInterval(churn);
   const stuck = (await traffic.end(END_TIMEOUT_MS)) + (await thin.end(END_TIMEOUT_MS));
   const bookedAfterMs = await bookedAfter;
@@ -187,7 +191,13 @@ function startChurn(world: World, traffic: Traffic, random: Random): NodeJS.Time
   }, CHURN_MS);
 }
 
-async function untilServing(world: World, traffic: Traffic, healedMs: number): Promise<number> {
+async function untilServing(
+  world: World,
+  traffic: Traffic,
+  healedMs: number,
+  notes: string[],
+): Promise<number> {
+  let lookAtMs = healedMs + LATE_MS;
   const waiting = new Set<Site>(world.sites);
   while (waiting.size > 0 && performance.now() - healedMs < 3 * RECOVERY_MS_MAX) {
     await Promise.all(
@@ -195,6 +205,10 @@ async function untilServing(world: World, traffic: Traffic, healedMs: number): P
         if (await traffic.probe(world.proxy(site, 0), 2_000)) waiting.delete(site);
       }),
     );
+    if (waiting.size > 0 && performance.now() > lookAtMs) {
+      lookAtMs += LATE_MS;
+      notes.push(`late; exits are held by ${whoHolds(world)}`);
+    }
     if (waiting.size > 0) await delay(50);
   }
   return waiting.size > 0 ? Number.POSITIVE_INFINITY : performance.now() - healedMs;

@@ -4,6 +4,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { liveKeys } from '../../gateway/live/keys.js';
+import { killEverything } from './everything.js';
 import { callApi } from './people.js';
 import type { Random } from './random.js';
 import { postgresTap, Replayer, redisTap } from './taps.js';
@@ -34,6 +35,8 @@ export interface Fault {
   streams: 'none' | 'some' | 'many';
   /** Devices lose their gateway by it. */
   hitsGateway?: boolean;
+  /** Processes of each gateway; left out: one. */
+  gatewayWorkers?: number;
   /** Seconds it lasts by itself, so that transfers are made long enough. */
   lastsS: number;
   /**
@@ -99,6 +102,25 @@ async function killSettler(
     strike,
   );
   note(hit ? `${what} ${nth}, ${moment}` : 'no message in time');
+}
+
+/** Waits until another process has taken the place of the worker. */
+async function untilBack({ world, site, fail }: Scene, worker: number, before: number): Promise<void> {
+  const until = performance.now() + 20_000;
+  for (;;) {
+    const status = await world.gatewayStatus(site);
+    const now = status?.workers?.find((one) => one.worker === worker);
+    if (now !== undefined && now.pid !== before) return;
+    if (performance.now() > until) return fail(`worker ${worker} did not come back`);
+    await delay(50);
+  }
+}
+
+/** One of the workers of the site's gateway. */
+async function pickWorker({ world, site, random }: Scene): Promise<{ worker: number; pid: number }> {
+  const [first, second] = (await world.gatewayStatus(site))?.workers ?? [];
+  if (!first || !second) throw new Error('the gateway has no workers');
+  return random.pick([first, second]);
 }
 
 /** Every fault, in the order in which they are run. */
@@ -171,6 +193,43 @@ export const catalogue: readonly Fault[] = [
       await delay(200);
       await setProviderPrice(world, random); // rolls every meter: the old ones are FINAL
       note((await hit) ? `${what}, ${moment}` : 'no message in time');
+    },
+  },
+  {
+    id: 'worker-kill',
+    hitsGateway: true,
+    title: 'kill -9 of one of two gateway workers in mid-transfer',
+    streams: 'many',
+    gatewayWorkers: 2,
+    lastsS: 1,
+    async run(scene, strike) {
+      const { worker, pid } = await pickWorker(scene);
+      await delay(scene.random.integer(0, 1_500));
+      strike();
+      process.kill(pid, 'SIGKILL');
+      scene.note(`worker ${worker}`);
+      await untilBack(scene, worker, pid);
+    },
+  },
+  {
+    id: 'worker-kill-passing',
+    hitsGateway: true,
+    title: 'kill -9 of one of two gateway workers while connections that were passed to it wait',
+    streams: 'some',
+    gatewayWorkers: 2,
+    lastsS: 4,
+    async run(scene, strike) {
+      const { world, site, traffic, random } = scene;
+      const { worker, pid } = await pickWorker(scene);
+      strike();
+      // It stands still: whatever the other one passes to it from now on is not taken.
+      process.kill(pid, 'SIGSTOP');
+      const asking = Array.from({ length: 20 }, (_, n) => traffic.probe(world.proxy(site, n % 2), 15_000));
+      await delay(random.integer(200, 2_000));
+      process.kill(pid, 'SIGKILL');
+      await untilBack(scene, worker, pid);
+      const served = (await Promise.all(asking)).filter(Boolean).length;
+      scene.note(`worker ${worker}, ${served} of 20 served`);
     },
   },
   {
@@ -262,6 +321,14 @@ export const catalogue: readonly Fault[] = [
       await delay(60_000 * scale);
       await world.startPostgresAgain();
     },
+  },
+  {
+    id: 'everything-kill',
+    hitsGateway: true,
+    title: 'kill -9 of everything at once, Redis comes back empty',
+    streams: 'some',
+    lastsS: 1,
+    run: killEverything,
   },
   {
     id: 'partition',

@@ -11,10 +11,16 @@ import { readOptions, USAGE } from './options.js';
 import { line, table } from './report.js';
 import { World } from './world.js';
 
-const QUICK = ['gateway-kill-chunk', 'settler-kill-commit', 'redis-empty', 'repeat-reorder'];
+const QUICK = [
+  'gateway-kill-chunk',
+  'settler-kill-commit',
+  'redis-empty',
+  'repeat-reorder',
+  'everything-kill',
+];
 
 // Whole systems in trouble take their time, on a busy machine above all.
-t.setTimeout(300_000);
+t.setTimeout(420_000);
 
 t.test('a system in trouble loses no byte, books none twice and overdraws no buyer', async (t) => {
   const world = await World.start();
@@ -57,6 +63,8 @@ t.test('options', async (t) => {
   t.match(USAGE, 'redis-rollback');
   t.match(readOptions([]), { seeds: { length: 20 }, faults: { length: catalogue.length }, scale: 1 });
   t.match(readOptions(['--only', 'clocks', '--seed', '7']), { faults: ['clocks'], seeds: [7] });
+  t.match(readOptions(['--seeds', '8-10']), { seeds: [8, 9, 10] });
+  t.throws(() => readOptions(['--seeds', '3-2']), /at least 1/);
   t.throws(() => readOptions(['--only', 'clock']), /unknown/);
   t.throws(() => readOptions(['--workers', '0']), /at least 1/);
 });

@@ -18,7 +18,7 @@ Breaks a running system in every way of the list, several times each, and proves
 twice and no buyer overdrawn. Needs redis-server and redis-cli; with the right to mount it fills a disk as well.
 
   --only <ids>      comma separated: ${catalogue.map((f) => f.id).join(', ')}
-  --seeds <n>       runs of each fault (default 20)
+  --seeds <n>       runs of each fault (default 20); 8-14: those of these seeds
   --seed <n>        only this seed: replays a failure
   --workers <n>     systems at once (default 3; each takes about 1 GB of memory)
   --scale <x>       outages last x times as long as documented (default 1)
@@ -52,13 +52,18 @@ export function readOptions(args: readonly string[]): Options | 'help' {
   };
   return {
     faults,
-    seeds:
-      values.seed === undefined
-        ? Array.from({ length: number('seeds', 1) }, (_, i) => i + 1)
-        : [number('seed', 0)],
+    seeds: values.seed === undefined ? seedsOf(values.seeds) : [number('seed', 0)],
     workers: number('workers', 1),
     scale: number('scale', 0.01),
     out: values.out ?? null,
     logs: values.logs ?? null,
   };
+}
+
+function seedsOf(text: string): number[] {
+  const [, from = '1', to = ''] = /^(?:(\d+)-)?(\d+)$/.exec(text) ?? [];
+  const count = Number(to) - Number(from) + 1;
+  if (!(count >= 1))
+    throw new Error('--seeds must be a number of at least 1, or two with a dash between them');
+  return Array.from({ length: count }, (_, i) => Number(from) + i);
 }

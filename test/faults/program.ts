@@ -7,6 +7,8 @@ export interface ProgramSpec {
   name: string;
   /** Absolute path of the compiled entry file. */
   entry: string;
+  /** Its arguments; left out: none. */
+  args?: readonly string[];
   env: Record<string, string>;
   /** Where its log goes. */
   logFd: number;
@@ -40,8 +42,8 @@ export class Program {
 
   /** Starts it and waits until it serves. Throws when it ends or stays silent instead. */
   async start(): Promise<void> {
-    const { entry, env, logFd, preload, name } = this.spec;
-    const child = fork(entry, [], {
+    const { entry, args = [], env, logFd, preload, name } = this.spec;
+    const child = fork(entry, [...args], {
       env: { PATH: process.env.PATH ?? '', ...env },
       stdio: ['ignore', logFd, logFd, 'ipc'],
       execArgv: ['--no-warnings', '--enable-source-maps', ...(preload ? ['--import', preload] : [])],

@@ -1,16 +1,17 @@
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
 import { openSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises';
-import { connect, createServer } from 'node:net';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type RunningPostgres, startPostgres } from '../../deploy/standalone/services/postgres.js';
 import { type RunningRedis, redisKinds, startRedis } from '../../deploy/standalone/services/redis.js';
 import { signalProcess, startServerProcess } from '../../deploy/standalone/services/server-process.js';
+import type { GatewayStatus } from '../../gateway/private-server.js';
 import { projectPath } from '../../gateway/runtime/project-path.js';
+import { stablePort } from '../helpers/stable-port.js';
 import { Link } from './link.js';
 import { callApi, makePeople, type TestBuyer } from './people.js';
 import { Program } from './program.js';
@@ -292,15 +293,22 @@ export class World {
     return { proxyPort: site.proxyPort, username, password };
   }
 
-  async gatewayStatus(
-    site: Site,
-  ): Promise<{ tunnels: number; streams: number; unsettledMeters: number } | null> {
+  /** Null: it does not answer. With a worker that stands still it takes some time. */
+  async gatewayStatus(site: Site): Promise<GatewayStatus | null> {
     const answer = await fetch(`http://127.0.0.1:${site.metricsPort}/status`, {
-      signal: AbortSignal.timeout(1_000),
+      signal: AbortSignal.timeout(3_000),
     }).catch(() => null);
-    return answer === null
-      ? null
-      : ((await answer.json()) as { tunnels: number; streams: number; unsettledMeters: number });
+    return answer === null ? null : ((await answer.json()) as GatewayStatus);
+  }
+
+  /** Makes it a gateway of so many processes; nothing happens when it is one. */
+  async withWorkers(site: Site, workers: number): Promise<void> {
+    const { env } = site.gateway.spec;
+    if ((env.TS_WORKERS ?? '1') === String(workers)) return;
+    await site.gateway.stop();
+    env.TS_WORKERS = String(workers);
+    await site.gateway.start();
+    site.onlineSinceMs = null;
   }
 
   /** Whether the gateway's journal takes new meters, as its metrics say. */
@@ -330,6 +338,15 @@ export class World {
 
   get postgresPid(): number {
     return this.#postgres.pid;
+  }
+
+  get redisPid(): number {
+    return this.#redis.pid;
+  }
+
+  /** Resolves when Redis and Postgres have ended. */
+  async serversGone(): Promise<void> {
+    await Promise.all([this.#redis.exited, this.#postgres.exited]);
   }
 
   /** Ends Postgres at once, as a crash does (immediate shutdown: no checkpoint, transactions are lost). */
@@ -364,29 +381,6 @@ export class World {
 
 async function undoAll(undo: Undo): Promise<void> {
   for (const step of undo.splice(0).reverse()) await step();
-}
-
-/** Ports below those that systems give to outgoing connections (32768 and up on Linux). */
-const PORTS_FROM = 12_000;
-const PORTS_TO = 30_000;
-
-/**
- * A free port that stays free while its server is down: a killed program must get it again. Random, so that systems
- * side by side do not choose the same one.
- */
-async function stablePort(): Promise<number> {
-  for (;;) {
-    const port = PORTS_FROM + Math.floor(Math.random() * (PORTS_TO - PORTS_FROM));
-    const server = createServer().listen(port, '127.0.0.1');
-    const free = await new Promise<boolean>((resolve) => {
-      server.once('listening', () => resolve(true));
-      server.once('error', () => resolve(false));
-    });
-    if (!free) continue;
-    server.close();
-    await once(server, 'close');
-    return port;
-  }
 }
 
 /** Without redis-server the embedded Valkey does, for all but snapshots. */

@@ -47,3 +47,16 @@ t.test('TLS, balancers and limits: relations are checked together', async (t) =>
     ],
   );
 });
+
+t.test(
+  'workers: a number, before that of the environment when it is given, and room for their names',
+  async (t) => {
+    t.equal(readGatewayConfig({}).workers, 1);
+    t.equal(readGatewayConfig({ TS_WORKERS: '2' }, { TS_WORKERS: '3' }).workers, 3);
+    const long = 'g'.repeat(61);
+    t.same(problemsOf({ TS_GATEWAY_ID: long }), []);
+    t.same(problemsOf({ TS_GATEWAY_ID: long, TS_WORKERS: '2' }), [
+      'TS_GATEWAY_ID must leave room for the -w2 of a worker: up to 60 characters',
+    ]);
+  },
+);

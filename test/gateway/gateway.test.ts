@@ -361,3 +361,76 @@ t.test('counts survive a restart of the gateway and are delivered as FINAL', asy
   );
   t.match(meter, { bytesUp: 4, bytesDown: 4 });
 });
+
+t.test('what came of it is in the metrics', async (t) => {
+  const metrics = async () => {
+    const url = `http://127.0.0.1:${rig.gateway.metricsPort}/metrics`;
+    const text = await (await fetch(url, { headers: { connection: 'close' } })).text();
+    return (series: string) =>
+      Number(
+        text
+          .split('\n')
+          .find((line) => line.startsWith(`${series} `))
+          ?.split(' ')[1],
+      );
+  };
+  const reached = async (series: string, value: number) =>
+    until(async () => (await metrics())(series) === value, `${series} is ${value}`);
+  t.ok(Number.isNaN((await metrics())('ts_devices{country="US",state="sharing"}')), 'no device, no series');
+  const start = await metrics();
+
+  const { plain } = await device({ country: 'US' });
+  plain.echo();
+  t.equal((await metrics())('ts_devices{country="US",state="sharing"}'), 1);
+  const served = await connect();
+  served.socket.end(Buffer.alloc(700_000));
+  t.equal((await readAll(served.socket)).length, 700_000);
+  const ended = 'ts_streams_ended_total{how="finished"}';
+  await reached(ended, start(ended) + 1);
+  const throughput = 'ts_stream_throughput_bytes_per_second_count{direction="down"}';
+  await reached(throughput, start(throughput) + 1);
+
+  plain.onFrame = ({ type, streamId }) => {
+    if (type === 4) plain.send(5, streamId, Buffer.of(0));
+  };
+  const stalled = await connect();
+  stalled.socket.on('error', () => {});
+  const stalls = 'ts_credit_stalls_total{direction="up"}';
+  const stallsBefore = (await metrics())(stalls);
+  stalled.socket.write(Buffer.alloc(8 << 20)); // the device gives no credit
+  await reached(stalls, stallsBefore + 1);
+  stalled.socket.resetAndDestroy();
+  const cut = 'ts_streams_ended_total{how="reset"}';
+  await reached(cut, start(cut) + 1);
+
+  const before = await metrics();
+  t.equal(before('ts_dials_total{result="ok"}') - start('ts_dials_total{result="ok"}'), 2);
+  t.equal(before('ts_redis_connected{connection="live"}'), 1);
+  t.equal(before('ts_redis_connected{connection="commands"}'), 1);
+
+  plain.onFrame = ({ type, streamId }) => {
+    if (type === 4) plain.send(5, streamId, Buffer.of(2));
+  };
+  t.equal((await connect()).reply, 5);
+  const after = await metrics();
+  const gained = (series: string) => after(series) - before(series);
+  t.equal(gained('ts_dials_total{result="refused"}'), 1);
+  t.equal(gained('ts_refusals_total{code="REFUSED"}'), 1);
+  t.equal(gained('ts_connections_total{outcome="REFUSED"}'), 1);
+  t.equal(gained('ts_dials_total{result="ok"}'), 0);
+  const { reply } = await socksConnect({
+    proxyPort: rig.gateway.proxyPort,
+    username: rig.username,
+    password: 'wrong',
+    host: HOST,
+    port: 443,
+  }).catch(() => ({ reply: -1 }));
+  t.not(reply, 0);
+  t.equal(
+    (await metrics())('ts_refusals_total{code="AUTH_FAILED"}') -
+      before('ts_refusals_total{code="AUTH_FAILED"}'),
+    1,
+  );
+  await gone(plain);
+  await reached(stalls, stallsBefore + 1); // a tunnel that is gone keeps its counts here
+});

@@ -2,7 +2,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { type Duplex, pipeline, Writable } from 'node:stream';
 import t from 'tap';
-import { COUNT_BYTES_KEPT, COUNT_BYTES_MAX } from '../../agent-protocol/limits.js';
+import { COUNT_BYTES_KEPT, COUNT_BYTES_MAX, HELD_DATA_BYTES_MAX } from '../../agent-protocol/limits.js';
 import type { MuxStream } from '../../agent-protocol/stream.js';
 import { Verdict } from '../../agent-protocol/verdict.js';
 import type { MeterBinding, MeterWaiter } from '../../gateway/metering/meter.js';
@@ -78,6 +78,7 @@ function scene() {
   const ends: string[] = [];
   const stream = {
     state: 'open',
+    session: { heldDataBytes: 0, backlogBytes: 0 },
     sendWindowBytes: 10_000_000,
     handler: null as unknown as MuxStream['handler'],
     stops: false,
@@ -148,6 +149,18 @@ t.test('out: pieces, one at a time while the tunnel holds the one before, and WA
   t.ok(Buffer.concat(sent).equals(bytes));
   t.equal(binding.up, bytes.length);
   t.same(ends, []);
+});
+
+t.test('what the tunnel holds for the end of the turn counts against both directions', async (t) => {
+  const { binding, stream, duplex, arrive } = scene();
+  stream.session.heldDataBytes = HELD_DATA_BYTES_MAX;
+  stream.stops = true;
+  duplex.write(Buffer.alloc(PIECE_BYTES));
+  t.equal(binding.up, PIECE_BYTES);
+  duplex.resume();
+  arrive(Buffer.alloc(10_000));
+  await soon();
+  t.equal(binding.up + binding.down + HELD_DATA_BYTES_MAX, COUNT_BYTES_MAX);
 });
 
 t.test('in: counted − handed over is one piece at most, and the bytes come whole', async (t) => {

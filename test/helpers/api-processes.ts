@@ -95,7 +95,7 @@ async function post(url: string, token: string, body?: unknown): Promise<Answer>
 }
 
 /** Processes run `dist/`; a test that passes there says nothing about sources that are newer. */
-function requireFreshBuild(): void {
+export function requireFreshBuild(): void {
   const stamp = projectPath('dist/.built');
   const builtMs = existsSync(stamp) ? statSync(stamp).mtimeMs : Number.NEGATIVE_INFINITY;
   for (const room of BUILT_ROOMS)

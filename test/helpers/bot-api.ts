@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { createServer } from 'node:http';
+import { createServer, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { TelegramModel } from './telegram-model.js';
 
@@ -20,13 +20,13 @@ export interface Sent {
 }
 
 export interface BotApiOptions {
-  /** Each sendMessage is answered so much later. */
-  delayMs?: number;
+  /** Each sendMessage is answered so much later; a function is asked for each. */
+  delayMs?: number | (() => number);
 }
 
 /**
- * A server that speaks the Bot API: sendMessage is answered as told, in this order or by what was sent, then with OK;
- * other methods as `telegram` does. `failing` answers any other method instead while it gives a reply.
+ * A server that speaks the Bot API: sendMessage is answered as told, in this order or by what was sent; else, as all
+ * other methods, as `telegram` does. `failing` answers any other method instead while it gives a reply.
  */
 export async function startBotApi(
   t: { teardown(fn: () => unknown): unknown },
@@ -36,11 +36,9 @@ export async function startBotApi(
   const sent: Sent[] = [];
   const telegram = new TelegramModel();
   const server = createServer(async (request, response) => {
-    let text = '';
-    for await (const chunk of request) text += chunk;
     const path = request.url ?? '';
     const method = path.slice(path.lastIndexOf('/') + 1);
-    const body = JSON.parse(text || '{}') as Record<string, unknown>;
+    const body = await readFields(request);
     let reply: Reply;
     if (method === 'sendMessage') {
       const one = {
@@ -49,9 +47,11 @@ export async function startBotApi(
         text: body.text as string,
         atMs: performance.now(),
       };
-      reply = (typeof replies === 'function' ? replies(one) : replies.shift()) ?? OK;
+      const told = typeof replies === 'function' ? replies(one) : replies.shift();
+      reply = told ?? (await telegram.call(method, body));
       sent.push(one);
-      if (delayMs > 0) await new Promise((resolve) => setTimeout(resolve, delayMs));
+      const answeredInMs = typeof delayMs === 'number' ? delayMs : delayMs();
+      if (answeredInMs > 0) await new Promise((resolve) => setTimeout(resolve, answeredInMs));
     } else reply = api.failing(method) ?? (await telegram.call(method, body));
     if (reply === 'hang') return;
     if (reply === 'cut') return void request.socket.destroy();
@@ -71,4 +71,24 @@ export async function startBotApi(
     failing: (_method: string): Reply | null => null,
   };
   return api;
+}
+
+/** The fields of a call, which comes as JSON or, with a file, as multipart; files are bytes. */
+async function readFields(request: IncomingMessage): Promise<Record<string, unknown>> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of request) chunks.push(chunk as Buffer);
+  const body = Buffer.concat(chunks);
+  const type = request.headers['content-type'] ?? '';
+  if (!type.startsWith('multipart/form-data')) return JSON.parse(body.toString() || '{}');
+  const fields: Record<string, unknown> = {};
+  const boundary = `--${/boundary=(.+)$/.exec(type)?.[1]}`;
+  // Bytes as they are, one a character.
+  for (const part of body.toString('latin1').split(boundary).slice(1, -1)) {
+    const headEnd = part.indexOf('\r\n\r\n');
+    const head = part.slice(0, headEnd);
+    const content = Buffer.from(part.slice(headEnd + 4, -2), 'latin1');
+    const name = /[; ]name="([^"]+)"/.exec(head)?.[1] ?? '';
+    fields[name] = /filename=/.test(head) ? new Uint8Array(content) : content.toString();
+  }
+  return fields;
 }

@@ -1,3 +1,4 @@
+import type { Update } from 'grammy/types';
 import { migrateJobQueue } from '../../control-plane/db/job-queue.js';
 import { startBotApi } from './bot-api.js';
 import { newTelegramId, signedIn, TEST_ENV, type TestUser, type TestWorld } from './control-plane.js';
@@ -18,6 +19,8 @@ export interface BotWorld extends PaymentsWorld {
   /** Handles everything that was taken in, with what follows. */
   settle(): Promise<void>;
   person(language?: string): Person;
+  /** Opens a link of the bot and presses the button that confirms it, if there is one; gives the update of that. */
+  openLink(person: Person, start: string): Promise<Update | null>;
 }
 
 /**
@@ -40,14 +43,27 @@ export async function startBotWorld(t: Teardown, env: Record<string, string> = {
   api.telegram.webhook = { url: '', secret: WEBHOOK_SECRET };
   const worker = world.services.bot?.worker;
   t.teardown(() => worker?.stop());
+  const { telegram } = api;
+  const settle = async () => void (await worker?.idle());
   return {
     ...world,
     api,
-    telegram: api.telegram,
+    telegram,
     textsTo: ({ id }) =>
       world.messages.filter((message) => message.chatId === id).map((message) => message.text),
-    settle: async () => void (await worker?.idle()),
+    settle,
     person: (language = 'en') => ({ id: newTelegramId(), language_code: language, username: 'ann' }),
+    openLink: async (person, start) => {
+      await telegram.say(person, `/start ${start}`);
+      await settle();
+      const asked = world.messages.filter(({ chatId }) => chatId === person.id).at(-1);
+      const yes = asked?.keyboard?.[0]?.[0];
+      if (asked === undefined || yes === undefined || !('callback_data' in yes)) return null;
+      const message = { id: 1, buttons: [], photo: null, silent: false, timesMs: [], ...asked };
+      const { update } = await telegram.press(person, message, yes.callback_data);
+      await settle();
+      return update;
+    },
   };
 }
 

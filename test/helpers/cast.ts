@@ -20,6 +20,8 @@ export const UNHURRIED_ENV = {
   TS_PULL_BURST: '100000',
   TS_STOP_WAIT_MS: '0',
   TS_LIVE_STREAMS_PER_ACTOR_MAX: '1000',
+  TS_ABUSE_REPORTS_PER_IP_PER_HOUR: '1000000',
+  TS_ABUSE_REPORTS_PER_HOUR: '1000000',
   TS_BOT_USERNAME: 'sharebot',
 };
 
@@ -258,6 +260,44 @@ export class Cast {
       return String((await this.#asAdmin('POST', '/api/admin/broadcasts', body)).id);
     });
 
+  /** An open finding of abuse by the buyer. */
+  findingId = () =>
+    this.#once('finding', async () => {
+      const { rows } = await this.world.pool.query<{ id: string }>(
+        `INSERT INTO abuse_findings (id, rule, subject, buyer_id, measured, measured_max, threshold, evidence)
+         VALUES (gen_random_uuid(), 'fan_out', $1::text, $1::uuid, 9, 9, 5, '{"hosts": 9}') RETURNING id`,
+        [await this.buyerId()],
+      );
+      return rows[0]?.id as string;
+    });
+
+  /** A report of abuse that waits for an answer. */
+  abuseReport = () =>
+    this.#once('abuse report', async () => {
+      const { body } = await this.world.call('POST', '/api/abuse_reports', {
+        body: REPORT,
+        from: newAddress(),
+      });
+      const { rows } = await this.world.pool.query<{ id: string }>(
+        'SELECT id FROM abuse_reports WHERE reference = $1',
+        [body.reference],
+      );
+      return { id: rows[0]?.id as string, reference: String(body.reference), secret: String(body.secret) };
+    });
+
+  /** A legal hold that another admin asked for. */
+  legalHoldId = () =>
+    this.#once('legal hold', async () =>
+      String(
+        (
+          await this.#asAdmin('POST', '/api/admin/legal_holds', {
+            buyer_id: await this.buyerId(),
+            reason: 'cast',
+          })
+        ).id,
+      ),
+    );
+
   /** A gateway that says it is there. */
   gatewayId = () =>
     this.#once('gateway', async () => {
@@ -274,6 +314,14 @@ export class Cast {
       return gatewayId;
     });
 }
+
+export const REPORT = {
+  exit_ip: '84.128.0.5',
+  happened_at: '2026-11-27T08:00:00Z',
+  port: 443,
+  destination: 'www.example.com',
+  description: 'Many failed logins to our shop.',
+};
 
 export const NEWS = {
   texts: {

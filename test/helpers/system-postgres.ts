@@ -1,7 +1,7 @@
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { chown, mkdtemp, rm } from 'node:fs/promises';
+import { appendFile, chown, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -21,13 +21,21 @@ export interface SystemPostgres {
   url: string;
   /** Path of one of its programs, such as `pg_dump`. */
   program(name: string): string;
+  /** Its data lies in `data` of it; the server's user may write here. */
+  home: string;
+  /** Whom the server runs as; null: as this process. */
+  user: { uid: number; gid: number } | null;
 }
 
 /**
  * The PostgreSQL that the system's packages brought, newest version, server and client programs, started for
- * this test on a free port. Null, with a word about it, where there is none (`hasProgram`).
+ * this test on a free port; `more`: further settings of the server. Null, with a word about it, where there is none
+ * (`hasProgram`).
  */
-export async function startSystemPostgres(t: Test): Promise<SystemPostgres | null> {
+export async function startSystemPostgres(
+  t: Test,
+  more: (home: string) => Record<string, string> = () => ({}),
+): Promise<SystemPostgres | null> {
   const version = existsSync(VERSIONS)
     ? Math.max(
         0,
@@ -60,9 +68,13 @@ export async function startSystemPostgres(t: Test): Promise<SystemPostgres | nul
     unix_socket_directories: '',
     fsync: 'off',
     timezone: 'UTC',
+    ...more(home),
   };
-  const options = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
-  const server = spawn(program('postgres'), ['-D', data, '-p', String(port), ...options], {
+  const lines = Object.entries(settings).map(
+    ([name, value]) => `${name} = '${value.replaceAll("'", "''")}'\n`,
+  );
+  await appendFile(join(data, 'postgresql.conf'), lines.join(''));
+  const server = spawn(program('postgres'), ['-D', data, '-p', String(port)], {
     env,
     cwd: '/',
     stdio: ['ignore', 'ignore', 'pipe'],
@@ -82,7 +94,7 @@ export async function startSystemPostgres(t: Test): Promise<SystemPostgres | nul
     });
     exited.then(() => reject(new Error(`PostgreSQL did not start:\n${said}`)), reject);
   });
-  return { version, url: `postgres://postgres@127.0.0.1:${port}/postgres`, program };
+  return { version, url: `postgres://postgres@127.0.0.1:${port}/postgres`, program, home, user };
 }
 
 /** PostgreSQL does not run as root. */

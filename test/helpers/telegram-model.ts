@@ -1,19 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import type { Update } from 'grammy/types';
-
-/** What the server answers: HTTP status and JSON. */
-interface Answer {
-  status: number;
-  body: object;
-}
+import { type Answer, bad, type ChatMessage, good, TelegramChats } from './telegram-chats.js';
 
 type Body = Record<string, unknown>;
-
-const good = (result: unknown): Answer => ({ status: 200, body: { ok: true, result } });
-const bad = (status: number, description: string): Answer => ({
-  status,
-  body: { ok: false, error_code: status, description },
-});
 
 export interface Person {
   id: number;
@@ -42,8 +31,12 @@ const CHECKOUT_MS = 10_000;
  * webhook or by polling, invoices in Stars, checkouts, payments and refunds, with their refusals.
  */
 export class TelegramModel {
-  /** Every call beside sendMessage, in order. */
+  /** Every call beside those that send and change messages, in order. */
   readonly calls: { method: string; body: Body }[] = [];
+  /** What was sent, as it is now. */
+  readonly chats = new TelegramChats();
+  /** What people were told who pressed a button, in order. */
+  readonly answers: { queryId: string; text: string; alert: boolean }[] = [];
   readonly charges: Charge[] = [];
   /** Instead of the address that setWebhook named: tests listen elsewhere than on https. */
   webhookTarget: string | null = null;
@@ -51,18 +44,40 @@ export class TelegramModel {
   /** The bot's Stars, oldest first. */
   readonly #transactions: object[] = [];
   readonly #links = new Map<string, Invoice>();
+  /** Buttons that were pressed and not answered yet. */
+  readonly #pressed = new Set<string>();
   readonly #checkouts = new Map<string, (answer: { ok: boolean; error: string | null }) => void>();
   /** Updates that getUpdates has not been told to forget. */
   #waiting: Update[] = [];
   #updateId = 1_000;
-  #messageId = 1;
   #poll: ((answer: Answer) => void) | null = null;
   #wakePoll: (() => void) | null = null;
 
   /** What a method of the Bot API answers. */
   call(method: string, body: Body): Answer | Promise<Answer> {
+    const sent = this.chats.call(method, body);
+    if (sent !== null) return sent;
     this.calls.push({ method, body });
     switch (method) {
+      case 'setMyCommands':
+        return this.#setMyCommands(body);
+      case 'setChatMenuButton': {
+        const { menu_button: button } = body as { menu_button?: { web_app?: { url: string } } };
+        if (button?.web_app !== undefined && !button.web_app.url.startsWith('https://'))
+          return bad(400, 'Bad Request: BUTTON_URL_INVALID');
+        return good(true);
+      }
+      case 'answerCallbackQuery': {
+        const queryId = String(body.callback_query_id);
+        if (!this.#pressed.delete(queryId))
+          return bad(
+            400,
+            'Bad Request: query is too old and response timeout expired or query ID is invalid',
+          );
+        if (String(body.text ?? '').length > 200) return bad(400, 'Bad Request: MESSAGE_TOO_LONG');
+        this.answers.push({ queryId, text: String(body.text ?? ''), alert: body.show_alert === true });
+        return good(true);
+      }
       case 'setWebhook':
         this.webhook = { url: String(body.url), secret: String(body.secret_token ?? '') };
         this.#endPoll();
@@ -84,7 +99,7 @@ export class TelegramModel {
         if ('status' in invoice) return invoice;
         this.#links.set(`message:${invoice.payload}`, invoice);
         return good({
-          message_id: this.#messageId++,
+          message_id: this.chats.newId(),
           date: now(),
           chat: { id: body.chat_id, type: 'private' },
         });
@@ -118,6 +133,63 @@ export class TelegramModel {
       text,
       ...(command && { entities: [{ type: 'bot_command', offset: 0, length: command.length }] }),
     });
+  }
+
+  /** A person answers a message; Telegram gives it along with its buttons. */
+  reply(from: Person, to: ChatMessage, text: string): Promise<Update> {
+    return this.#message(from, {
+      text,
+      reply_to_message: {
+        message_id: to.id,
+        date: now(),
+        chat: { id: to.chatId, type: 'private', first_name: 'Ann' },
+        text: to.text,
+        ...(to.buttons.length > 0 && { reply_markup: { inline_keyboard: to.buttons.map((one) => [one]) } }),
+      },
+    });
+  }
+
+  /** A person presses a button of a message. Telegram waits some time for an answer: `answers` has it. */
+  async press(
+    from: Person,
+    message: ChatMessage,
+    data: string,
+  ): Promise<{ queryId: string; update: Update }> {
+    const queryId = randomUUID();
+    this.#pressed.add(queryId);
+    const { chatId, text } = message;
+    const chat =
+      chatId < 0
+        ? { id: chatId, type: 'channel', title: 'Admins' }
+        : { id: chatId, type: 'private', first_name: 'Ann' };
+    const update = {
+      update_id: this.#updateId++,
+      callback_query: {
+        id: queryId,
+        from: person(from),
+        chat_instance: String(chatId),
+        data,
+        message: { message_id: message.id, date: now(), chat, text },
+      },
+    } as Update;
+    return { queryId, update: await this.deliver(update) };
+  }
+
+  /** A person blocks the bot, or comes back. */
+  block(from: Person, blocked = true): Promise<Update> {
+    if (blocked) this.chats.blockedBy.add(from.id);
+    else this.chats.blockedBy.delete(from.id);
+    const member = (status: string) => ({ user: { id: 1, is_bot: true, first_name: 'Bot' }, status });
+    return this.deliver({
+      update_id: this.#updateId++,
+      my_chat_member: {
+        chat: { id: from.id, type: 'private', first_name: 'Ann' },
+        from: person(from),
+        date: now(),
+        old_chat_member: member(blocked ? 'member' : 'kicked'),
+        new_chat_member: member(blocked ? 'kicked' : 'member'),
+      },
+    } as unknown as Update);
   }
 
   /**
@@ -220,7 +292,7 @@ export class TelegramModel {
     return {
       update_id: this.#updateId++,
       message: {
-        message_id: this.#messageId++,
+        message_id: this.chats.newId(),
         date: now(),
         from: person(from),
         chat: { id: from.id, type: 'private', first_name: 'Ann' },
@@ -284,6 +356,17 @@ export class TelegramModel {
     if (!Number.isInteger(stars) || stars < 1 || stars > 10_000)
       return bad(400, 'Bad Request: STARS_INVOICE_INVALID');
     return { payload: String(payload), stars };
+  }
+
+  /** At most 100 commands of lower-case names, each with a description of 1 to 256 characters. */
+  #setMyCommands(body: Body): Answer {
+    const commands = body.commands as { command: string; description: string }[];
+    for (const { command, description } of commands) {
+      if (!/^[a-z0-9_]{1,32}$/.test(command)) return bad(400, 'Bad Request: BOT_COMMAND_INVALID');
+      if (description.length < 1 || description.length > 256)
+        return bad(400, 'Bad Request: BOT_COMMAND_DESCRIPTION_INVALID');
+    }
+    return commands.length > 100 ? bad(400, 'Bad Request: BOT_COMMANDS_TOO_MUCH') : good(true);
   }
 
   #refund(userId: number, chargeId: string): Answer {

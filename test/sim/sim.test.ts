@@ -1,10 +1,7 @@
 import { execFile } from 'node:child_process';
-import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { promisify } from 'node:util';
-import t, { type Test } from 'tap';
-import { projectPath } from '../../gateway/runtime/project-path.js';
+import t from 'tap';
+import { compiledPath } from '../helpers/compiled.js';
 import { runHistory } from './history.js';
 import { VARIANTS } from './variants.js';
 
@@ -17,19 +14,8 @@ t.setTimeout(300_000);
 const CAUGHT_WITHIN = 1_500;
 const HISTORIES = 20_000;
 
-/** Compiled as `npm run sim` compiles it; returns the program. */
-async function compile(t: Test): Promise<string> {
-  const out = mkdtempSync(join(tmpdir(), 'ts-sim-'));
-  t.teardown(() => rmSync(out, { recursive: true, force: true }));
-  const tsc = projectPath('node_modules/typescript/bin/tsc');
-  await run(process.execPath, [tsc, '-p', projectPath('tsconfig.programs.json'), '--outDir', out]);
-  symlinkSync(projectPath('node_modules'), join(out, 'node_modules'));
-  writeFileSync(join(out, 'package.json'), '{"type":"module"}');
-  return join(out, 'test/sim/run.js');
-}
-
-function sim(program: string, args: string[]): Promise<{ code: number; text: string }> {
-  return run(process.execPath, [program, ...args]).then(
+function sim(args: string[]): Promise<{ code: number; text: string }> {
+  return run(process.execPath, [compiledPath('test/sim/run'), ...args]).then(
     ({ stdout }) => ({ code: 0, text: stdout }),
     (error: { code: number; stdout: string }) => ({ code: error.code, text: error.stdout }),
   );
@@ -50,15 +36,14 @@ t.test('equal seeds give equal histories', async (t) => {
 });
 
 t.test('the project keeps every invariant, each broken variant is caught', async (t) => {
-  const program = await compile(t);
   for (const variant of VARIANTS.filter((v) => v !== 'good')) {
-    const { code, text } = await sim(program, [
+    const { code, text } = await sim([
       ...['--histories', String(CAUGHT_WITHIN), '--seed', '1', '--variant', variant],
     ]);
     t.equal(code, 1, `${variant} is caught: ${/^seed .*/m.exec(text)?.[0]}`);
     t.match(text, /^replay: npm run sim -- --histories 1 --seed \d+ --variant \S+ --verbose$/m);
   }
-  const good = await sim(program, ['--histories', String(HISTORIES), '--seed', '1']);
+  const good = await sim(['--histories', String(HISTORIES), '--seed', '1']);
   t.equal(good.code, 0, good.text);
   t.match(good.text, new RegExp(`${HISTORIES} of ${HISTORIES}`));
 });

@@ -3,11 +3,11 @@ import { recordAudit } from '../../audit/audit.js';
 import { findBuyerByTelegram } from '../../buyers/telegrams.js';
 import { formatMicros, parseMicros } from '../../ledger/money.js';
 import type { LiveState } from '../../live-state/live-state.js';
+import { amountIn, dollars } from '../../texts/words.js';
 import { reportStarRefund } from '../../topups/star-refunds.js';
-import { checkOut, creditStars, openStarTopUp, starsFor } from '../../topups/stars.js';
+import { type CheckoutRefusal, checkOut, creditStars, openStarTopUp, starsFor } from '../../topups/stars.js';
 import type { BotContext, BotPart } from '../context.js';
 import { invoiceWords } from '../stars-client.js';
-import { TEXTS } from '../texts.js';
 
 export interface StarsPartDeps {
   /** A credited buyer is told to the gateways. */
@@ -18,8 +18,15 @@ export interface StarsPartDeps {
   invoiceLifetimeS: number;
 }
 
-/** What a person may type as an amount: dollars with whole cents. */
-const AMOUNT = /^\$?(\d{1,8}(?:[.,]\d{1,2})?)$/;
+/** Shown by Telegram in the payment dialogue. */
+const CHECKOUT_REFUSED: Readonly<Record<CheckoutRefusal, string>> = {
+  unknown_order: 'checkout-unknown-order',
+  wrong_amount: 'checkout-wrong-amount',
+  not_open: 'checkout-not-open',
+  expired: 'checkout-expired',
+  being_paid: 'checkout-being-paid',
+  buyer_not_active: 'checkout-not-active',
+};
 
 /**
  * Top-ups of buyers in Telegram Stars: `/topup 25`, and what Telegram says of checkouts, payments and
@@ -30,16 +37,15 @@ export function starsPart(deps: StarsPartDeps): BotPart {
   const part = new Composer<BotContext>();
 
   part.chatType('private').command('topup', async (ctx) => {
-    const texts = TEXTS[ctx.language];
     const buyer = await findBuyerByTelegram(ctx.db, ctx.from.id);
-    if (buyer === null) return ctx.say(texts.notABuyer);
-    if (buyer.status !== 'active') return ctx.say(texts.checkoutRefused.buyer_not_active);
+    if (buyer === null) return ctx.say(ctx.t('not-a-buyer'));
+    if (buyer.status !== 'active') return ctx.say(ctx.t('checkout-not-active'));
     const { starPriceMicros, topupMicrosMin, topupMicrosMax } = await rules();
-    const amountMicros = parseMicros(AMOUNT.exec(ctx.match.trim())?.[1]?.replace(',', '.') ?? '');
+    const amountMicros = parseMicros(amountIn(ctx.match) ?? '');
     if (amountMicros === null || amountMicros < topupMicrosMin || amountMicros > topupMicrosMax)
-      return ctx.say(texts.topupUsage(dollars(topupMicrosMin), dollars(topupMicrosMax)));
+      return ctx.say(ctx.t('topup-usage', { min: dollars(topupMicrosMin), max: dollars(topupMicrosMax) }));
     const stars = starsFor(amountMicros, starPriceMicros);
-    if (stars === null) return ctx.say(texts.noStars);
+    if (stars === null) return ctx.say(ctx.t('topup-no-stars'));
     const invoice = await openStarTopUp(ctx.db, buyer.id, stars, starPriceMicros, invoiceLifetimeS);
     await recordAudit(ctx.db, {
       actor: { role: 'bot' },
@@ -59,7 +65,7 @@ export function starsPart(deps: StarsPartDeps): BotPart {
       checked.ok
         ? api.answerPreCheckoutQuery(id, true)
         : api.answerPreCheckoutQuery(id, false, {
-            error_message: TEXTS[ctx.language].checkoutRefused[checked.code],
+            error_message: ctx.t(CHECKOUT_REFUSED[checked.code]),
           }),
     );
   });
@@ -73,12 +79,11 @@ export function starsPart(deps: StarsPartDeps): BotPart {
       chargeId: paid.telegram_payment_charge_id,
       telegramId: ctx.from.id,
     });
-    const texts = TEXTS[ctx.language];
-    if (credited.outcome === 'refused') return ctx.say(texts.paymentReturned);
+    if (credited.outcome === 'refused') return ctx.say(ctx.t('topup-returned'));
     if (credited.outcome === 'repeated') return;
     const { buyerId, amountMicros } = credited;
     ctx.after(() => live.accountsChanged([buyerId]));
-    ctx.say(texts.credited(dollars(amountMicros)));
+    ctx.say(ctx.t('topup-credited', { amount: dollars(amountMicros) }));
   });
 
   part.on('message:refunded_payment', async (ctx) => {
@@ -92,11 +97,6 @@ export function starsPart(deps: StarsPartDeps): BotPart {
   });
 
   // Telegram asks every bot that takes Stars for this command.
-  part.command('paysupport', (ctx) => ctx.say(TEXTS[ctx.language].paySupport));
+  part.command('paysupport', (ctx) => ctx.say(ctx.t('pay-support')));
   return part;
-}
-
-/** `25.012000` → `25.012`. */
-function dollars(micros: bigint): string {
-  return formatMicros(micros).replace(/0{1,4}$/, '');
 }

@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import t from 'tap';
 import {
@@ -331,4 +333,21 @@ t.test('parseHost never throws, agrees with the URL parser on addresses, and is 
     }),
   );
   t.ok(addresses > 50, `${addresses} of the texts were addresses`);
+});
+
+t.test('hosts are remembered, not the texts that they were part of', async (t) => {
+  const pieces = 300;
+  const pieceBytes = 100_000;
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  collect();
+  const before = process.memoryUsage().heapUsed;
+  for (let i = 0; i < pieces; i++) {
+    const head = Buffer.alloc(pieceBytes, `host-number-${i}.example `).toString('latin1');
+    const host = head.slice(0, head.indexOf(' '));
+    t.match(parseHost(host), { kind: 'name', name: host });
+  }
+  collect();
+  const grownBytes = process.memoryUsage().heapUsed - before;
+  t.ok(grownBytes < (pieces * pieceBytes) / 4, `${grownBytes} bytes`);
 });

@@ -3,10 +3,10 @@ import { once } from 'node:events';
 import type { Readable } from 'node:stream';
 import t, { type Test } from 'tap';
 import { readableBytes, readableStatus } from '../../../agent-protocol/agent/status-line.js';
-import { compileAgent } from './agent-command.js';
+import { compiledPath } from '../../helpers/compiled.js';
 import { goaway, problem, startApi, startGateway } from './harness.js';
 
-const [NODE, PROGRAM] = compileAgent(t.testdir({})) as [string, string];
+const PROGRAM = compiledPath('agent-protocol/agent/main');
 
 interface Run {
   readonly child: ChildProcess;
@@ -16,7 +16,7 @@ interface Run {
 }
 
 function run(t: Test, argv: string[], env: Record<string, string> = {}, ipc = false): Run {
-  const child = spawn(NODE, [PROGRAM, ...argv], {
+  const child = spawn(process.execPath, [PROGRAM, ...argv], {
     env: { PATH: process.env.PATH, ...env },
     stdio: ['ignore', 'pipe', 'pipe', ...(ipc ? (['ipc'] as const) : [])],
   });

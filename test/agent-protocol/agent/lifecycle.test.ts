@@ -179,12 +179,13 @@ t.test('what passes is tried again', async (t) => {
     answerInTurn(api, [
       () => ({ status: 200, body: { session_id: 's1' } }),
       () => ({ status: 307, body: {}, headers: { location: 'http://127.0.0.1:1/' } }),
+      () => ({ status: 404, body: {} }), // of a proxy in front of it: the device is not what is wrong
     ]);
     start(t, api, log, {}, () => 0);
     await gateway.tunnels.next();
     t.same(
       events.filter((e) => e.event === 'start refused').map((e) => e.fields?.code),
-      ['bad_answer', 'network'],
+      ['bad_answer', 'network', 'http_404'],
     );
   });
   await t.test('a ticket that was not accepted', async (t) => {

@@ -4,7 +4,7 @@ import type { Test } from 'tap';
 import { type Bridge, type BridgeObserver, bridgeSocket } from '../../../agent-protocol/bridge.js';
 import { DialCode } from '../../../agent-protocol/frame.js';
 import type { SessionLimits } from '../../../agent-protocol/limits.js';
-import { adoptSocket, dialSocket, type RawSocket } from '../../../agent-protocol/raw-socket.js';
+import { adoptSocket, dialAddress, type RawSocket } from '../../../agent-protocol/raw-socket.js';
 import type { MuxSession } from '../../../agent-protocol/session.js';
 import type { MuxStream } from '../../../agent-protocol/stream.js';
 import { Verdict } from '../../../agent-protocol/verdict.js';
@@ -99,12 +99,10 @@ export async function startRelay(
     ...(options.via ? { via: options.via } : {}),
     agent: {
       onOpen: (_session, stream, open) => {
-        const raw = dialSocket({ host: open.host, port: open.port });
-        raw.socket.once('connect', () => {
-          stream.opened(DialCode.OK);
-          bridgeSocket(raw, stream);
+        const raw = dialAddress(open.host, open.port, (error) => {
+          stream.opened(error === null ? DialCode.OK : DialCode.REFUSED);
+          if (error === null) bridgeSocket(raw, stream);
         });
-        raw.socket.once('error', () => stream.opened(DialCode.REFUSED));
       },
     },
   });

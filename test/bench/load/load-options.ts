@@ -26,6 +26,8 @@ export interface LoadOptions {
   overload: {
     /** Processes that offer the load. */
     clients: number;
+    /** What the gateway is held to, in cores; null: nothing. */
+    gatewayCores: number | null;
     /** The load offered, as a multiple of the peak. */
     factor: number;
     /** Closed loop, twice; the better window is the peak. */
@@ -53,6 +55,7 @@ export const LOAD_ARGUMENTS = {
   'soak-streams': { type: 'string' },
   'soak-s': { type: 'string' },
   clients: { type: 'string' },
+  'gateway-cores': { type: 'string' },
   'idle-tunnels': { type: 'string' },
   'idle-streams': { type: 'string' },
   'hold-s': { type: 'string' },
@@ -69,6 +72,8 @@ export const LOAD_USAGE = `
   --soak-devices <n>, --soak-streams <n>, --soak-s <seconds>
                         of soak (default 1000, 10000 and 300; quick 40, 400 and 10)
   --clients <n>         processes that offer the load of overload (default 4, quick 2)
+  --gateway-cores <n>   what the gateway of overload is held to, such as 0.25: else its clients, on the same machine,
+                        take the CPU that it would need (root, Linux)
   --idle-tunnels <n>, --idle-streams <n>, --hold-s <seconds>
                         of memory (beside other phases 2000, 2000 and 0; quick 500, 500 and 3)
 `;
@@ -85,6 +90,9 @@ export function readLoadOptions(values: Values, quick: boolean, memoryAlone: boo
     if (!Number.isInteger(value) || value < min) throw new Error(`--${name}: a whole number from ${min}`);
     return value;
   };
+  const gatewayCores = values['gateway-cores'] === undefined ? null : Number(values['gateway-cores']);
+  if (gatewayCores !== null && !(gatewayCores >= 0.01))
+    throw new Error('--gateway-cores: a number from 0.01');
   const large = memoryAlone && !quick;
   const soak = {
     devices: number('soak-devices', quick ? 40 : 1_000, 1),
@@ -108,6 +116,7 @@ export function readLoadOptions(values: Values, quick: boolean, memoryAlone: boo
     soak,
     overload: {
       clients: number('clients', quick ? 2 : 4, 1),
+      gatewayCores,
       factor: 5,
       peakMs: quick ? 1_500 : 4_000,
       offerMs: quick ? 2_000 : 8_000,

@@ -32,14 +32,14 @@ function rowsOf({ storm, soak, overload, memory }: LoadOptions): Row[] {
       digits: 1,
       target: { max: 12 },
     },
-    { what: `growth ${held}, %`, figure: 'idle_tunnels_growth_percent', digits: 2, target: { within: 2 } },
+    { what: `growth ${held}, %`, figure: 'idle_tunnels_growth_percent', digits: 2, target: { max: 2 } },
     {
       what: `memory: ${memory.idleStreams} idle streams, KiB each`,
       figure: 'kib_per_idle_stream',
       digits: 1,
       target: { max: 12 },
     },
-    { what: `growth ${held}, %`, figure: 'idle_streams_growth_percent', digits: 2, target: { within: 2 } },
+    { what: `growth ${held}, %`, figure: 'idle_streams_growth_percent', digits: 2, target: { max: 2 } },
 
     ...back('cut', 'cut off'),
     ...back('vanish', 'vanish'),

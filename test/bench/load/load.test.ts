@@ -1,6 +1,9 @@
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import t from 'tap';
 import { type Options, readOptions } from '../options.js';
 import { markdown, type SystemResult } from '../report.js';
+import { limitCores } from './cpu-limit.js';
 import { mixOf } from './load-options.js';
 import { clientBound, notOffered, tooFew } from './resources.js';
 import { BUCKET_MS, bucketsP99, growthPercent, lastPart, percentile, recoveryMs } from './statistics.js';
@@ -29,6 +32,9 @@ t.test('phases under load: named alone, together, with memory; never beside peer
   t.match(options('--only', 'storm', '--storm-devices', '20000').load.storm, { devices: 20_000 });
   const { allocation } = options('--only', 'control').load.control;
   t.ok(allocation.claims < allocation.devices, 'an exit for each claim');
+  t.equal(options('--only', 'overload').load.overload.gatewayCores, null);
+  t.equal(options('--only', 'overload', '--gateway-cores', '0.25').load.overload.gatewayCores, 0.25);
+  t.throws(() => options('--gateway-cores', 'half'), /--gateway-cores: a number from 0.01/);
   t.throws(() => options('--only', 'soak', '--soak-s', '1.5'), /--soak-s: a whole number from 2/);
   t.throws(() => options('--soak-streams', '100', '--soak-devices', '101'), /not more than streams/);
 });
@@ -79,6 +85,25 @@ t.test('whose limit it was', async (t) => {
   t.match(notOffered({ begun: 0.4, heldBack: 0 }, { ...used, all: 1.9 }, 2), [/all 2 cores were busy/]);
   t.match(notOffered({ begun: 0.4, heldBack: 0.6 }, used, 2), [/held back 60 %/]);
   t.match(notOffered({ begun: 0.4, heldBack: 0.3 }, used, 2), [/held back/, /too slow for 30 %/]);
+});
+
+t.test('a share of a core, in control groups of either version', async (t) => {
+  const v1 = t.testdir({ cpu: { 'cgroup.procs': '' } });
+  const lift = limitCores(77, 0.25, v1);
+  const read = (...file: string[]) => readFileSync(join(...file), 'utf8');
+  t.equal(read(v1, 'cpu/ts-bench-77/cpu.cfs_period_us'), '5000');
+  t.equal(read(v1, 'cpu/ts-bench-77/cpu.cfs_quota_us'), '1250');
+  t.equal(read(v1, 'cpu/ts-bench-77/cgroup.procs'), '77');
+  // the kernel's files vanish with their group, these do not
+  t.throws(lift, { code: 'ENOTEMPTY' });
+  t.equal(read(v1, 'cpu/cgroup.procs'), '77', 'back where it was');
+  const v2 = join(v1, 'v2');
+  mkdirSync(v2);
+  writeFileSync(join(v2, 'cgroup.controllers'), 'cpu memory');
+  limitCores(78, 1.5, v2);
+  t.equal(read(v2, 'cgroup.subtree_control'), '+cpu');
+  t.equal(read(v2, 'ts-bench-78/cpu.max'), '7500 5000');
+  t.throws(() => limitCores(79, 1, join(v1, 'absent')), /--gateway-cores needs control groups/);
 });
 
 t.test('what must be raised first', async (t) => {

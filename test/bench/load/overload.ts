@@ -5,6 +5,7 @@ import { cpuSeconds } from '../processes.js';
 import { type Role, startRole } from '../role.js';
 import type { Offer, OfferResult, OffersCalls } from '../roles/offers.js';
 import type { RunningSystem } from '../systems/system.js';
+import { limitCores } from './cpu-limit.js';
 import { newOutcome, type Outcome } from './outcome.js';
 import { type CoresUsed, clientBound, localPorts, notOffered, openFilesMax } from './resources.js';
 import { BUCKET_MS, bucketsP99, percentile, recoveryMs } from './statistics.js';
@@ -30,12 +31,18 @@ const SETTLE_MS = 2_000;
  * and how long until answers are as fast as before.
  */
 export async function overload(stage: Stage, system: RunningSystem): Promise<Outcome> {
-  const { clients, factor, offerMs, probeMs } = stage.options.load.overload;
+  const { clients, factor, gatewayCores, offerMs, probeMs } = stage.options.load.overload;
   const { route } = system;
   const { originAt } = stage;
   const outcome = newOutcome();
+  const unlimit =
+    gatewayCores === null ? [] : system.gatewayPids().map((pid) => limitCores(pid, gatewayCores));
   const roles = Array.from({ length: clients }, () => startRole<OffersCalls>('offers'));
   const probe = startRole<OffersCalls>('offers');
+  if (gatewayCores !== null)
+    outcome.remarks.push(
+      `overload: the gateway was held to ${gatewayCores} cores, so that its clients had enough`,
+    );
   try {
     await delay(SETTLE_MS);
     const peak = await findPeak(outcome, stage, system);
@@ -62,6 +69,7 @@ export async function overload(stage: Stage, system: RunningSystem): Promise<Out
     noteRecovery(outcome, before, { ...after, durationMs: probeMs });
     return outcome;
   } finally {
+    for (const lift of unlimit) lift();
     await probe.stop();
     for (const role of roles) await role.stop();
   }

@@ -37,6 +37,19 @@ export const trafficShare: SystemUnderTest = {
     startStandalone(origin, 'Traffic Share (SOCKS with password, tunnel, counting and billing on)', {}),
 };
 
+/** The same with a gateway of two processes; the device is at one of them. Measured only when it is named. */
+export const trafficShareWorkers: SystemUnderTest = {
+  id: 'traffic-share-workers',
+  start: (origin) =>
+    startStandalone(
+      origin,
+      'Traffic Share with two gateway workers (SOCKS with password, counting and billing on)',
+      {
+        TS_WORKERS: '2',
+      },
+    ),
+};
+
 /** The same, and `switchMetering` works: for the phase `metering` alone. See unmetered.ts. */
 export const trafficShareSwitched: SystemUnderTest = {
   id: 'traffic-share',
@@ -51,7 +64,8 @@ export const trafficShareSwitched: SystemUnderTest = {
   },
 };
 
-async function startStandalone(
+/** Starts the standalone system, with further settings. */
+export async function startStandalone(
   origin: Endpoint,
   label: string,
   env: Record<string, string>,
@@ -147,10 +161,18 @@ function runningSystem(
   const agents = processTree(server.pid).filter((pid) => /\/agent\/[\w.-]+\.js/.test(commandLine(pid)));
   const site = { tunnelUrl: tunnel_url, redisUrl };
   const get = (path: string) => fetch(new URL(path, metrics_urls[0]));
+  const { username, password } = buyer;
   return {
     label,
-    route: { ...localRoute('socks5', proxy_port), username: buyer.username, password: buyer.password },
-    gatewayPids: () => [gateway],
+    route: { ...localRoute('socks5', proxy_port), username, password },
+    otherWay: {
+      id: 'traffic-share-connect',
+      label:
+        'Traffic Share, the same by HTTP CONNECT with password: one round trip to the gateway where SOCKS takes three',
+      route: { ...localRoute('connect', proxy_port), username, password },
+    },
+    // With workers: the process above them, and them.
+    gatewayPids: () => processTree(gateway),
     agentPids: () => agents,
     idleTunnels: (count) => openFleet(site, fleetRecords(count)),
     inside: {

@@ -1,4 +1,5 @@
 import t from 'tap';
+import { CODE_ANSWER_MS_MIN } from '../../../control-plane/auth/plugin.js';
 import { ManualClock } from '../../../gateway/runtime/clock.js';
 import { newTelegramId, startWorld, type TestWorld } from '../../helpers/control-plane.js';
 
@@ -75,6 +76,10 @@ t.test('login codes', async (t) => {
     await register(world, { telegram_id: known });
     const [a, b] = [await request(world, known), await request(world, newTelegramId())];
     t.same([a.status, a.body], [b.status, b.body]);
+    const startedMs = performance.now();
+    await request(world, newTelegramId());
+    const tookMs = performance.now() - startedMs;
+    t.ok(tookMs > CODE_ANSWER_MS_MIN - 2, `an unknown id takes as long as a code does: ${tookMs} ms`);
     const [c, d] = [
       await verify(world, known, wrong(last(world, known))),
       await verify(world, newTelegramId(), '123456'),

@@ -5,9 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import t from 'tap';
+import { BackupArchive } from '../../../control-plane/backup/archive.js';
 import { Backups } from '../../../control-plane/backup/backup.js';
 import { FolderStorage } from '../../../control-plane/backup/folder-storage.js';
-import type { BackupStorage } from '../../../control-plane/backup/storage.js';
+import { BackupFailed, type BackupStorage } from '../../../control-plane/backup/storage.js';
 import { migrateJobQueue } from '../../../control-plane/db/job-queue.js';
 import { silentLog } from '../../../gateway/runtime/logging.js';
 import { signedIn, startWorld } from '../../helpers/control-plane.js';
@@ -53,10 +54,21 @@ t.test('backups', async (t) => {
     new Backups({
       pool,
       log: silentLog,
-      storage,
-      pgDump: { program: pgDump, environment: { PATH: '/usr/bin:/bin', ...environment }, databaseUrl },
-      keptDays: 14,
+      databaseUrl,
+      archive: storage && new BackupArchive(storage, { current: null, old: [] }, silentLog),
+      tools: { pgDump, pgRestore: pgDump, environment: { PATH: '/usr/bin:/bin', ...environment } },
+      retention: { days: 14, weeks: 0, months: 0 },
     });
+  /** The files of a backup. */
+  const filesOf = (file: string) => [file, `${file}.json`, `${file}.sha256`];
+  /** Makes every backup so many days older, as its manifest says. */
+  const age = async (days: number) => {
+    for (const name of (await readdir(dumps)).filter((file) => file.endsWith('.json'))) {
+      const manifest = JSON.parse(await readFile(join(dumps, name), 'utf8'));
+      const madeAt = new Date(Date.parse(manifest.made_at) - days * 86_400_000).toISOString();
+      await writeFile(join(dumps, name), JSON.stringify({ ...manifest, made_at: madeAt }));
+    }
+  };
 
   await t.test('a pg_dump that fails before the storage is ready for it', async (t) => {
     class Late extends FolderStorage {
@@ -109,7 +121,7 @@ t.test('backups', async (t) => {
     const { password } = new URL(databaseUrl);
     t.match(said, `password ${password}`, 'by environment');
     t.notOk(said.split('password ')[0]?.includes(password), 'never as an argument');
-    t.same((await readdir(dumps)).sort(), [made.file, `${made.file}.sha256`], 'nothing half done is left');
+    t.same((await readdir(dumps)).sort(), filesOf(made.file), 'nothing half done is left');
     t.match(await runProgram('sha256sum', ['-c', `${made.file}.sha256`], { cwd: dumps }), { code: 0 });
     const { rows: audit } = await pool.query(
       `SELECT object_id FROM audit_log WHERE action = 'backup_requested'`,
@@ -204,18 +216,51 @@ t.test('backups', async (t) => {
   });
 
   await t.test('old ones go, the last one never', async (t) => {
-    await pool.query(`UPDATE backups SET ended_at = ended_at - interval '30 days' WHERE state = 'done'`);
-    const before = await readdir(dumps);
-    t.match(await make().job().run({ signal }), { removed: before.length / 2 });
+    await writeFile(join(dumps, 'traffic-share-of-somebody-else.dump'), 'not ours');
+    await age(30);
+    const before = (await readdir(dumps)).length - 1;
+    t.match(await make().job().run({ signal }), { removed: before / 3 });
     const { items } = (await call('GET')).body;
-    t.same((await readdir(dumps)).sort(), [items[0].file, `${items[0].file}.sha256`]);
-    t.equal(items.filter((item: { state: string }) => item.state === 'removed').length, before.length / 2);
-    await pool.query(`UPDATE backups SET ended_at = ended_at - interval '30 days' WHERE state = 'done'`);
+    t.same((await readdir(dumps)).sort(), [...filesOf(items[0].file), 'traffic-share-of-somebody-else.dump']);
+    t.equal(items.filter((item: { state: string }) => item.state === 'removed').length, before / 3);
+    await age(30);
     await t.rejects(
       make({ program: join(folder, 'absent') })
         .job()
         .run({ signal }),
     );
-    t.equal((await readdir(dumps)).length, 2);
+    t.equal((await readdir(dumps)).length, 4);
+  });
+
+  await t.test('older ones that can not be cleared do not make a backup fail', async (t) => {
+    await age(30);
+    const stuck = new (class extends FolderStorage {
+      override async remove(file: string): Promise<void> {
+        throw new BackupFailed('backup_storage_unusable', `${file} may not be removed`);
+      }
+    })(dumps);
+    t.match(await make({ storage: stuck }).job().run({ signal }), {
+      removed: 0,
+      not_cleared: /^backup_storage_unusable: traffic-share-.* may not be removed$/,
+    });
+    t.match((await call('GET', admin.token, '?limit=1')).body.items, [{ state: 'done' }]);
+  });
+
+  await t.test('two at once: the second says so, and disturbs nothing', async (t) => {
+    const slow = join(folder, 'until-told');
+    const told = join(folder, 'told');
+    await writeFile(
+      slow,
+      `#!/bin/sh\n[ "$1" = --version ] && exit 0\necho begun\nuntil [ -e ${told} ]; do sleep 0.05; done\n`,
+    );
+    await chmod(slow, 0o755);
+    const first = make({ program: slow }).make(signal);
+    while (!(await readdir(dumps)).some((file) => file.endsWith('.part')))
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    await t.rejects(make().make(signal), { code: 'backup_under_way' });
+    await writeFile(told, '');
+    const { manifest } = await first;
+    t.equal(await readFile(join(dumps, manifest.file), 'utf8'), 'begun\n');
+    t.match(manifest.contents, { rows: { users: 2 }, ledger: {} }, 'what was in the snapshot');
   });
 });

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import t from 'tap';
+import { BackupArchive } from '../../../control-plane/backup/archive.js';
 import { Backups } from '../../../control-plane/backup/backup.js';
 import { FolderStorage } from '../../../control-plane/backup/folder-storage.js';
 import { migrateJobQueue } from '../../../control-plane/db/job-queue.js';
@@ -65,7 +66,7 @@ t.test('dumped by the real pg_dump, restored by the real pg_restore', async (t) 
     const file = join(dumps, made.file);
     t.equal((await stat(file)).size, made.size_bytes);
 
-    // As the README says.
+    // As deploy/backups.md says.
     const restoredUrl = await createDatabase(postgres.url);
     t.match(await runProgram('sha256sum', ['-c', `${made.file}.sha256`], { cwd: dumps }), { code: 0 });
     const flags = ['--no-owner', '--exit-on-error', '--single-transaction', `--dbname=${restoredUrl}`, file];
@@ -113,9 +114,14 @@ t.test('dumped by the real pg_dump, restored by the real pg_restore', async (t) 
     const backups = new Backups({
       pool,
       log: silentLog,
-      storage: new FolderStorage(dumps),
-      pgDump: { program: postgres.program('pg_dump'), environment: {}, databaseUrl: newer.url },
-      keptDays: 14,
+      databaseUrl: newer.url,
+      archive: new BackupArchive(new FolderStorage(dumps), { current: null, old: [] }, silentLog),
+      tools: {
+        pgDump: postgres.program('pg_dump'),
+        pgRestore: postgres.program('pg_restore'),
+        environment: {},
+      },
+      retention: { days: 14, weeks: 0, months: 0 },
     });
     const says = {
       code: 'backup_tool_outdated',

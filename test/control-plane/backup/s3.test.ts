@@ -1,11 +1,14 @@
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
-import { buffer } from 'node:stream/consumers';
+import { buffer, text } from 'node:stream/consumers';
 import t from 'tap';
+import { BackupArchive } from '../../../control-plane/backup/archive.js';
 import { S3Storage } from '../../../control-plane/backup/s3-storage.js';
+import { BackupKey } from '../../../control-plane/backup/sealing.js';
+import { silentLog } from '../../../gateway/runtime/logging.js';
 import { signedIn, startWorld } from '../../helpers/control-plane.js';
 import { BUCKET, S3_KEYS, startS3 } from '../../helpers/s3.js';
 
@@ -24,7 +27,11 @@ t.test('backups in a bucket', async (t) => {
     TS_BACKUP_S3_ENDPOINT: s3.url,
     TS_BACKUP_S3_ACCESS_KEY_ID: S3_KEYS.accessKeyId,
     TS_BACKUP_S3_SECRET_ACCESS_KEY: S3_KEYS.secretAccessKey,
+    TS_BACKUP_KEPT_WEEKS: '0',
+    TS_BACKUP_KEPT_MONTHS: '0',
   };
+  const filesOf = (file: string) =>
+    [file, `${file}.json`, `${file}.sha256`].map((name) => `traffic-share/${name}`);
   const storage = (change: object = {}) =>
     new S3Storage({
       bucket: BUCKET,
@@ -45,13 +52,46 @@ t.test('backups in a bucket', async (t) => {
     const made = await latest();
     const sha256 = createHash('sha256').update(Buffer.alloc(40_000_000)).digest('hex');
     t.match(made, { state: 'done', storage: 's3', size_bytes: 40_000_000, sha256 });
-    t.same(await s3.keys(), [`traffic-share/${made.file}`, `traffic-share/${made.file}.sha256`]);
-    const beside = await buffer(await storage({ prefix: 'traffic-share/' }).read(`${made.file}.sha256`));
+    t.same(await s3.keys(), filesOf(made.file));
+    const there = storage({ prefix: 'traffic-share/' });
+    t.same((await there.list()).sort(), [made.file, `${made.file}.json`, `${made.file}.sha256`]);
+    const beside = await buffer(await there.read(`${made.file}.sha256`));
     t.equal(beside.toString(), `${sha256}  ${made.file}\n`);
-    await world.pool.query("UPDATE backups SET ended_at = ended_at - interval '30 days'");
+    const manifest = JSON.parse(await text(await there.read(`${made.file}.json`)));
+    t.match(manifest, {
+      file: made.file,
+      size_bytes: 40_000_000,
+      sha256,
+      key_id: null,
+      contents: { rows: {} },
+    });
+    const old = { ...manifest, made_at: new Date(Date.now() - 30 * 86_400_000).toISOString() };
+    await there.put(`${made.file}.json`, Readable.from([Buffer.from(JSON.stringify(old))]), signal);
     t.match(await run(), { removed: 1 });
     const { file } = await latest();
-    t.same(await s3.keys(), [`traffic-share/${file}`, `traffic-share/${file}.sha256`]);
+    t.same(await s3.keys(), filesOf(file));
+    t.match((await latest()).state, 'done');
+  });
+
+  await t.test('sealed, read from end to end, opened; a changed object is refused', async (t) => {
+    const keys = { current: new BackupKey('ab'.repeat(32)), old: [] };
+    const bucket = storage({ prefix: 'sealed/' });
+    const archive = new BackupArchive(bucket, keys, silentLog);
+    const content = randomBytes(200_000);
+    const file = 'traffic-share-20261127T023000-0123abcd.dump.sealed';
+    const label = { format: 1 as const, file, made_at: '2026-11-27T02:30:00.000Z', schema_version: '' };
+    const contents = { server_version_num: 1, migrations: [], ledger: {}, rows: {}, backup_ids: [] };
+    await archive.write(Readable.from([content], { objectMode: false }), label, contents, signal);
+    const manifest = await archive.find(null);
+    t.match(manifest, { file, contents });
+    await archive.verify(manifest, signal);
+    t.ok(content.equals(await buffer(await archive.open(manifest))));
+    const stored = await buffer(await bucket.read(file));
+    stored[100_000] = (stored[100_000] as number) ^ 1;
+    await bucket.put(file, Readable.from([stored]), signal);
+    await t.rejects(archive.verify(manifest, signal), { code: 'backup_damaged' });
+    await bucket.remove(file);
+    await t.rejects(archive.verify(manifest, signal), { code: 'backup_not_found' });
   });
 
   await t.test('a source that fails late leaves no object', async (t) => {
@@ -103,5 +143,8 @@ t.test('backups in a bucket', async (t) => {
     await t.rejects(storage(secret).read('file'), { message: /SignatureDoesNotMatch/ });
     await t.rejects(storage(secret).remove('file'), { message: /SignatureDoesNotMatch/ });
     await storage().remove('never-there');
+    await t.rejects(storage().read('never-there'), { code: 'backup_not_found' });
+    await t.rejects(storage(secret).list(), { message: /SignatureDoesNotMatch/ });
+    t.same(await storage({ prefix: 'nothing/' }).list(), []);
   });
 });

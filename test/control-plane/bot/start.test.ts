@@ -3,7 +3,7 @@ import { signedIn, startBotWorld } from '../../helpers/bot-world.js';
 
 t.test('/start', async (t) => {
   const world = await startBotWorld(t);
-  const { telegram, pool, call } = world;
+  const { telegram, pool, call, openLink } = world;
   const user = async (telegramId: number) =>
     (
       await pool.query(
@@ -50,11 +50,15 @@ t.test('/start', async (t) => {
     const { body } = await call('POST', '/api/user/telegrams/link', { token: owner.token });
     const start = new URL(body.url).searchParams.get('start');
     const second = world.person();
-    const update = await telegram.say(second, `/start ${start}`);
-    await telegram.deliver(update);
+    await telegram.say(second, `/start ${start}`);
+    await world.settle();
+    t.equal(await user(second.id), undefined, 'opening it links nobody');
+    const update = await openLink(second, start as string);
+    if (update !== null) await telegram.deliver(update);
     await world.settle();
     t.equal((await user(second.id)).id, owner.userId, 'nobody was made of it');
-    t.match(world.textsTo(second), [/^Done/]);
+    const asked = new RegExp(`^Link this Telegram account to the Traffic Share user ${owner.telegramId}\\?`);
+    t.match(world.textsTo(second), [asked, asked, /^Done/]);
     const { rows } = await pool.query(
       "SELECT actor_role FROM audit_log WHERE action = 'telegram_linked' AND object_id = $1",
       [owner.userId],
@@ -68,9 +72,8 @@ t.test('/start', async (t) => {
     t.equal(await user(third.id), undefined);
     const stranger = await signedIn(world);
     const { body: other } = await call('POST', '/api/user/telegrams/link', { token: owner.token });
-    await telegram.say({ id: stranger.telegramId }, `/start ${other.start}`);
-    await world.settle();
-    t.match(world.textsTo({ id: stranger.telegramId }), [/another Traffic Share user/]);
+    await openLink({ id: stranger.telegramId }, other.start);
+    t.match(world.textsTo({ id: stranger.telegramId }), [asked, /another Traffic Share user/]);
   });
 
   await t.test('the deep link to a buyer’s account', async (t) => {
@@ -84,12 +87,15 @@ t.test('/start', async (t) => {
     t.ok(made.start.length <= 64);
     const { rows } = await pool.query("SELECT encode(token_hash, 'escape') AS h FROM buyer_link_tokens");
     t.notMatch(JSON.stringify(rows), made.token, 'kept as a hash');
-    await telegram.say(person, `/start ${made.start}`);
-    await telegram.say(person, `/start ${made.start}`);
-    await telegram.say(person, `/start ${(await link(other.token)).start}`);
-    await telegram.say(person, `/start buyer_`);
-    await world.settle();
-    t.match(world.textsTo(person), [/^Done/, /used or is too old/, /another buyer/, /used or is too old/]);
+    await openLink(person, made.start);
+    await openLink(person, made.start);
+    await openLink(person, (await link(other.token)).start);
+    await openLink(person, 'buyer_');
+    const asked = /^Link this Telegram account to the buyer /;
+    t.match(world.textsTo(person), [
+      ...[asked, /^Done/, /used or is too old/],
+      ...[asked, /another buyer/, /used or is too old/],
+    ]);
     const list = await call('GET', '/api/buyer/telegrams', { token: buyer.token });
     t.match(list.body.items, [{ telegram_id: person.id, username: 'ann', linked_at: String }]);
     t.equal(await user(person.id), undefined, 'a buyer’s account is no user');
@@ -106,16 +112,12 @@ t.test('/start', async (t) => {
     await telegram.say(person, `/start ${tokens[0].start}`);
     await world.settle();
     t.match(world.textsTo(person).slice(-2), [/too old/, /too old/], 'only the newest five wait');
-    for (let n = 0; n < 11; n++) {
-      await telegram.say(world.person(), `/start ${(await link(buyer.token)).start}`);
-      await world.settle();
-    }
+    for (let n = 0; n < 11; n++) await openLink(world.person(), (await link(buyer.token)).start);
     const full = await call('GET', '/api/buyer/telegrams', { token: buyer.token });
     t.equal(full.body.items.length, 10, 'no more than ten');
     const suspended = await link(other.token);
     await pool.query("UPDATE buyers SET status = 'suspended' WHERE id = $1", [other.id]);
-    await telegram.say(person, `/start ${suspended.start}`);
-    await world.settle();
+    await openLink(person, suspended.start);
     t.match(world.textsTo(person).at(-1), /not active/);
   });
 

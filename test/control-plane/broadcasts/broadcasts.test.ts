@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import t from 'tap';
+import { listUnsettled } from '../../../control-plane/broadcasts/broadcasts.js';
 import { BroadcastSender } from '../../../control-plane/broadcasts/sender.js';
 import type { MessageSender } from '../../../control-plane/telegram/message-sender.js';
 import {
@@ -7,7 +8,7 @@ import {
   type TelegramMessage,
   TelegramQueue,
 } from '../../../control-plane/telegram/telegram-queue.js';
-import { systemClock } from '../../../gateway/runtime/clock.js';
+import { ManualClock, systemClock } from '../../../gateway/runtime/clock.js';
 import { silentLog } from '../../../gateway/runtime/logging.js';
 import { refusal, startBotApi } from '../../helpers/bot-api.js';
 import {
@@ -25,6 +26,10 @@ class HeldSender implements MessageSender {
   readonly taken: number[] = [];
   #wake = () => {};
   push(message: TelegramMessage): void {
+    void this.#begin(message);
+  }
+  async #begin(message: TelegramMessage): Promise<void> {
+    if (!(await message.onBegin?.())) return message.onDelivery?.('stopped');
     this.held.push(message);
     this.taken.push(message.chatId);
     this.#wake();
@@ -50,11 +55,15 @@ class HeldSender implements MessageSender {
 /** Sends at once; who got what is in `sent`. */
 const instantSender = (sent: number[]): MessageSender => ({
   withdraw: () => false,
-  push(message) {
+  async push(message) {
+    if (!(await message.onBegin?.())) return message.onDelivery?.('stopped');
     sent.push(message.chatId);
     setImmediate(() => message.onDelivery?.('sent'));
   },
 });
+
+const senderOf = ({ pool }: TestWorld, telegram: MessageSender) =>
+  new BroadcastSender({ pool, clock: systemClock, log: silentLog, telegram });
 
 const people = (world: TestWorld, count: number) =>
   Promise.all(Array.from({ length: count }, () => signedIn(world)));
@@ -166,7 +175,7 @@ t.test('a crash: it goes on, and nobody is sent it twice', async (t) => {
   const { id } = await notify('all');
 
   const before = new HeldSender();
-  const crashed = new BroadcastSender({ pool, log: silentLog, telegram: before });
+  const crashed = senderOf(world, before);
   const abandoned = crashed.runOnce();
   await before.has(25);
   before.deliver(25, 'sent');
@@ -174,7 +183,7 @@ t.test('a crash: it goes on, and nobody is sent it twice', async (t) => {
   t.match((await read(id)).counters, { sent: 25, sending: 25, pending: 20 });
 
   const after: number[] = [];
-  const next = new BroadcastSender({ pool, log: silentLog, telegram: instantSender(after) });
+  const next = senderOf(world, instantSender(after));
   t.equal(await next.runOnce(), 0, 'not while the other one may live');
   await pool.query("UPDATE broadcast_sender SET lease_until = now() - interval '1 second'");
   t.equal(await next.runOnce(), 20);
@@ -186,35 +195,145 @@ t.test('a crash: it goes on, and nobody is sent it twice', async (t) => {
   t.match((await read(id)).counters, { sent: 70, unknown: 0 }, 'what became of them is known now');
 });
 
+t.test(
+  'what a dead sender had claimed and not begun is sent by the next, and by that one alone',
+  async (t) => {
+    const world = await startWorld(t);
+    const admin = await signedIn(world, 'admin');
+    const { notify, read } = admins(world, admin);
+    const users = [admin, ...(await people(world, 29))];
+    const { id } = await notify('all');
+    const waiting: TelegramMessage[] = [];
+    const slow = senderOf(world, { push: (message) => void waiting.push(message), withdraw: () => false });
+    const round = slow.runOnce();
+    while (waiting.length < 25) await new Promise((resolve) => setTimeout(resolve, 5));
+    const [one, other] = waiting as [TelegramMessage, TelegramMessage];
+    t.equal(await one.onBegin?.(), true);
+    t.equal(await other.onBegin?.(), true);
+    t.equal(await other.onBegin?.(), false, 'begun once');
+    await other.onHeld?.(); // told to wait: certainly not sent
+    t.match((await read(id)).counters, { sending: 1, pending: 29 });
+
+    await world.pool.query("UPDATE broadcast_sender SET lease_until = '-infinity'");
+    const sent: number[] = [];
+    t.equal(await senderOf(world, instantSender(sent)).runOnce(), 29);
+    t.match(await read(id), { status: 'done', counters: { sent: 29, unknown: 1 } });
+    t.same(sorted([...sent, one.chatId]), idsOf(users), 'all but the one whose call had begun');
+    for (const message of waiting) if (message !== one) t.equal(await message.onBegin?.(), false);
+    for (const message of waiting) message.onDelivery?.(message === one ? 'unknown' : 'stopped');
+    await round;
+    t.match(await read(id), { status: 'done', counters: { sent: 29, unknown: 1, pending: 0 } });
+  },
+);
+
+t.test('unknown recipients wait for an admin: again, or left', async (t) => {
+  const world = await startWorld(t);
+  const admin = await signedIn(world, 'admin');
+  const { call, notify, read } = admins(world, admin);
+  await people(world, 4);
+  const { id } = await notify('all');
+  const settle = (decision: string, which = id) => call('POST', `broadcasts/${which}/unknown`, { decision });
+  const held = new HeldSender();
+  const round = senderOf(world, held).runOnce();
+  await held.has(5);
+  held.deliver(3, 'unknown');
+  held.deliver(2, 'sent');
+  await round;
+  await world.pool.query("UPDATE broadcast_sender SET lease_until = '-infinity'");
+  const sent: number[] = [];
+  const next = senderOf(world, instantSender(sent));
+  await next.runOnce();
+  t.match(await read(id), { status: 'done', counters: { sent: 2, unknown: 3 } });
+  t.same(await listUnsettled(world.pool), [id]);
+  const both = await Promise.all([settle('send_again'), settle('send_again')]);
+  for (const { status, body } of both)
+    t.match([status, body], [200, { status: 'sending', counters: { pending: 3, unknown: 0 } }]);
+  t.same(await listUnsettled(world.pool), []);
+  t.equal(await next.runOnce(), 3);
+  t.same(sorted(sent), sorted(held.taken.slice(0, 3)), 'to those again, and to nobody else');
+  t.match(await read(id), { status: 'done', counters: { sent: 5, unknown: 0 } });
+
+  await world.pool.query(
+    "UPDATE broadcast_recipients SET state = 'unknown' WHERE broadcast_id = $1 AND user_id = $2",
+    [id, admin.userId],
+  );
+  t.match((await settle('leave')).body, { status: 'done', counters: { given_up: 1, unknown: 0 } });
+  t.match((await settle('send_again')).body, { status: 'done', counters: { given_up: 1 } }, 'nobody is left');
+  const { rows } = await world.pool.query(
+    `SELECT after FROM audit_log WHERE action = 'broadcast_unknown_settled' AND after->>'recipients' <> '0'
+      ORDER BY id`,
+  );
+  t.match(rows, [
+    { after: { decision: 'send_again', recipients: 3 } },
+    { after: { decision: 'leave', recipients: 1 } },
+  ]);
+  const draft = (await call('POST', 'broadcasts', { target: 'all', message: 'x' })).body.id;
+  t.match(
+    (await settle('send_again', draft)).body,
+    { status: 'draft', recipients: 0 },
+    'is not started by it',
+  );
+  await call('POST', `broadcasts/${draft}/cancel`);
+  t.match((await settle('send_again', draft)).body, { status: 409, code: 'broadcast_over' });
+});
+
+t.test('Telegram answers nothing: few are tried, until it does', async (t) => {
+  const world = await startWorld(t);
+  const { notify, read } = admins(world, await signedIn(world, 'admin'));
+  await people(world, 59);
+  const { id } = await notify('all');
+  const clock = new ManualClock();
+  let delivery: Delivery = 'unknown';
+  const tried: number[] = [];
+  const telegram: MessageSender = {
+    withdraw: () => false,
+    async push(message) {
+      if (!(await message.onBegin?.())) return message.onDelivery?.('stopped');
+      tried.push(message.chatId);
+      message.onDelivery?.(delivery);
+    },
+  };
+  const sender = new BroadcastSender({ pool: world.pool, clock, log: silentLog, telegram });
+  t.equal(await sender.runOnce(), 25);
+  t.equal(await sender.runOnce(), 0, 'a pause');
+  for (let round = 0; round < 4; round++) {
+    clock.advance(60_000);
+    t.equal(await sender.runOnce(), 2, 'one a lane');
+  }
+  delivery = 'sent';
+  clock.advance(60_000);
+  await sender.runOnce();
+  await sender.runOnce();
+  t.match(await read(id), { status: 'done', counters: { unknown: 33, sent: 27 } });
+  t.equal(new Set(tried).size, 60);
+});
+
 t.test('a stop in the middle gives back what was not sent', async (t) => {
   const world = await startWorld(t);
-  const { pool } = world;
   const { notify, read } = admins(world, await signedIn(world, 'admin'));
   await people(world, 39);
   const { id } = await notify('all');
   const held = new HeldSender();
-  const first = new BroadcastSender({ pool, log: silentLog, telegram: held });
+  const first = senderOf(world, held);
   const round = first.runOnce();
   await held.has(25);
   held.deliver(3, 'sent');
   await first.stop();
   await round;
   t.match(await read(id), { status: 'sending', counters: { sent: 3, sending: 0, pending: 37 } });
-  await pool.query("UPDATE broadcast_sender SET lease_until = '-infinity'");
   const sent: number[] = [];
-  await new BroadcastSender({ pool, log: silentLog, telegram: instantSender(sent) }).runOnce();
+  await senderOf(world, instantSender(sent)).runOnce();
   t.equal(new Set(sent).size, 37);
   t.match(await read(id), { status: 'done', counters: { sent: 40 } });
 });
 
 t.test('cancel in the middle', async (t) => {
   const world = await startWorld(t);
-  const { pool } = world;
   const { call, notify, read } = admins(world, await signedIn(world, 'admin'));
   await people(world, 39);
   const { id } = await notify('all');
   const held = new HeldSender();
-  const sender = new BroadcastSender({ pool, log: silentLog, telegram: held });
+  const sender = senderOf(world, held);
   const round = sender.runOnce();
   await held.has(25);
   t.match((await call('POST', `broadcasts/${id}/cancel`)).body, {
@@ -231,7 +350,6 @@ t.test('cancel in the middle', async (t) => {
 
 t.test('several control planes, several broadcasts, one deletion', async (t) => {
   const world = await startWorld(t);
-  const { pool } = world;
   const admin = await signedIn(world, 'admin');
   const { call, notify, read } = admins(world, admin);
   const users = await people(world, 49);
@@ -240,9 +358,7 @@ t.test('several control planes, several broadcasts, one deletion', async (t) => 
   t.equal((await call('DELETE', `users/${gone.userId}`)).status, 200);
   const sent: number[] = [];
   const telegram = instantSender(sent);
-  await Promise.all(
-    Array.from({ length: 4 }, () => new BroadcastSender({ pool, log: silentLog, telegram }).runOnce()),
-  );
+  await Promise.all(Array.from({ length: 4 }, () => senderOf(world, telegram).runOnce()));
   t.same(sorted(sent), sorted([...idsOf([admin, ...others]), ...idsOf([admin, ...others])]));
   for (const id of ids)
     t.match(await read(id), { status: 'done', counters: { sent: 49, skipped: 1, unknown: 0 } });
@@ -304,6 +420,7 @@ t.test('drafts, targets, roles, bounds', async (t) => {
   t.equal((await call('POST', 'notify', { target: 'all', message: '' })).status, 400);
   t.equal((await call('POST', 'notify', { target: 'all', message: 'x'.repeat(4_097) })).status, 400);
   t.equal((await call('POST', 'broadcasts', { ...body, status: 'done' })).status, 400);
+  t.equal((await call('POST', `broadcasts/${id}/unknown`, { decision: 'wait' })).status, 400);
   const routes: [string, string, unknown?][] = [
     ['POST', 'notify', body],
     ['POST', 'broadcasts', body],
@@ -312,6 +429,7 @@ t.test('drafts, targets, roles, bounds', async (t) => {
     ['GET', `broadcasts/${id}/recipients`],
     ['POST', `broadcasts/${id}/start`],
     ['POST', `broadcasts/${id}/cancel`],
+    ['POST', `broadcasts/${id}/unknown`, { decision: 'leave' }],
   ];
   for (const [method, path, sent] of routes) {
     t.equal((await world.call(method, `/api/admin/${path}`, { body: sent })).status, 401, path);

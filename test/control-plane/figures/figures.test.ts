@@ -128,11 +128,20 @@ t.test('figures for admins', async (t) => {
     });
   });
 
+  await t.test('today as it is when somebody looks, anew after a minute', async (t) => {
+    const shown = async () => (await get('/api/admin/stats?days=2')).body;
+    const [first, second] = await Promise.all([shown(), shown()]);
+    t.match(first, { as_of: String, days: [{ day: yesterday, bytes_down: 0 }, expected] });
+    t.same(second, first);
+    await pool.query(`UPDATE usage_daily_provider SET user_id = $1`, [admin.userId]);
+    await pool.query('INSERT INTO usage_daily_provider VALUES ($1, $2, 1, 1, 0)', [user.userId, today]);
+    t.same(await shown(), first, 'the same within the minute');
+    await pool.query(`UPDATE daily_figures SET computed_at = computed_at - interval '1 minute'`);
+    t.match(await shown(), { days: [{ day: yesterday }, { ...expected, active_providers: 2 }] });
+    await pool.query('DELETE FROM usage_daily_provider WHERE user_id = $1', [user.userId]);
+  });
+
   await t.test('series, as the job adds them up', async (t) => {
-    t.match((await get('/api/admin/stats?days=2')).body, {
-      as_of: null,
-      days: [{ day: yesterday }, { new_users: 0 }],
-    });
     await pool.query(`UPDATE users SET created_at = created_at - interval '3 days' WHERE id = $1`, [
       admin.userId,
     ]);

@@ -80,9 +80,11 @@ t.test('conventions of the API', async (t) => {
 
   await t.test('CORS is for the listed origins', async (t) => {
     const preflight = (origin: string) =>
-      call('OPTIONS', '/api/user/me', { headers: { origin, 'access-control-request-method': 'GET' } });
+      call('OPTIONS', '/api/user/me', { headers: { origin, 'access-control-request-method': 'PATCH' } });
     const ours = await preflight('https://app.example.com');
     t.equal(ours.headers.get('access-control-allow-origin'), 'https://app.example.com');
+    const allowed = ours.headers.get('access-control-allow-methods')?.split(', ');
+    for (const method of ['GET', 'POST', 'PUT', 'PATCH', 'DELETE']) t.ok(allowed?.includes(method), method);
     const other = await preflight('https://evil.example');
     t.equal(other.headers.get('access-control-allow-origin'), null);
   });

@@ -1,6 +1,8 @@
 import t from 'tap';
+import { Value } from 'typebox/value';
+import { exampleOf, NO_EXAMPLE } from '../../../control-plane/http/examples.js';
 import { startWorld } from '../../helpers/control-plane.js';
-import { resolve } from '../../helpers/openapi.js';
+import { resolve, type Schema } from '../../helpers/openapi.js';
 
 /** Rows of API.md that these domains answer. */
 const ROWS = `
@@ -152,6 +154,50 @@ GET /api/system/version
   .trim()
   .split('\n');
 
+/** What of an operation is to have an example: what is sent, what comes back, each refusal. */
+function exampleParts(doc: Schema, operation: Schema): [what: string, schema: Schema, example: unknown][] {
+  const first = (media: Schema) =>
+    media.example ?? Object.values<{ value: unknown }>(media.examples ?? {})[0]?.value;
+  const bodies: [string, Schema][] = [['body', operation.requestBody]];
+  for (const [status, response] of Object.entries(operation.responses))
+    bodies.push([status, resolve(doc, response)]);
+  const parts: [string, Schema, unknown][] = bodies.flatMap(([what, part]) =>
+    Object.entries<Schema>(part?.content ?? {})
+      .filter(([type]) => type.endsWith('json'))
+      .map(([, media]): [string, Schema, unknown] => [what, resolve(doc, media.schema), first(media)]),
+  );
+  for (const { name, in: where, schema, example } of operation.parameters ?? [])
+    if (where === 'path') parts.push([name, schema, example]);
+  return parts;
+}
+
+t.test('examples are made of schemas', async (t) => {
+  const text = { type: 'string' };
+  const schema = {
+    type: 'object',
+    required: ['country', 'port'],
+    properties: {
+      country: text,
+      port: { type: 'integer', maximum: 80 },
+      name: { type: 'string', examples: ['its own'] },
+      cities: { type: 'array', items: text },
+      ended_at: { anyOf: [{ type: 'null' }, { type: 'string', format: 'date-time' }] },
+      via: { enum: ['pull'] },
+      unheard_of: text,
+    },
+  };
+  t.same(exampleOf(schema, false), { country: 'DE', port: 80 });
+  t.same(exampleOf(schema, true), {
+    country: 'DE',
+    port: 80,
+    name: 'its own',
+    cities: ['Berlin'],
+    ended_at: '2026-11-27T08:00:00.000Z',
+    via: 'pull',
+    unheard_of: NO_EXAMPLE,
+  });
+});
+
 t.test('/openapi.json and /docs', async (t) => {
   const { call } = await startWorld(t);
   const { body: doc, status } = await call('GET', '/openapi.json');
@@ -185,7 +231,14 @@ t.test('/openapi.json and /docs', async (t) => {
     );
     t.notOk(ids.has(operationId), `${name} has an operationId of its own`);
     ids.add(operationId);
+    for (const [what, schema, example] of exampleParts(doc, operation)) {
+      t.ok(example !== undefined, `${name} ${what} has an example`);
+      t.ok(Value.Check(schema, example), `${name} ${what}: its example fits ${JSON.stringify(example)}`);
+      t.notMatch(JSON.stringify(example), NO_EXAMPLE, `${name} ${what}: say what each field looks like`);
+    }
     const codes = Object.keys(responses);
+    if (JSON.stringify(operation.parameters ?? []).includes('Idempotency-Key'))
+      t.ok(codes.includes('409'), `${name} says that a key may come with another request`);
     t.ok(
       codes.some((code) => code.startsWith('2')),
       `${name} has a good answer`,
@@ -196,6 +249,12 @@ t.test('/openapi.json and /docs', async (t) => {
         `${name} ${code} is a problem document`,
       );
   }
+
+  t.match(
+    doc.paths['/api/admin/packages/bulk_create'].post.requestBody.content['text/csv'],
+    { schema: { type: 'string' }, example: /^user_id,ip,size_bytes/ },
+    'CSV is documented beside JSON',
+  );
 
   const pathParameters = operations.filter(({ name }) => name.includes('{'));
   for (const { name, operation } of pathParameters) {

@@ -111,6 +111,20 @@ t.test('two control planes', async (t) => {
     t.equal(a.count + b.count, 2);
   });
 
+  await t.test('what must not wait for its schedule runs at the start, too', async (t) => {
+    const job = { ...probe('at_start'), atStart: true };
+    const runner = runnerOf(world, job, probe('not_at_start'));
+    const begun = once(job.runs, 'begin');
+    runner.start();
+    t.teardown(() => runner.stop());
+    await begun;
+    const states = await until(async () => {
+      const found = await runner.states(Date.now());
+      return found[0]?.lastSuccessAt && found;
+    });
+    t.match(states, [{ last: { outcome: 'succeeded' } }, { last: null, nextRunAt: null }]);
+  });
+
   await t.test('a failure is recorded, counted and tried again', async (t) => {
     let failures = 1;
     const job = probe('fails_once', async () => {
@@ -228,10 +242,13 @@ t.test('the API', async (t) => {
   const { items } = (await call('GET', '/api/admin/jobs')).body;
   t.match(items, [
     { name: 'cleanup', schedule: '*/5 * * * *', last_run: null, next_run_at: String },
+    { name: 'abuse_detection', schedule: '*/2 * * * *' },
     { name: 'stats' },
     { name: 'notifications', schedule: '* * * * *' },
     { name: 'daily_report' },
     { name: 'backup' },
+    { name: 'restore_test', schedule: '30 4 * * 0' },
+    { name: 'app_updates', schedule: '*/10 * * * *' },
   ]);
 
   world.services.jobs.start();

@@ -36,6 +36,9 @@ export const GROWING: readonly string[] = [
   'broadcasts',
   'broadcast_recipients',
   'backups',
+  'abuse_findings',
+  'abuse_reports',
+  'legal_holds',
 ];
 
 /** `id('user', 'n')`: SQL of an id that every table derives in the same way. */
@@ -354,6 +357,55 @@ const TABLES: ReadonlyArray<[table: string, rows: number, columns: Record<string
     },
   ],
   ['backups', ROWS, { id: id('backup', 'n'), state: "'removed'", created_at: minutesAgo() }],
+  [
+    'abuse_findings',
+    ROWS,
+    {
+      id: id('finding', 'n'),
+      rule: "(ARRAY['fan_out','failed_dials','blocked_targets','target_by_devices','target_by_buyers','reported'])[1 + n % 6]",
+      subject: "'subject' || n",
+      buyer_id: buyer('n % 5000'),
+      state: "(ARRAY['open','dismissed','warned','suspended'])[1 + n % 4]",
+      measured: '9',
+      measured_max: '9',
+      threshold: '5',
+      evidence: "'{}'",
+      opened_at: minutesAgo(),
+      decided_at: `CASE WHEN n % 4 <> 0 THEN ${minutesAgo()} END`,
+    },
+  ],
+  [
+    'abuse_reports',
+    ROWS,
+    {
+      id: id('report', 'n'),
+      reference: "'AR' || n",
+      secret_hash: "sha256('x')",
+      state: "(ARRAY['open','answered','closed'])[1 + n % 3]",
+      outcome: "CASE WHEN n % 3 = 2 THEN 'acted' END",
+      closed_at: `CASE WHEN n % 3 = 2 THEN ${minutesAgo()} END`,
+      exit_ip: "'84.128.0.0'::inet + (n % 30000)",
+      happened_at: minutesAgo(),
+      description: "'d'",
+      finding_id: `CASE WHEN n % 9 = 0 THEN ${id('finding', 'n')} END`,
+      received_at: minutesAgo(),
+    },
+  ],
+  [
+    'legal_holds',
+    ROWS,
+    {
+      id: id('hold', 'n'),
+      buyer_id: `CASE WHEN n % 2 = 0 THEN ${buyer('n % 5000')} END`,
+      user_id: `CASE WHEN n % 2 = 1 THEN ${user('n % 5000')} END`,
+      reason: "'r'",
+      asked_at: minutesAgo(),
+      asked_by: user('1'),
+      lapses_at: minutesAgo(),
+      lifted_at: `CASE WHEN n % 50 <> 0 THEN ${minutesAgo()} END`,
+      lifted_by: `CASE WHEN n % 50 <> 0 THEN ${user('2')} END`,
+    },
+  ],
 ];
 
 /** Fills the tables so far that the planner cares, and lets it know. Guards are off: the rows need not add up. */

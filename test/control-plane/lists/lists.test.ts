@@ -64,6 +64,7 @@ t.test('every list is found by index', async (t) => {
     user_id: userId,
     buyer_id: await cast.buyerId(),
     session_id: await cast.sessionId(),
+    finding_id: await cast.findingId(),
   };
   const operations = operationsOf((await call('GET', '/openapi.json')).body);
   const lists = operations.filter(isList);
@@ -122,7 +123,7 @@ t.test('every list is found by index', async (t) => {
 });
 
 /** Kept in memory or in the live state; who asks is read all the same. */
-const NOT_FROM_POSTGRES: readonly string[] = [];
+const NOT_FROM_POSTGRES: readonly string[] = ['GET /api/admin/gateways'];
 
 function isList({ method, answers }: Operation): boolean {
   return method === 'GET' && answers.get(200)?.schema?.properties?.items !== undefined;

@@ -122,6 +122,39 @@ t.test('packages', async (t) => {
     t.ok(Number(limited.headers.get('retry-after')) >= 1);
   });
 
+  await t.test('a pull that is repeated with its Idempotency-Key takes nothing more', async (t) => {
+    const buyer = await newBuyer();
+    const there = [await offered({ country: 'IT' }), await offered({ country: 'IT' })];
+    const pull = (key: string, body: object = { max_count: 1, region: 'it' }) =>
+      call('POST', '/api/buyer/packets/pull', {
+        token: buyer.token,
+        body,
+        headers: { 'idempotency-key': key },
+      });
+    const first = await pull('pull-1');
+    const again = await pull('pull-1');
+    t.same([first.status, again.status, again.headers.get('idempotency-replayed')], [200, 200, 'true']);
+    const [got] = first.body.packages;
+    t.ok(got.proxy.password);
+    t.same(again.body.packages, [{ ...got, proxy: null }], 'the password is shown once');
+    t.same((await Promise.all(there.map((p) => statusOf(p.packageId)))).sort(), ['allocated', 'available']);
+    t.match(await pull('pull-1', { max_count: 2 }), {
+      status: 409,
+      body: { code: 'idempotency_key_reused' },
+    });
+    const { rows } = await pool.query("SELECT response::text FROM idempotency_keys WHERE key = 'pull-1'");
+    t.notOk(rows[0].response.includes(got.proxy.password));
+
+    // A refusal for coming too often is not an answer to keep.
+    const limited = [];
+    for (let i = 0; i < 30 && limited.at(-1) !== 429; i++) limited.push((await pull(`burst-${i}`)).status);
+    t.equal(limited.at(-1), 429);
+    const kept = await pool.query('SELECT 1 FROM idempotency_keys WHERE key = $1', [
+      `burst-${limited.length - 1}`,
+    ]);
+    t.equal(kept.rowCount, 0);
+  });
+
   await t.test('who may not have traffic may not pull', async (t) => {
     const { body: buyer } = await asAdmin('POST', '/api/admin/buyers', { name: 'New' });
     const { body: made } = await asAdmin('POST', `/api/admin/buyers/${buyer.id}/tokens`, {});
@@ -280,5 +313,23 @@ t.test('packages', async (t) => {
     t.equal(await statusOf(unused.packageId), 'available');
     t.equal(await statusOf(used.packageId), 'in_progress');
     t.ok((await redis.pttl(liveKeys.packageRoute(used.packageId))) > 60_000, 'its route lives on');
+
+    // Unless an admin wants otherwise.
+    const again = await allocatePackages(
+      collaborators,
+      { buyerId, account: 'me' },
+      { ...ANY, packageId: unused.packageId },
+      1,
+      60_000,
+    );
+    t.equal(again.length, 1);
+    await pool.query('UPDATE allocations SET expires_at = now() WHERE package_id = $1', [unused.packageId]);
+    t.equal(
+      (await asAdmin('PATCH', '/api/admin/settings', { stale_packages_become: 'revoked' })).body
+        .stale_packages_become,
+      'revoked',
+    );
+    t.match(await asAdmin('POST', '/api/admin/packages/cleanup_stale_allocations'), { body: { cleaned: 1 } });
+    t.equal(await statusOf(unused.packageId), 'revoked');
   });
 });

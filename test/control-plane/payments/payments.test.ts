@@ -170,9 +170,9 @@ t.test('approving and rejecting', async (t) => {
     const client = await pool.connect();
     t.teardown(() => client.release());
     await client.query('SET enable_seqscan = off; SET enable_bitmapscan = off'); // the tables are small here
-    const cursor = Buffer.from(JSON.stringify(['2026-01-01T00:00:00.000000Z', randomUUID()])).toString(
-      'base64url',
-    );
+    const cursor = Buffer.from(
+      JSON.stringify(['-created_at', '2026-01-01T00:00:00.000000Z', randomUUID()]),
+    ).toString('base64url');
     for (const filter of [
       {},
       { status: 'pending' as const },
@@ -181,7 +181,7 @@ t.test('approving and rejecting', async (t) => {
       { buyerId: randomUUID() },
       { userId: randomUUID(), status: 'failed' as const },
     ]) {
-      const { text, values } = paymentsQuery(filter, { limit: 50, cursor });
+      const { text, values } = paymentsQuery(filter, { limit: 50, cursor, sort: '-created_at' });
       const { rows } = await client.query(`EXPLAIN ${text}`, values);
       const plan = rows.map((row) => row['QUERY PLAN']).join('\n');
       t.notMatch(plan, /Seq Scan on (payouts|topups)/, JSON.stringify(filter));

@@ -145,6 +145,17 @@ t.test('withdrawals', async (t) => {
       token: admin.token,
       body: { withdraw_networks: ['TRON', 'BSC'], withdraw_min: '50' },
     });
+    const { items } = (await call('GET', '/api/withdraw/networks', { token: user.token })).body;
+    t.same(
+      items.map((one: { network: string; open: boolean }) => [one.network, one.open]),
+      [
+        ['TRON', true],
+        ['ETH', false],
+        ['BSC', true],
+        ['POLYGON', false],
+      ],
+      'pages offer what is open',
+    );
     const evm = { network: 'BSC', target: '0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed' };
     const other = await provider('60');
     t.match(await withdraw(other.token, '49.999999', evm), {

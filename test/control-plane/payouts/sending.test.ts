@@ -279,7 +279,12 @@ t.test('without Cryptomus nothing is released or sent', async (t) => {
   });
   const id = await world.withdraw(await world.provider('10'), '7');
   t.equal(await world.services.payouts.runOnce(), 0);
-  t.match(await world.approve(id), { status: 503, body: { code: 'payments_unavailable' } });
+  const detail =
+    /Set TS_CRYPTOMUS_MERCHANT_ID, .*TS_CRYPTOMUS_PAYOUT_KEY .* in the environment of every control plane/;
+  t.match(await world.approve(id), { status: 503, body: { code: 'payments_unavailable', detail } });
+  const buyer = await world.buyer();
+  const options = { token: buyer.token, body: { amount: '25.00' } };
+  t.match((await world.call('POST', '/api/buyer/topups', options)).body, { status: 503, detail });
   t.match(await world.payment(id), { status: 'pending' });
   t.match(await world.reject(id), { status: 200, body: { status: 'cancelled' } });
 });

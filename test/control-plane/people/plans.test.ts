@@ -51,7 +51,11 @@ t.test('every list goes by an index', async (t) => {
     { query: randomUUID() },
     { query: 'ann', status: 'active', country: 'DE' },
   ])
-    await listPeople(explaining, filter, byTime);
+    await listPeople(explaining, filter, {
+      limit: 50,
+      cursor: encodeCursor(['-created_at', new Date(), randomUUID()]),
+      sort: '-created_at',
+    });
   await listNews(explaining, true, byTime);
   await listPromoCodes(explaining, byTime);
   await listThreads(explaining, {}, byTime);

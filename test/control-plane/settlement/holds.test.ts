@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import t from 'tap';
 import { chargeMicros } from '../../../control-plane/ledger/money.js';
 import { invariants, overusedPackages } from '../../../control-plane/settlement/invariants.js';
+import { readHeld } from '../../../control-plane/wallets/held.js';
 import { liveKeys } from '../../../gateway/live/keys.js';
 import {
   addBuyer,
@@ -63,7 +64,12 @@ t.test('wallet holds and sub-users', async (t) => {
     const unheld = new TestMeter('gw-b', first.sessionId, other).count(5_000_000, 0);
     await deliver(redis, [unheld]);
     await worker.settleNow();
-    t.equal(await readHold(pool, unheld, 'buyer', other), null, 'no hold is made up for a meter without one');
+    t.same(
+      await readHold(pool, unheld, 'buyer', other),
+      { granted: 0n, spent: 10_000n, closed: false },
+      'a hold that a restored record does not know is taken up, with nothing granted',
+    );
+    t.equal((await readHeld(pool, 'buyer', [other])).get(other), 0n);
     t.same(await invariants(pool), []);
   });
 

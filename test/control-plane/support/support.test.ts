@@ -32,8 +32,13 @@ t.test('support threads', async (t) => {
   const answered = await reply(id, { message: 'Today.' });
   t.match([answered.status, answered.body], [201, { status: 'answered', messages: 2 }]);
   t.same(await waiting(), [theirs.body.id]);
-  t.match(world.messages, [
-    { chatId: user.telegramId, kind: 'support_reply', text: /Ответ поддержки.*\n\nToday\./ },
+  const { rows: notices } = await world.pool.query('SELECT user_id, kind, payload FROM bot_notices');
+  t.match(notices, [
+    {
+      user_id: user.userId,
+      kind: 'support_reply',
+      payload: { threadId: id, subject: 'Payout', message: 'Today.', closed: false },
+    },
   ]);
   t.match((await world.call('GET', '/api/notifications', { token: user.token })).body.items, [
     { kind: 'support_reply', title: 'Ответ поддержки: Payout', body: 'Today.' },

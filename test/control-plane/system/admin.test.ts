@@ -80,12 +80,36 @@ t.test('a line is kept as it was written, without secrets', async (t) => {
   const log = createLog('test', 'info', openSync(path, 'a'), (line) => recent.push(line));
   log.info({ token: 'tsb_secret', body: { password: 'hidden' }, kept: 1 }, 'happened');
   log.debug({}, 'too quiet');
-  const found = recent.search({ level: 'debug', query: '', limit: 10 });
+  // Secrets that hide in texts: errors name addresses, and carry what was to be sent.
+  const hidden = {
+    bot: 'bot123456789:AAH-hidden_hidden_hidden_hidden_hidde',
+    buyer: `tsb${'a1B2'.repeat(10)}`,
+    refresh: `tsr_${'hidden-_'.repeat(5)}`,
+    device: `tsd_${'hidden-_'.repeat(5)}`,
+    jwt: 'eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJoaWRkZW4ifQ.hidden_hidden_hidden',
+  };
+  const text = `${Object.values(hidden).join(' ')} postgres://ann:hidden@db/x redis://:hidden@redis:6379`;
+  const error = Object.assign(new Error(`https://api.telegram.org/${hidden.bot}/sendMessage failed`), {
+    payload: { text: 'Your code: hidden' },
+    error: new Error(text),
+  });
+  log.warn({ err: error, note: text }, 'failed');
+  const [failed] = recent.search({ level: 'warn', query: 'failed', limit: 1 });
+  t.match(failed, { fields: { err: { message: 'https://api.telegram.org/[Redacted]/sendMessage failed' } } });
+  t.match(
+    failed?.fields.note,
+    /^(\[Redacted\] ){5}postgres:\/\/ann:\[Redacted\]@db\/x redis:\/\/:\[Redacted\]@redis:6379$/,
+  );
+  t.notMatch(JSON.stringify(failed), /hidden|a1B2a1B2/);
+
+  const found = recent.search({ level: 'debug', query: 'happened', limit: 10 });
   t.match(found, [{ event: 'happened', fields: { kept: 1, token: '[Redacted]' } }]);
   t.equal(found.length, 1);
   t.notMatch(JSON.stringify(found), /tsb_secret|hidden/);
   while (readFileSync(path, 'utf8') === '') await new Promise((resolve) => setImmediate(resolve));
-  t.match(JSON.parse(readFileSync(path, 'utf8')), { msg: 'happened', token: '[Redacted]' });
+  const [first = ''] = readFileSync(path, 'utf8').split('\n');
+  t.match(JSON.parse(first), { msg: 'happened', token: '[Redacted]' });
+  t.notMatch(readFileSync(path, 'utf8'), /hidden/);
 });
 
 t.test('interfaces', (t) => {

@@ -1,5 +1,10 @@
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
 import t from 'tap';
-import { loggedCodeSender, telegramCodeSender } from '../../../control-plane/telegram/login-code-sender.js';
+import { chartSvg } from '../../../control-plane/bot/chart.js';
+import { drawPng } from '../../../control-plane/bot/chart-painter.js';
+import { telegramCodeSender } from '../../../control-plane/bot/login-code-sender.js';
+import { loggedCodeSender } from '../../../control-plane/telegram/login-code-sender.js';
 import {
   type Delivery,
   type TelegramMessage,
@@ -114,6 +119,72 @@ t.test('a message to be sent once is not sent again when nobody knows', async (t
     api.sent.map((s) => s.chatId),
     [1, 2, 3, 4],
   );
+});
+
+t.test(
+  'a call begins when its sender lets it, and is taken back when it certainly sent nothing',
+  async (t) => {
+    const api = await startBotApi(t, [refusal(429, 'Too Many Requests', { retry_after: 0.05 })]);
+    const { queue, delivered } = startQueue(t, api.url, { callsMax: 3 });
+    const notes: string[] = [];
+    const noted = (chatId: number, onBegin: () => Promise<boolean>): TelegramMessage => ({
+      ...message(chatId),
+      once: true,
+      onBegin: () => {
+        notes.push(`${chatId} begins after ${api.sent.length}`);
+        return onBegin();
+      },
+      onHeld: async () => void notes.push(`${chatId} is held`),
+    });
+    queue.push(noted(1, () => Promise.resolve(true)));
+    t.same(await delivered(1), [{ chatId: 1, delivery: 'sent' }]);
+    t.same(notes, ['1 begins after 0', '1 is held', '1 begins after 1']);
+    queue.push(noted(2, () => Promise.resolve(false)));
+    queue.push(noted(3, () => Promise.reject(new Error('no database'))));
+    t.same((await delivered(3)).slice(1), [
+      { chatId: 2, delivery: 'stopped' },
+      { chatId: 3, delivery: 'stopped' },
+    ]);
+    t.equal(api.sent.length, 2, 'neither was called for');
+  },
+);
+
+t.test('without a connection nothing was sent: tried again, and later is not never', async (t) => {
+  const closed = createServer().listen(0, '127.0.0.1');
+  await once(closed, 'listening');
+  const { port } = closed.address() as AddressInfo;
+  closed.close();
+  const { queue, delivered } = startQueue(t, `http://127.0.0.1:${port}`, { triesMax: 3 });
+  let held = 0;
+  queue.push({ ...message(1), once: true, onHeld: async () => void held++ });
+  queue.push(message(2));
+  t.same(await delivered(2), [
+    { chatId: 1, delivery: 'expired' },
+    { chatId: 2, delivery: 'failed' },
+  ]);
+  t.equal(held, 2);
+});
+
+t.test('calls that were held up keep the rate', async (t) => {
+  const api = await startBotApi(t);
+  const { queue, delivered } = startQueue(t, api.url, { callsMax: 10, messagesPerSecondMax: 50 });
+  let letGo = () => {};
+  const gate = new Promise<boolean>((resolve) => {
+    letGo = () => resolve(true);
+  });
+  let waiting = 0;
+  for (let id = 1; id <= 6; id++)
+    queue.push({
+      ...message(id),
+      onBegin: () => {
+        if (++waiting === 6) letGo();
+        return gate;
+      },
+    });
+  await delivered(6);
+  const times = api.sent.map((one) => one.atMs);
+  const tookMs = (times.at(-1) as number) - (times[0] as number);
+  t.ok(tookMs > 70, `6 calls, 20 ms between two: ${Math.round(tookMs)} ms`);
 });
 
 t.test('what the message is refused for is not the person’s doing', async (t) => {
@@ -237,6 +308,51 @@ t.test('one chat: the next message waits for the one before, others do not', asy
     api.sent.map((s) => s.text),
     ['first', 'other', 'first', 'second'],
   );
+});
+
+t.test('one chat: a burst, then one a second; others do not wait for it', async (t) => {
+  const api = await startBotApi(t);
+  const { queue, delivered } = startQueue(t, api.url, { callsMax: 10, chatBurstMax: 3 });
+  for (let n = 0; n < 5; n++) queue.push({ ...message(1), text: `${n}` });
+  queue.push(message(2));
+  await delivered(6);
+  const own = api.sent.filter(({ chatId }) => chatId === 1);
+  t.same(
+    own.map(({ text }) => text),
+    ['0', '1', '2', '3', '4'],
+  );
+  const [first = 0, , third = 0, fourth = 0, fifth = 0] = own.map(({ atMs }) => atMs);
+  t.ok(third - first < fourth - third, 'the first three at once');
+  t.ok(
+    fourth - first >= 950 && fifth - first >= 1_950,
+    `${fourth - first} and ${fifth - first} ms after the first`,
+  );
+  t.equal(api.sent.findIndex(({ chatId }) => chatId === 2) < 4, true);
+});
+
+t.test('buttons, pictures, changes of earlier messages', async (t) => {
+  const api = await startBotApi(t);
+  const { queue, delivered } = startQueue(t, api.url);
+  const keyboard = [[{ text: 'Yes', callback_data: 'yes' }]];
+  const photo = await drawPng(chartSvg([{ day: '2026-11-27', value: 1 }], { strong: 1 }));
+  const ids: (number | undefined)[] = [];
+  const onDelivery = (_: Delivery, id?: number) => ids.push(id);
+  queue.push({ ...message(1), keyboard, onDelivery });
+  queue.push({ ...message(1), photo, keyboard, onDelivery });
+  await delivered(2);
+  const [text, picture] = api.telegram.chats.of(1);
+  t.same(ids, [text?.id, picture?.id]);
+  t.match(text, { text: 'for 1', buttons: [{ text: 'Yes' }] });
+  t.same(picture?.photo, photo);
+  const change = { ...message(1), text: 'changed', editId: ids[0] };
+  queue.push(change);
+  queue.push(change); // nothing of it is new: Telegram refuses, and all is well
+  queue.push({ ...message(1), photo, text: 'below it', editId: ids[1] });
+  queue.push({ ...message(1), editId: 4_711 });
+  const ended = (await delivered(6)).slice(2).map(({ delivery }) => delivery);
+  t.same(ended, ['sent', 'sent', 'sent', 'failed']);
+  t.match(text, { text: 'changed', buttons: [] });
+  t.match(picture, { text: 'below it' });
 });
 
 t.test('told to wait, all wait', async (t) => {

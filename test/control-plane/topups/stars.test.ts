@@ -378,12 +378,13 @@ t.test('top-ups in Telegram Stars', async (t) => {
     const person = world.person();
     await telegram.say(person, '/topup 25');
     const { body } = await call('POST', '/api/buyer/telegrams/link', { token: buyer.token });
-    await telegram.say(person, `/start ${body.start}`);
+    await world.openLink(person, body.start);
     for (const text of ['/topup', '/topup abc', '/topup 4', '/topup -25', '/topup 1e3'])
       await telegram.say(person, text);
     await settle();
     t.match(world.textsTo(person), [
       /not linked/,
+      /^Link this Telegram account/,
       /^Done/,
       ...Array(5).fill(/How many dollars\? From 5\.00 to 10000\.00/),
     ]);

@@ -121,8 +121,26 @@ t.test('what the device counted', async (t) => {
   const send = (body: object, token = deviceKey, path = 'report') =>
     world.call('POST', `/api/traffic/${path}`, { token, body });
 
-  t.same((await send(report(10))).body, { ok: true });
-  t.same((await send({ reports: [report(1), report(2)] }, user.token, 'update')).body, { ok: true });
+  const free = {
+    cap_bytes_left: null,
+    wifi_only: false,
+    charging_only: false,
+    hours: null,
+    blocked_destinations: [],
+  };
+  t.same((await send(report(10))).body, { ok: true, rules: free });
+  await world.call('POST', '/api/user/update', {
+    token: user.token,
+    body: { settings: { cap_bytes_per_day: 5_000, wifi_only: true, hours: { from: '22:00', to: '06:30' } } },
+  });
+  t.same(
+    (await send({ reports: [report(1), report(2)] }, user.token, 'update')).body,
+    {
+      ok: true,
+      rules: { ...free, cap_bytes_left: 5_000, wifi_only: true, hours: { from: '22:00', to: '06:30' } },
+    },
+    'what the owner set for all devices comes along',
+  );
   const { rows } = await world.pool.query(
     'SELECT reported_bytes_tx, reported_bytes_rx, bytes_up FROM traffic_sessions WHERE id = $1',
     [sessionId],

@@ -4,8 +4,18 @@ import { NEWS } from '../../helpers/cast.js';
 import { newTelegramId } from '../../helpers/control-plane.js';
 import { body, on, type Row, row } from './row.js';
 
+const TERMS = { title: 'Terms', body: 'What sharing means.' };
+
 export const ADMIN_ROWS: readonly Row[] = [
   // Admin: people and money
+  row('GET /api/admin/devices', 'admin', () => ({ query: { country: 'DE', sort: 'created_at' } })),
+  row('GET /api/admin/devices/countries', 'admin'),
+  row('GET /api/admin/export/users', 'admin', () => ({ query: { sort: 'username' } })),
+  row('GET /api/admin/export/devices', 'admin', () => ({ query: { country: 'DE' } })),
+  row('GET /api/admin/export/buyers', 'admin', () => ({ query: { status: 'active' } })),
+  row('GET /api/admin/export/packages', 'admin', () => ({ query: { status: 'available' } })),
+  row('GET /api/admin/export/sessions', 'admin', () => ({ query: { status: 'active' } })),
+  row('GET /api/admin/export/payments', 'admin', () => ({ query: { kind: 'payout' } })),
   row('GET /api/admin/users', 'admin', () => ({ query: { query: 'ann', status: 'active', country: 'DE' } })),
   row(
     'POST /api/admin/users',
@@ -43,7 +53,11 @@ export const ADMIN_ROWS: readonly Row[] = [
   row(
     'POST /api/admin/user/{id}/unban',
     'admin',
-    on('id', (c) => c.userId()),
+    on('id', async (c) => {
+      const id = await c.userId();
+      await c.world.pool.query("UPDATE users SET status = 'banned' WHERE id = $1", [id]);
+      return id;
+    }),
   ),
   row(
     'POST /api/admin/credits',
@@ -126,6 +140,10 @@ export const ADMIN_ROWS: readonly Row[] = [
     'admin',
     on('id', (c) => c.broadcastId()),
   ),
+  row('POST /api/admin/broadcasts/{id}/unknown', 'admin', async (c) => ({
+    path: { id: await c.broadcastId() },
+    body: { decision: 'leave' },
+  })),
   row('GET /api/admin/news', 'admin'),
   row(
     'POST /api/admin/news',
@@ -238,6 +256,15 @@ export const ADMIN_ROWS: readonly Row[] = [
       'id',
       (c) => c.payoutId(),
       () => ({ reason: 'paid by mistake' }),
+    ),
+  ),
+  row(
+    'PUT /api/admin/terms/{version}',
+    'admin',
+    on(
+      'version',
+      () => `terms ${randomUUID()}`.slice(0, 40),
+      () => ({ texts: { en: TERMS, ru: TERMS, uz: TERMS } }),
     ),
   ),
   row('GET /api/admin/policy/destinations', 'admin'),

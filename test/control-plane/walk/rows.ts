@@ -7,6 +7,7 @@ import { WEBHOOK_SECRET } from '../../helpers/bot-world.js';
 import { newAddress, widgetData, withdrawal } from '../../helpers/cast.js';
 import { initData, newTelegramId, TEST_ENV } from '../../helpers/control-plane.js';
 import { body, ofUser, on, type Row, row } from './row.js';
+import { ABUSE_ROWS } from './rows-abuse.js';
 import { ADMIN_ROWS } from './rows-admin.js';
 
 const mine = { owner: 'user' } as const;
@@ -17,6 +18,7 @@ const nobody = randomUUID();
 
 export const ROWS: readonly Row[] = [
   ...ADMIN_ROWS,
+  ...ABUSE_ROWS,
   // Auth
   row(
     'POST /api/auth/register',
@@ -106,11 +108,18 @@ export const ROWS: readonly Row[] = [
     'user',
     body((c) => ({ terms_version: c.world.config.termsVersion })),
   ),
+  row('GET /api/terms', 'none', () => ({ query: { language: 'uz', version: '1' } })),
   row('DELETE /api/user/consent', 'user'),
   row(
     'POST /api/user/device/register',
     'user',
     body(() => ({ device_id: randomUUID(), os: 'linux', client_version: '1.0.0', ip: '192.0.2.1' })),
+  ),
+  row(
+    'POST /api/user/device/push_token',
+    'user device',
+    body(async (c) => ({ device_id: await c.deviceId(), push_token: `fcm:${randomUUID()}` })),
+    mine,
   ),
   row('GET /api/user/devices', 'user device admin', ofUser),
   row(
@@ -234,6 +243,7 @@ export const ROWS: readonly Row[] = [
     'user',
     body(async (c) => c.credit().then(() => withdrawal('5.5'))),
   ),
+  row('GET /api/withdraw/networks', 'user admin'),
   row('GET /api/withdraw', 'user admin', async (c, as) => ({
     query: { status: 'pending', ...(await ofUser(c, as)).query },
   })),
@@ -421,9 +431,28 @@ export const ROWS: readonly Row[] = [
     buyers,
   ),
   row('GET /api/buyer/me', 'buyer'),
+  row('GET /api/buyer/tokens', 'buyer'),
+  row(
+    'POST /api/buyer/proxy_passwords',
+    'buyer',
+    body(() => ({ description: 'crawler' })),
+  ),
+  row(
+    'POST /api/buyer/tokens/{token_id}/revoke',
+    'buyer',
+    on('token_id', async (c) => (await c.buyer()).tokenId),
+    buyers,
+  ),
+  // The password is wrong: what the proxy says is test/console's.
+  row(
+    'POST /api/buyer/try',
+    'buyer',
+    body(() => ({ username: 'acme-country-de', password: '7hQ2mZ' })),
+  ),
   row('POST /api/buyer/accept_policy', 'buyer'),
   row('GET /api/buyer/me/allocations', 'buyer', () => ({ query: { status: 'allocated' } })),
   row('GET /api/buyer/me/usage', 'buyer', () => ({ query: { group_by: 'country' } })),
+  row('GET /api/buyer/me/errors', 'buyer', () => ({ query: { hours: 48 } })),
   row('GET /api/buyer/me/balance', 'buyer'),
   row(
     'POST /api/buyer/sub_users',

@@ -36,6 +36,9 @@ const ELSE: Record<string, number> = {
   'POST /api/admin/payments/{id}/refund': 404, // nothing was paid in Stars: topups/stars.test.ts
 };
 
+/** Writes of admins that change nothing anybody would ask about: a ticket to listen once. */
+const NOT_AUDITED: readonly string[] = ['POST /api/live/ticket'];
+
 /** Calls that a ticket opens as well: live-feed.test.ts. */
 const TICKET_CALLS: readonly string[] = ['GET /api/live'];
 
@@ -54,6 +57,8 @@ interface Said {
   status: number;
   type: string | null;
   body: Schema;
+  /** The answer to an earlier request with the same Idempotency-Key. */
+  replayed: boolean;
 }
 
 t.test('every call of API.md', async (t) => {
@@ -140,10 +145,26 @@ class Walk {
   /** A good call by everyone who may: a documented success. */
   async #good(caller: Caller): Promise<void> {
     const cast = new Cast(this.world);
-    const said = await this.#send(cast, caller, await this.row.ask(cast, caller), `good, by ${caller}`);
+    const asked = await this.row.ask(cast, caller);
+    const key: Record<string, string> = this.operation.idempotent ? { 'idempotency-key': randomUUID() } : {};
+    const ask = { ...asked, headers: { ...key, ...asked.headers } };
+    const auditedBefore = await this.#countAudited();
+    const said = await this.#send(cast, caller, ask, `good, by ${caller}`);
     const wanted = ELSE[this.row.call];
     if (wanted === undefined ? said.status >= 300 : said.status !== wanted)
       this.#problems.push(`good, by ${caller}: ${said.status} ${JSON.stringify(said.body)}`);
+    const isWrite = this.operation.method !== 'GET' && said.status < 300;
+    if (caller === 'admin' && isWrite && !NOT_AUDITED.includes(this.row.call))
+      if ((await this.#countAudited()) === auditedBefore) this.#problems.push('an admin wrote, unaudited');
+    if (!this.operation.idempotent || said.status === 429) return;
+    const again = await this.#send(cast, caller, ask, `again with its key, by ${caller}`);
+    if (again.status !== said.status || !again.replayed)
+      this.#problems.push(`again with its key, by ${caller}: ${again.status}, not a replay`);
+  }
+
+  async #countAudited(): Promise<number> {
+    const { rows } = await this.world.pool.query<{ n: number }>('SELECT count(*)::int AS n FROM audit_log');
+    return rows[0]?.n ?? 0;
   }
 
   /** Whatever must be refused is, as it is documented, and has changed nothing. */
@@ -312,7 +333,12 @@ class Walk {
         ...ask.headers,
       },
     });
-    const said = { status: answer.status, type: answer.headers.get('content-type'), body: answer.body };
+    const said = {
+      status: answer.status,
+      type: answer.headers.get('content-type'),
+      body: answer.body,
+      replayed: answer.headers.get('idempotency-replayed') === 'true',
+    };
     const problem = answerProblem(this.operation, said);
     if (problem !== null) this.#problems.push(`${what}, by ${caller}: ${problem}`);
     return said;

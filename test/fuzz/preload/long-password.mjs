@@ -4,18 +4,13 @@ import crypto from 'node:crypto';
 import { syncBuiltinESMExports } from 'node:module';
 
 const LONG_PASSWORD = /^x{100,255}$/;
-const realHash = crypto.createHash;
+const realHash = crypto.hash;
 
-crypto.createHash = (...args) => {
-  const hash = realHash(...args);
-  const realUpdate = hash.update;
-  hash.update = (data, ...more) => {
-    if (typeof data === 'string' && LONG_PASSWORD.test(data))
-      setImmediate(() => {
-        throw new RangeError('too long a password');
-      });
-    return realUpdate.call(hash, data, ...more);
-  };
-  return hash;
+crypto.hash = (algorithm, data, ...more) => {
+  if (typeof data === 'string' && LONG_PASSWORD.test(data))
+    setImmediate(() => {
+      throw new RangeError('too long a password');
+    });
+  return realHash(algorithm, data, ...more);
 };
 syncBuiltinESMExports();

@@ -50,6 +50,13 @@ onEachRedis(t, async (t, server) => {
     t.equal(allocator.size, 1);
     t.equal([...allocator.all()][0]?.streams, 50);
     t.equal(await via('other'), 'NO_PEER', 'nobody else gets it');
+    const again = allocator.allocate(buyer('acme'), wish());
+    t.notOk(again instanceof Promise, 'what is held is given at once');
+    t.match(again, { ok: true });
+    const session = wish({ session: 'one' });
+    t.ok(allocator.allocate(buyer('acme'), session) instanceof Promise, 'a session that Redis may know');
+    await allocator.allocate(buyer('acme'), session);
+    t.match(allocator.allocate(buyer('acme'), session), { ok: true }, 'once it is known, at once');
   });
 
   t.test('two gateways, many buyers, few exits: never two holders', async (t) => {
@@ -265,6 +272,29 @@ onEachRedis(t, async (t, server) => {
     clock.advance(5_001);
     allocator.sweep();
     t.equal(await visit('acme'), 'device-0');
+  });
+
+  t.test('what a process held that is known to have ended is taken at once, and nothing else', async (t) => {
+    const redis = server.connect(t);
+    const dead = { gatewayId: 'duo-w2', epoch: 'e1' };
+    const ended: string[] = [];
+    const isOver = ({ gatewayId, epoch }: typeof dead) => ended.includes(`${gatewayId} ${epoch}`);
+    const [mine, living] = [device(0), device(1)];
+    const here = gateway(t, redis, [mine, living], { run: { gatewayId: 'duo', epoch: 'e2' }, isOver });
+    t.equal(await gateway(t, redis, [mine], { run: dead }).via('acme'), 'device-0');
+    t.equal(await gateway(t, redis, [living]).via('acme'), 'device-1');
+    t.equal(await here.visit('other'), 'NO_PEER', 'while nobody knows');
+    ended.push('duo-w2 e1');
+    here.allocator.heldNoMore(dead);
+    t.equal(await here.visit('other'), 'device-0', 'before its claim has lapsed, without a wait');
+    t.match(await readClaim(redis, 'provider-0', mine.exitIp), {
+      account: 'other',
+      gateway: { epoch: 'e2' },
+    });
+    t.equal(await here.via('other', {}, new Set(['device-0'])), 'NO_PEER', 'what others hold stays theirs');
+    // It is known before anybody asks for the exit.
+    const next = gateway(t, redis, [mine], { run: { gatewayId: 'duo', epoch: 'e3' }, isOver: () => false });
+    t.equal(await next.visit('third'), 'device-0', 'also that of this gateway before it started');
   });
 
   t.test('an allocation that ends while its renewal is under way leaves no claim', async (t) => {

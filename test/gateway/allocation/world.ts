@@ -70,9 +70,10 @@ export function gateway(
     random?: () => number;
     clock?: ManualClock;
     run?: GatewayRun;
+    isOver?: (run: GatewayRun) => boolean;
   } = {},
 ): GatewayWorld {
-  const { random = Math.random, clock = new ManualClock(), run, ...rest } = settings;
+  const { random = Math.random, clock = new ManualClock(), run, isOver = () => false, ...rest } = settings;
   const index = new CandidateIndex<Device>(random);
   for (const one of devices) index.add(one);
   const ended: string[] = [];
@@ -82,6 +83,7 @@ export function gateway(
       index,
       clock,
       gateway: run ?? { gatewayId: randomUUID(), epoch: randomUUID() },
+      isOver,
       log: silentLog,
       random,
       onAllocationEnded: ({ account }, reason) => ended.push(`${account} ${reason}`),

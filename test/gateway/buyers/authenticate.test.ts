@@ -213,6 +213,10 @@ onEachRedis(t, async (t, server) => {
     const [first, second] = await Promise.all([directory.lookup('acme'), directory.lookup('acme')]);
     t.equal(first, second, 'one read for two who ask');
     t.equal(directory.cached('acme'), first);
+    t.equal(directory.lookup('acme'), first, 'from then on at once');
+    const login = { password: null, clientAddress: '192.0.2.1' };
+    const named = { account: 'acme', packageId: null };
+    t.notOk(authenticate(directory, login, named, 0) instanceof Promise, 'and so is a login judged');
     await writeAccount(redis, { ...SNAPSHOT, version: 2 });
     t.same(await found(), 1, 'from memory');
     clock.advance(1_001);

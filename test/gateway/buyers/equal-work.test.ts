@@ -16,9 +16,9 @@ const { authenticate } = await t.mockImport<typeof import('../../../gateway/buye
   {
     'node:crypto': {
       ...crypto,
-      createHash: (algorithm: string) => {
+      hash: (...of: Parameters<typeof crypto.hash>) => {
         work.hashes += 1;
-        return crypto.createHash(algorithm);
+        return crypto.hash(...of);
       },
       timingSafeEqual: (one: Buffer, other: Buffer) => {
         work.comparisons += 1;

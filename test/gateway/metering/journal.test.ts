@@ -22,7 +22,7 @@ import { copyOffset, HEADER_COPY_STRIDE } from '../../../gateway/metering/journa
 import { meteringSettings } from '../../../gateway/metering/limits.js';
 import { systemClock } from '../../../gateway/runtime/clock.js';
 import { silentLog } from '../../../gateway/runtime/logging.js';
-import { compiled, forkCompiled } from './compiled.js';
+import { forkCompiled } from '../../helpers/compiled.js';
 import {
   crash,
   faultyDisk,
@@ -202,7 +202,7 @@ t.test('one process at a time', async (t) => {
   await first.journal.close();
   t.notOk(existsSync(`${path}.lock`));
 
-  const child = forkCompiled(compiled(t), 'test/gateway/metering/counting-child.js', [path, 'hold']);
+  const child = forkCompiled('test/gateway/metering/counting-child', [path, 'hold']);
   const exited = once(child, 'exit');
   t.teardown(() => child.kill('SIGKILL'));
   await once(child, 'message');

@@ -3,7 +3,7 @@ import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
-import { compiled, forkCompiled } from './compiled.js';
+import { forkCompiled } from '../../helpers/compiled.js';
 import { folder, startMetering } from './harness.js';
 
 const CHUNK_BYTES = 65_536;
@@ -11,7 +11,6 @@ const CHUNK_BYTES = 65_536;
 const SEEDS = 20;
 
 t.test('kill -9 loses no counted byte and counts at most one chunk too much', async (t) => {
-  const program = compiled(t);
   let relayed = 0;
   for (let seed = 1; seed <= SEEDS; seed++) {
     const path = join(folder(t), 'journal');
@@ -20,7 +19,7 @@ t.test('kill -9 loses no counted byte and counts at most one chunk too much', as
     t.teardown(() => server.close());
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
-    const child = forkCompiled(program, 'test/gateway/metering/counting-child.js', [
+    const child = forkCompiled('test/gateway/metering/counting-child', [
       path,
       String((server.address() as AddressInfo).port),
       ...(seed % 2 === 0 ? ['calls'] : []),

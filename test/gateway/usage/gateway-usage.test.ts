@@ -95,3 +95,29 @@ t.test('from the username and the request into Redis; kept through a wipe until 
   await rig.redis.del(liveKeys.usage('test'));
   device.socket.terminate();
 });
+
+t.test('refusals are told by buyer and code, those of logins where the account is known', async (t) => {
+  const told = async () => {
+    const sums: Record<string, number> = {};
+    for (const { refusals } of await batches())
+      for (const { buyerId, code, refusals: count, lastDetail } of refusals) {
+        t.equal(buyerId, rig.account.buyerId);
+        const name = lastDetail === null ? code : `${code} ${lastDetail}`;
+        sums[name] = (sums[name] ?? 0) + count;
+      }
+    return sums;
+  };
+  const wrong = { proxyPort: rig.gateway.proxyPort, password: 'wrong', host: 'www.example.org', port: 80 };
+  t.equal((await connect('', 'www.example.org', 25)).reply, 2);
+  t.equal((await connect('', 'www.example.org', 80)).reply, 3);
+  t.equal((await connect('', 'www.example.org', 80)).reply, 3);
+  t.equal((await connect('-cuontry-us', 'www.example.org')).auth, 4);
+  t.equal((await socksConnect({ ...wrong, username: rig.username })).auth, 1);
+  t.equal((await socksConnect({ ...wrong, username: 'nobodyknows' })).auth, 1);
+  const wanted = { PORT_BLOCKED: 1, NO_PEER: 2, 'BAD_PARAM cuontry': 1, AUTH_FAILED: 1 };
+  for (let tries = 0; tries < 200; tries++) {
+    if (Object.keys(await told()).length === Object.keys(wanted).length) break;
+    await delay(25);
+  }
+  t.same(await told(), wanted);
+});

@@ -15,6 +15,7 @@ import {
 import { ManualClock } from '../../../gateway/runtime/clock.js';
 import { silentLog } from '../../../gateway/runtime/logging.js';
 import { USAGE_DEFAULTS, type UsageSettings } from '../../../gateway/usage/limits.js';
+import { RefusalBook } from '../../../gateway/usage/refusal-book.js';
 import { UsageBook, type UsageSubject } from '../../../gateway/usage/usage-book.js';
 import { UsageDelivery } from '../../../gateway/usage/usage-delivery.js';
 import { redisKinds, startRedis } from '../../helpers/services.js';
@@ -28,6 +29,7 @@ interface Rig {
   book: UsageBook;
   delivery: UsageDelivery;
   run: string;
+  refusals: RefusalBook;
   /** One stream with so many bytes, to a host of its own. */
   stream: (bytes: number, host?: string) => void;
   waiting: () => Promise<number[]>;
@@ -48,11 +50,13 @@ async function start(
   const clock = new ManualClock();
   const settings = { ...USAGE_DEFAULTS, ...given };
   const book = new UsageBook(clock, settings);
+  const refusals = new RefusalBook(clock, settings);
   const run = newRun();
   const delivery = new UsageDelivery({
     gatewayId: GATEWAY,
     run,
     book,
+    refusals,
     redis,
     clock,
     log: silentLog,
@@ -63,6 +67,7 @@ async function start(
     redis,
     clock,
     book,
+    refusals,
     delivery,
     run,
     stream: (bytes, host = `h${++streams}.example`) => {
@@ -114,6 +119,27 @@ for (const kind of redisKinds())
       await rig.delivery.tick();
       t.equal(rig.delivery.pendingBatches, 1);
       t.same(await rig.waiting(), [3], 'numbers go on');
+    });
+
+    t.test('refusals go along, within the size of a batch', async (t) => {
+      const rig = await start(t, kind, { usageBatchEntriesMax: 2 });
+      rig.stream(1);
+      rig.refusals.refused('b', { ok: false, code: 'NO_PEER' });
+      rig.refusals.refused('b', { ok: false, code: 'BAD_PARAM', detail: 'country' });
+      rig.refusals.refused('c', { ok: false, code: 'NO_PEER' });
+      await rig.delivery.tick();
+      t.same(await rig.waiting(), [1, 2]);
+      t.match(await rig.settle(1, [[1, 2]]), [
+        { buyerId: 'b', code: 'NO_PEER', refusals: 1, lastDetail: null },
+        { buyerId: 'b', code: 'BAD_PARAM', refusals: 1, lastDetail: 'country' },
+      ]);
+      t.match(await rig.settle(2, [[1, 3]]), [
+        { buyerId: 'c', code: 'NO_PEER' },
+        { host: 'h1.example', bytesDown: 1 },
+      ]);
+      rig.refusals.refused('c', { ok: false, code: 'NO_PEER' });
+      await rig.delivery.stop();
+      t.same(await rig.waiting(), [3], 'at stop as well, without any usage');
     });
 
     t.test('what Redis lost comes again, unchanged; what is booked does not', async (t) => {

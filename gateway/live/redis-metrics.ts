@@ -1,0 +1,30 @@
+import type { Redis } from 'ioredis';
+import { Gauge, type Registry } from 'prom-client';
+
+/** Shows connections to Redis, each by a name of ours. */
+export function exposeRedis(
+  registry: Registry,
+  connections: Readonly<Record<string, Pick<Redis, 'status' | 'commandQueue'>>>,
+): void {
+  const registers = [registry];
+  const labelNames = ['connection'];
+  const all = Object.entries(connections);
+  new Gauge({
+    name: 'ts_redis_connected',
+    help: '1: the connection to Redis is up',
+    labelNames,
+    registers,
+    collect() {
+      for (const [connection, { status }] of all) this.set({ connection }, status === 'ready' ? 1 : 0);
+    },
+  });
+  new Gauge({
+    name: 'ts_redis_commands_pending',
+    help: 'Commands that Redis has not answered; one that waits for news is always pending',
+    labelNames,
+    registers,
+    collect() {
+      for (const [connection, { commandQueue }] of all) this.set({ connection }, commandQueue?.length ?? 0);
+    },
+  });
+}
