@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
+import { freePort } from '../../deploy/standalone/services/free-port.js';
 import { projectPath } from '../../gateway/runtime/project-path.js';
 import { Books } from '../faults/books.js';
 import { callApi, type TestBuyer } from '../faults/people.js';
@@ -17,7 +18,6 @@ import type { Program } from '../faults/program.js';
 import { startHttpDestination } from '../helpers/destination.js';
 import { type InstalledSystem, startInstalledSystem } from '../helpers/installed-system.js';
 import { hasProgram, runProgram } from '../helpers/programs.js';
-import { stablePort } from '../helpers/stable-port.js';
 
 /** Loopback has many addresses: one for the balancers, one for those who are let in, one for others. */
 const BALANCER = '127.0.0.9';
@@ -170,8 +170,8 @@ t.before(async () => {
     response.end(PAGE);
   });
   t.teardown(() => destination.stop());
-  webPort = await stablePort();
-  buyersPort = await stablePort();
+  webPort = await freePort();
+  buyersPort = await freePort();
   system = await startInstalledSystem(t, {
     balancers: [BALANCER],
     tunnelUrl: () => `wss://localhost:${webPort}/tunnel`,

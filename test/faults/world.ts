@@ -6,12 +6,12 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { freePort } from '../../deploy/standalone/services/free-port.js';
 import { type RunningPostgres, startPostgres } from '../../deploy/standalone/services/postgres.js';
 import { type RunningRedis, redisKinds, startRedis } from '../../deploy/standalone/services/redis.js';
 import { signalProcess, startServerProcess } from '../../deploy/standalone/services/server-process.js';
 import type { GatewayStatus } from '../../gateway/private-server.js';
 import { projectPath } from '../../gateway/runtime/project-path.js';
-import { stablePort } from '../helpers/stable-port.js';
 import { Link } from './link.js';
 import { callApi, makePeople, type TestBuyer } from './people.js';
 import { Program } from './program.js';
@@ -116,7 +116,7 @@ export class World {
     const logFd = openSync(join(folder, 'programs.log'), 'a');
     const postgres = await startPostgres({ dataDir: join(folder, 'postgres'), durable: true });
     undo.push(() => postgres.stop());
-    const redisPort = await stablePort();
+    const redisPort = await freePort();
     const redis = await launchRedis(folder, redisPort);
     undo.push(() => redis.stop());
     const origin = await Origin.start();
@@ -130,10 +130,10 @@ export class World {
     const sites: Site[] = [];
     for (const name of ['a', 'b']) {
       const [apiPort, proxyPort, tunnelPort, metricsPort] = [
-        await stablePort(),
-        await stablePort(),
-        await stablePort(),
-        await stablePort(),
+        await freePort(),
+        await freePort(),
+        await freePort(),
+        await freePort(),
       ];
       const links = {
         gatewayRedis: await Link.to(redisPort),

@@ -5,13 +5,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Test } from 'tap';
+import { freePort } from '../../deploy/standalone/services/free-port.js';
 import { projectPath } from '../../gateway/runtime/project-path.js';
 import { makePeople, type TestBuyer, type TestDevice } from '../faults/people.js';
 import { Program } from '../faults/program.js';
 import { requireFreshBuild } from './api-processes.js';
 import { startLinkCa } from './link-certificates.js';
 import { startOwnPostgres, startRedis } from './services.js';
-import { stablePort } from './stable-port.js';
 import { testCertificate } from './test-certificate.js';
 
 /** What a unit of deploy/systemd starts, from its own words. */
@@ -222,6 +222,6 @@ export async function startInstalledSystem(t: Test, options: InstalledOptions): 
 
 async function freePorts(count: number): Promise<number[]> {
   const ports = new Set<number>();
-  while (ports.size < count) ports.add(await stablePort());
+  while (ports.size < count) ports.add(await freePort());
   return [...ports];
 }
