@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-import { readFileSync } from 'node:fs';
+import { readFileSync, realpathSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { Argument, Command, InvalidArgumentError, Option } from 'commander';
 import { EnvironmentError } from '../gateway/runtime/environment.js';
 import { projectPath } from '../gateway/runtime/project-path.js';
@@ -291,11 +292,13 @@ function withSettings(
     });
 }
 
-buildCli()
-  .parseAsync()
-  .catch((error: unknown) => {
-    process.stderr.write(
-      `${error instanceof EnvironmentError ? error.message : ((error as Error).stack ?? error)}\n`,
-    );
-    process.exitCode = 1;
-  });
+// Not when a test asks what commands there are. npm starts it by a link
+if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url))
+  buildCli()
+    .parseAsync()
+    .catch((error: unknown) => {
+      process.stderr.write(
+        `${error instanceof EnvironmentError ? error.message : ((error as Error).stack ?? error)}\n`,
+      );
+      process.exitCode = 1;
+    });

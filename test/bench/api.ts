@@ -24,6 +24,15 @@ import {
 } from './api-load.js';
 import { median } from './report.js';
 
+const USAGE = `npm run bench:api -- [options]
+
+  --users <n> --packages <n> --entries <n>   what the database is filled with
+  --database <url>                           one that is filled already
+  --window-ms <n> --auth-cache-ms <n>        of each measurement; TS_AUTH_CACHE_MS
+  --only <name>                              calls whose name begins so
+  --out <file>                               writes the table there
+`;
+
 async function main(): Promise<number> {
   const { values } = parseArgs({
     options: {
@@ -35,8 +44,13 @@ async function main(): Promise<number> {
       database: { type: 'string' },
       only: { type: 'string', default: '' },
       out: { type: 'string' },
+      help: { type: 'boolean', default: false },
     },
   });
+  if (values.help) {
+    process.stdout.write(USAGE);
+    return 0;
+  }
   const scale = {
     users: Number(values.users),
     packages: Number(values.packages),

@@ -21,6 +21,7 @@ import { liveKeys } from '../../gateway/live/keys.js';
 import { silentLog } from '../../gateway/runtime/logging.js';
 import { projectPath } from '../../gateway/runtime/project-path.js';
 import { fund } from '../control-plane/settlement/world.js';
+import { startCli } from '../helpers/cli-process.js';
 import { addBuyer, addUser } from '../helpers/money-world.js';
 import { runProgram } from '../helpers/programs.js';
 import { createDatabase, startRedis } from '../helpers/services.js';
@@ -46,14 +47,19 @@ t.test('backup and restore, as an operator types them', async (t) => {
     TS_PG_DUMP: postgres.program('pg_dump'),
     TS_REDIS_URL: 'redis://127.0.0.1:1',
   };
+  const inOneProcess = startCli(t);
   /** The command: how it ended and what it said; `json` is what it says on stdout with --json. */
   const cli = async (words: string[], url: string, env: Record<string, string> = {}) => {
-    const ran = await runProgram(process.execPath, [CLI, ...words], {
-      env: { ...settings, TS_DATABASE_URL: url, ...env },
+    const { code, stdout, stderr } = await inOneProcess(words, { ...settings, TS_DATABASE_URL: url, ...env });
+    return { code, out: stdout, err: stderr, json: stdout.startsWith('{') ? JSON.parse(stdout) : null };
+  };
+  /** The same as a process of its own, with --json. */
+  const cliProcess = async (words: string[], url: string) => {
+    const ran = await runProgram(process.execPath, [CLI, ...words, '--json'], {
+      env: { ...settings, TS_DATABASE_URL: url },
       timeoutMs: 60_000,
     });
-    const json = words.includes('--json') && ran.out.startsWith('{') ? JSON.parse(ran.out) : null;
-    return { ...ran, json };
+    return { ...ran, json: ran.out.startsWith('{') ? JSON.parse(ran.out) : null };
   };
   const databases = async () => {
     const client = new pg.Client({ connectionString: postgres.url });
@@ -122,7 +128,7 @@ t.test('backup and restore, as an operator types them', async (t) => {
   });
 
   await t.test('made, sealed, listed, read from end to end', async (t) => {
-    const made = await cli(['backup', '--json'], live);
+    const made = await cliProcess(['backup'], live);
     t.match(made, { code: 0, err: '' }, made.out);
     const { file, sha256, size_bytes, key_id, contents } = made.json;
     t.match(file, /^traffic-share-\d{8}T\d{6}-[0-9a-f]{8}\.dump\.sealed$/);
@@ -161,7 +167,7 @@ t.test('backup and restore, as an operator types them', async (t) => {
       json: { state: 'absent' },
     });
     t.notOk((await databases()).includes('restored'), 'a dry run makes nothing');
-    const done = await cli(['restore', '--into-empty', '--json'], url);
+    const done = await cliProcess(['restore', '--into-empty'], url);
     t.match(done, { code: 0, json: { ok: true, accounts: 6, migrated: [], replaced: null } }, done.err);
     t.match(done.err, /bytes of the backup read and found right\n[\s\S]*6 of 6 accounts proven/);
     t.same(await balances(url), await balances(live));

@@ -11,13 +11,18 @@ import { Progress } from '../../deploy/commands/progress.js';
 import { copyOffset } from '../../gateway/metering/journal-format.js';
 import { projectPath } from '../../gateway/runtime/project-path.js';
 import { folder, GATEWAY, mustOpen, startMetering, subject } from '../gateway/metering/harness.js';
+import { startCli } from '../helpers/cli-process.js';
 import { addBuyer, addSession, addUser } from '../helpers/money-world.js';
 import { startPostgres } from '../helpers/services.js';
 
 const run = promisify(execFile);
 
-/** The command as an operator types it: how it ended and what it said. */
-async function cli(words: string[], env: Record<string, string> = {}) {
+const inOneProcess = startCli(t);
+/** The command: how it ended and what it said. */
+const cli = (words: string[], env: Record<string, string> = {}) => inOneProcess(words, env);
+
+/** The same as an operator types it, a process of its own. */
+async function cliProcess(words: string[], env: Record<string, string> = {}) {
   const args = [projectPath('dist/deploy/cli.js'), ...words];
   return run(process.execPath, args, { env: { PATH: process.env.PATH ?? '', ...env } }).then(
     ({ stdout, stderr }) => ({ code: 0, stdout, stderr }),
@@ -63,7 +68,7 @@ t.test('ledger verify', async (t) => {
   );
 
   await t.test('everything adds up', async (t) => {
-    const ran = await verify();
+    const ran = await cliProcess(['ledger', 'verify'], env);
     t.match(ran, { code: 0, stdout: '4 accounts, 3 transactions, 6 entries: everything adds up\n' });
     t.match(ran.stderr, /^4 of 4 accounts proven\n$/m, 'plain lines when nobody watches');
     const json = await verify('--json');
@@ -143,7 +148,7 @@ t.test('journal inspect', async (t) => {
   for (const copy of [0, 1])
     writeSync(fd, Buffer.alloc(64, 0xff), 0, 64, copyOffset(slot, copy as 0 | 1, 8) + 64);
   closeSync(fd);
-  const damaged = await inspect(path);
+  const damaged = await cliProcess(['journal', 'inspect', path]);
   t.match(damaged, { code: 1, stdout: new RegExp(`^DAMAGE corrupt in slot ${slot}$`, 'm') });
   t.match(await inspect(`${path}.not-there`), { code: 1, stdout: '', stderr: /ENOENT/ });
   writeFileSync(`${path}.other`, 'something else');

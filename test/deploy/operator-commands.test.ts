@@ -1,4 +1,4 @@
-/** Commands that operators run on a database, as processes, on real Postgres and Redis. */
+/** Commands that operators run on a database, on real Postgres and Redis. */
 import { execFile } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { setTimeout } from 'node:timers/promises';
@@ -14,20 +14,24 @@ import { rolesSql } from '../../control-plane/db/roles.js';
 import { materialiseDays } from '../../control-plane/figures/figures.js';
 import { reportMeters } from '../../gateway/live/meters.js';
 import { projectPath } from '../../gateway/runtime/project-path.js';
+import { startCli } from '../helpers/cli-process.js';
 import { startWorld, TEST_ENV } from '../helpers/control-plane.js';
 import { addBuyer, addSession, addUser, TestMeter } from '../helpers/money-world.js';
 import { startPostgres, startRedis } from '../helpers/services.js';
 
 const run = promisify(execFile);
 
-/** The command as an operator types it: how it ended and what it said. */
-async function cli(env: Record<string, string>, ...words: string[]) {
+/** The command as an operator types it, a process of its own: how it ended and what it said. */
+async function cliProcess(env: Record<string, string>, ...words: string[]) {
   const args = [projectPath('dist/deploy/cli.js'), ...words];
   return run(process.execPath, args, { env: { PATH: process.env.PATH ?? '', ...env } }).then(
     ({ stdout, stderr }) => ({ code: 0, stdout, stderr }),
     (error: { code: number; stdout: string; stderr: string }) => error,
   );
 }
+
+const inOneProcess = startCli(t);
+const cli = (env: Record<string, string>, ...words: string[]) => inOneProcess(words, env);
 
 const [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
 t.teardown(() => Promise.all([postgres.stop(), redis.stop()]));
@@ -41,7 +45,7 @@ t.test('migrate', async (t) => {
   t.match(pending[0], /^0001_/);
   const { rows } = await pool.query("SELECT to_regclass('users') AS users");
   t.same(rows, [{ users: null }], 'a dry run does nothing');
-  t.match(await cli(env, 'migrate', '--json'), {
+  t.match(await cliProcess(env, 'migrate', '--json'), {
     code: 0,
     stdout: `${JSON.stringify({ dry_run: false, applied: pending }, null, 2)}\n`,
   });

@@ -95,7 +95,7 @@ async function main(): Promise<number> {
   const options = readOptions(process.argv.slice(2));
   if (options === null) {
     console.error(USAGE);
-    return 2;
+    return process.argv.includes('--help') ? 0 : 2;
   }
   const { histories, seed, workers, variant, verbose } = options;
   if (histories === 1) {
