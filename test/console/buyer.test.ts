@@ -35,7 +35,7 @@ async function go({ page }: ConsolePage, name: string): Promise<void> {
 
 /** The first true value of an expression; the page's policy lets none be polled in it. */
 async function until(page: ConsolePage['page'], expression: string): Promise<unknown> {
-  for (const endMs = Date.now() + 5_000; ; await page.waitForTimeout(20)) {
+  for (const endMs = Date.now() + 30_000; ; await page.waitForTimeout(20)) {
     const value = await page.evaluate(expression);
     if (value || Date.now() > endMs) return value;
   }

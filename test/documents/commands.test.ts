@@ -127,12 +127,16 @@ t.test('every command of every document', async (all) => {
   ] as const)
     if (!(await hasProgram(all, name, probe))) return;
   const place = await preparePlace(all, postgres);
-  all.teardown(() => stopSystem(place));
+  const shells: Shell[] = [];
+  all.teardown(async () => {
+    await stopSystem(place);
+    for (const shell of shells) await shell.stop();
+  });
   all.equal(DOCUMENTS[0], 'README.md', 'which starts the system that the others are about');
   for (const document of DOCUMENTS)
     await all.test(document, async (t) => {
       const shell = await openShell(place, document);
-      all.teardown(() => shell.stop()); // what README's starts the others need
+      shells.push(shell); // what README's starts the others need
       for (const block of blocksOf(document)) await runBlock(t, place, shell, block);
     });
 });

@@ -136,7 +136,7 @@ export async function stopSystem({ folder }: Place): Promise<void> {
   const file = join(folder, '.data/standalone.pid');
   if (!existsSync(file)) return;
   process.kill(Number((await readFile(file, 'utf8')).split(' ')[0]), 'SIGINT');
-  await until('its end', async () => !existsSync(file));
+  await until('the end of what npm start began', async () => !existsSync(file));
 }
 
 /** The project's files by links, but for folders that the documents' commands write into. */

@@ -73,20 +73,15 @@ export class Shell {
     return { code: done ? Number.NaN : Number(value), out: read('out'), err: read('err') };
   }
 
-  /** Ends it and all that it started: SIGTERM, and what does not obey is killed. */
+  /** Ends it and all that it started and that still runs. */
   async stop(): Promise<void> {
-    for (const input of this.#inputs) await input.close();
-    this.#signal('SIGTERM');
-    this.#bash.stdin?.destroy();
-    await this.#exited;
-  }
-
-  #signal(name: NodeJS.Signals): void {
     try {
-      process.kill(-(this.#bash.pid as number), name);
+      process.kill(-(this.#bash.pid as number), 'SIGKILL');
     } catch {
       // nobody is left
     }
+    await this.#exited;
+    for (const input of this.#inputs) await input.close();
   }
 }
 

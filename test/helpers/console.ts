@@ -28,7 +28,7 @@ const OUTPUT = projectPath('test/output');
 export const DESKTOP = { width: 1280, height: 800 };
 const PHONE = { width: 390, height: 844 };
 /** How long a page may take to show what a test waits for, ms. */
-const WAIT_MS = 15_000;
+const WAIT_MS = 30_000;
 
 export interface ConsolePage {
   page: Page;
