@@ -200,7 +200,7 @@ export const findingsPlugin: FastifyPluginAsyncTypebox<FindingsDeps> = async (
               text: Type.String({
                 examples: ['Buyer account acme: very many attempts …', 'It is suspended: …'],
               }),
-              message: Nullable(Type.String()),
+              message: Nullable(Type.String({ examples: ['No mail ports, please.'] })),
               at: Timestamp,
             }),
           ),
