@@ -295,7 +295,7 @@ export async function buildApp(collaborators: Collaborators, services: Services)
   });
   await app.register(reconciliationPlugin, { pool });
   await app.register(usagePlugin, { pool, clock, keptDays });
-  await app.register(findingsPlugin, { pool, live });
+  await app.register(findingsPlugin, { pool, live, contact: config.abuseContact || null });
   await app.register(reportsPlugin, { pool });
   await app.register(transparencyPlugin, { pool });
   await app.register(intakePlugin, {

@@ -115,6 +115,11 @@ export function buildCli(): Command {
     .option('--all', 'those of all accounts', false)
     .addOption(new Option('--kind <kind>', 'only these').choices(['token', 'proxy_password']))
     .option('--older-than-days <n>', 'only those made so long ago', wholeNumber, 0)
+    .option(
+      '--made-before <time>',
+      'only those made before; what an interrupted run says to go on with',
+      timeOf,
+    )
     .option('--grace-hours <n>', 'the old ones work on for so long; 0: not at all', wholeNumber, 24)
     .option('--dry-run', 'only list what would be replaced', false)
     .option('--json', 'a line of JSON for each, instead of CSV', false)
@@ -255,6 +260,14 @@ function countOf(text: string): number {
 function wholeNumber(text: string): number {
   if (!/^\d{1,6}$/.test(text)) throw new InvalidArgumentError('It must be a whole number from 0.');
   return Number(text);
+}
+
+/** A moment on the command line, as `toISOString` writes it. */
+function timeOf(text: string): Date {
+  const time = new Date(text);
+  if (!/^\d{4}-\d\d-\d\dT[\d:.]{5,12}Z$/.test(text) || Number.isNaN(time.getTime()))
+    throw new InvalidArgumentError('It must be a time as 2026-11-27T14:05:00Z.');
+  return time;
 }
 
 /** Days that figures are kept in reach for. */

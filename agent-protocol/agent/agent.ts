@@ -1,3 +1,4 @@
+import { DialCode } from '../frame.js';
 import { TlsSessions } from '../tls-sessions.js';
 import { type AgentEnd, FINAL_GOAWAYS, REGION_GOAWAYS } from './agent-end.js';
 import { type ByteCounts, DeviceApi, type StartRefusal, type TunnelInvitation } from './api.js';
@@ -44,6 +45,16 @@ export interface AgentCounters {
   readonly capBytesLeft: number | null;
 }
 
+/** Counts of this process by what they are about, for metrics. */
+export interface AgentFigures {
+  /** What gateways were answered to OPEN, by dial code in lower case; `ok`: connected. */
+  readonly dials: ReadonlyMap<string, number>;
+  /** Refused starts and lost tunnels, by their code (`AgentTrouble`). */
+  readonly troubles: ReadonlyMap<string, number>;
+  /** Times a stream stood: the gateway gave no window (down), or the destination took nothing (up). */
+  readonly stalls: { readonly up: number; readonly down: number };
+}
+
 /** Why the agent holds no tunnel. */
 export interface AgentTrouble {
   /** A code of API.md, a GOAWAY code, or `network` and the like. */
@@ -57,6 +68,7 @@ export interface AgentTrouble {
 export interface Agent {
   readonly state: AgentState;
   readonly counters: AgentCounters;
+  readonly figures: AgentFigures;
   /** What its owner allows, and what of it is used up; to be read only. */
   readonly rules: Readonly<OwnerRules>;
   /** Since when it holds its tunnel; null: it holds none. */
@@ -97,6 +109,10 @@ const MACHINE_MS = 5_000;
 /** A tunnel that lived this long was a success: the next wait is the first one again. */
 const STABLE_AFTER_MS = 10_000;
 
+/** Codes of troubles that are counted by themselves; further ones as `other`. */
+const TROUBLES_MAX = 50;
+const TROUBLE_CODE = /^[A-Za-z0-9_]{1,40}$/;
+
 /** `stop` waits for the control plane at most this long. */
 const STOP_TIMEOUT_MS = 5_000;
 
@@ -116,6 +132,11 @@ class DeviceAgent implements Agent {
   sessionId: string | null = null;
   onlineSince: Date | null = null;
   trouble: AgentTrouble | null = null;
+  readonly #dials = new Map(Object.keys(DialCode).map((code) => [code.toLowerCase(), 0]));
+  readonly #troubles = new Map<string, number>();
+  /** Tunnels whose stalls are not in the sums below. */
+  readonly #counted = new Set<DeviceTunnel>();
+  readonly #stallsOver = { up: 0, down: 0 };
   machine: MachineState = { network: 'unknown', charging: null };
   readonly rules: OwnerRules;
   readonly ended: Promise<AgentEnd>;
@@ -170,6 +191,7 @@ class DeviceAgent implements Agent {
       onStream: () => {
         this.#streamsTotal++;
       },
+      onAnswered: (code) => this.#dials.set(code, (this.#dials.get(code) ?? 0) + 1),
       onClosedByRules: () => this.#enforce(),
       onDatagramDropped: () => {
         this.#datagramsDropped++;
@@ -187,6 +209,23 @@ class DeviceAgent implements Agent {
       tunnelsTotal: this.#tunnelsTotal,
       capBytesLeft: this.rules.capBytesLeft,
     };
+  }
+
+  get figures(): AgentFigures {
+    const stalls = { ...this.#stallsOver };
+    for (const tunnel of this.#counted) {
+      stalls.up += tunnel.stalls.receive;
+      stalls.down += tunnel.stalls.send;
+    }
+    return { dials: this.#dials, troubles: this.#troubles, stalls };
+  }
+
+  #noteTrouble(code: string, text: string): void {
+    this.trouble = { code, text, at: this.#now() };
+    // Others choose the codes: what is kept of them is bounded
+    const known = this.#troubles.has(code) || (this.#troubles.size < TROUBLES_MAX && TROUBLE_CODE.test(code));
+    const counted = known ? code : 'other';
+    this.#troubles.set(counted, (this.#troubles.get(counted) ?? 0) + 1);
   }
 
   begin(): void {
@@ -289,6 +328,12 @@ class DeviceAgent implements Agent {
     this.state = 'connecting';
     const tunnel = new DeviceTunnel(this.#environment);
     this.#tunnel = tunnel;
+    this.#counted.add(tunnel);
+    void tunnel.closed.then(() => {
+      this.#counted.delete(tunnel);
+      this.#stallsOver.up += tunnel.stalls.receive;
+      this.#stallsOver.down += tunnel.stalls.send;
+    });
     const welcome = await tunnel.open(invitation);
     if (!welcome) return this.#afterEnd(tunnel, await tunnel.left);
 
@@ -325,7 +370,7 @@ class DeviceAgent implements Agent {
     const { kind, code, text, retryAfterMs } = refusal;
     if (kind === 'final') return { kind: 'end', end: { exitCode: 2, code, text } };
     this.#log('warn', 'start refused', { code, text });
-    this.trouble = { code, text, at: this.#now() };
+    this.#noteTrouble(code, text);
     if (kind === 'wait') {
       // Somebody has just started it here: better told now than found out tomorrow
       if (!this.#config.waitWhenRefused && this.#tunnelsTotal === 0)
@@ -355,7 +400,7 @@ class DeviceAgent implements Agent {
       return { kind: 'end', end: { ...(FINAL_GOAWAYS.client_too_old as AgentEnd), code: 'client_too_old' } };
     if (httpStatus === 401 && this.#config.access.kind === 'direct')
       return { kind: 'end', end: { exitCode: 2, code, text: 'The gateway does not accept this ticket.' } };
-    this.trouble = { code, text: `The tunnel was lost: ${reason || code}.`, at: this.#now() };
+    this.#noteTrouble(code, `The tunnel was lost: ${reason || code}.`);
     this.#log('warn', 'tunnel lost', {
       code,
       reason,

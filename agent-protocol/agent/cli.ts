@@ -4,7 +4,13 @@ import type { AgentEnd } from './agent-end.js';
 import { DeviceApi } from './api.js';
 import { CommandFailure } from './command-failure.js';
 import { isCommand, runCommand } from './commands.js';
-import { type AgentCommand, type AgentConfig, type AgentOutput, readAgentConfig } from './config.js';
+import {
+  type AgentCommand,
+  type AgentConfig,
+  type AgentOutput,
+  type PagePort,
+  readAgentConfig,
+} from './config.js';
 import { startControl } from './control-socket.js';
 import { exitCode, exitCodeOf } from './exit-codes.js';
 import { LocalAgent } from './local-agent.js';
@@ -69,6 +75,7 @@ async function runUntilEnd(config: AgentConfig, command: Run, log: AgentLog): Pr
   const local = await openLocal(config, command, log);
   const agent = startAgent(config, log);
   const closing = local(agent);
+  const stopMetrics = await showMetrics(agent, command.metricsPort, log);
   const stopStatus = command.output.status ? showStatus(agent) : () => {};
 
   let stopping = false;
@@ -92,6 +99,7 @@ async function runUntilEnd(config: AgentConfig, command: Run, log: AgentLog): Pr
   const closeLocal = await closing;
   const end = await agent.ended;
   stopStatus();
+  stopMetrics();
   await closeLocal();
   process.off('SIGINT', onInterrupt);
   process.off('SIGTERM', onTerminate);
@@ -142,6 +150,21 @@ async function openLocal(
       await control?.stop();
     };
   };
+}
+
+/** Serves metrics, where they are asked for, until the returned function is called. */
+async function showMetrics(agent: Agent, port: PagePort, log: AgentLog): Promise<() => void> {
+  if (port === null) return () => {};
+  try {
+    // Not loaded where nobody asks for it
+    const { serveAgentMetrics } = await import('./agent-metrics.js');
+    const served = await serveAgentMetrics(agent, port);
+    log('info', 'metrics', { url: `http://127.0.0.1:${served.port}/metrics` });
+    return () => served.stop();
+  } catch (error) {
+    log('warn', 'no metrics', { code: (error as NodeJS.ErrnoException).code ?? String(error) });
+    return () => {};
+  }
 }
 
 function logFor(output: AgentOutput): AgentLog {

@@ -105,6 +105,8 @@ export type PagePort = number | null;
 interface RunCommon {
   readonly output: AgentOutput;
   readonly pagePort: PagePort;
+  /** Where metrics are served, likewise. */
+  readonly metricsPort: PagePort;
   /** Limits that flags or the environment set: they win over what was set on the running agent, and stay. */
   readonly fixed: readonly (keyof OwnerLimits)[];
 }
@@ -180,6 +182,7 @@ export function readAgentConfig(
   };
   const common: RunCommon = {
     output: { status: v.status, logLevel: v.logLevel },
+    metricsPort: v.metricsPort === 'off' ? null : v.metricsPort,
     pagePort: v.pagePort === 'off' ? null : (v.pagePort ?? (byLogin ? PAGE_PORT : null)),
     fixed: FIXABLE.filter(([name]) => given.has(name)).map(([, limit]) => limit),
   };

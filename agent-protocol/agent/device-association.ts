@@ -94,6 +94,7 @@ export class DeviceAssociation implements StreamHandler, OwnedStream, UdpSink {
     stream.handler = this;
     this.#sweeping = setInterval(() => this.#sweep(), Math.min(limits.flowIdleMs, limits.idleMs) / 4);
     stream.opened(DialCode.OK);
+    owner.onAnswered('OK');
   }
 
   cut(why: 'CAP_REACHED' | 'PAUSED'): void {

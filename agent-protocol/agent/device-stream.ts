@@ -33,6 +33,8 @@ export interface DeviceStreamOwner {
   bytesDown: number;
   /** The owner's rules refused bytes: nothing may be relayed any more. */
   onRefusedByRules(): void;
+  /** OPEN was answered. */
+  onAnswered(code: keyof typeof DialCode): void;
   /** Exactly once; nothing of it is left. */
   onStreamOver(stream: OwnedStream): void;
 }
@@ -80,18 +82,21 @@ export class DeviceStream
     }
     this.#dial?.cancel();
     this.#stream.opened(DialCode[why]);
+    this.#owner.onAnswered(why);
     this.#finish();
   }
 
   onConnected(socket: RawSocket): void {
     this.#dial = null;
     this.#stream.opened(DialCode.OK);
+    this.#owner.onAnswered('OK');
     this.#bridge = bridgeSocket(socket, this.#stream, this);
   }
 
   onFailed(failure: DialFailure): void {
     this.#dial = null;
     this.#stream.opened(DialCode[failure]);
+    this.#owner.onAnswered(failure);
     this.#finish();
   }
 

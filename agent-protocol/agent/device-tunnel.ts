@@ -36,6 +36,8 @@ export interface TunnelEnvironment {
   network(): DeviceNetwork;
   /** An OPEN came. */
   onStream(): void;
+  /** It was answered, with this dial code in lower case. */
+  onAnswered(code: string): void;
   /** The owner's rules refused bytes in the middle of a stream. */
   onClosedByRules(): void;
   onDatagramDropped(): void;
@@ -58,6 +60,8 @@ export type TunnelEnd =
 
 /** After the pause was told, streams come for no longer than a message is under way; so long is waited, ms. */
 const LATE_STREAMS_MS = 1_000;
+
+const NO_STALLS = { send: 0, receive: 0 };
 
 /** An end without anything special to it. */
 const CLOSED: Omit<Extract<TunnelEnd, { kind: 'closed' }>, 'code' | 'reason'> = {
@@ -149,6 +153,15 @@ export class DeviceTunnel implements SessionHandler, DeviceStreamOwner, DeviceAs
     return welcomed;
   }
 
+  /** Times streams stood for want of window: the gateway's, and ours. */
+  get stalls(): { readonly send: number; readonly receive: number } {
+    return this.#session?.stalls ?? NO_STALLS;
+  }
+
+  onAnswered(code: keyof typeof DialCode): void {
+    this.#environment.onAnswered(code.toLowerCase());
+  }
+
   /** STATUS, when there is somebody to tell. */
   tellStatus(): void {
     const { rules } = this;
@@ -202,6 +215,7 @@ export class DeviceTunnel implements SessionHandler, DeviceStreamOwner, DeviceAs
     const refusal = open.network === 'tcp' ? this.rules.refusal(open.host) : this.#associationRefusal(udp);
     if (refusal !== null) {
       stream.opened(DialCode[refusal]);
+      this.onAnswered(refusal);
       return;
     }
     this.rules.streamsOpen++;

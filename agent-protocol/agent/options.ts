@@ -276,6 +276,14 @@ export const OPTIONS = {
     null,
     parsePagePort,
   ),
+  metricsPort: option<number | 'off' | null>(
+    'metrics-port',
+    'TS_AGENT_METRICS_PORT',
+    'port',
+    'metrics for Prometheus on 127.0.0.1, path /metrics; 0: any free port; off: none (default)',
+    null,
+    parsePagePort,
+  ),
   logDestinations: option<boolean>(
     'log-destinations',
     'TS_LOG_DESTINATIONS',

@@ -3,6 +3,8 @@ import { auditContext, recordAudit } from '../audit/audit.js';
 import { updateBuyer } from '../buyers/buyers.js';
 import type { Queryable } from '../db/pool.js';
 import { Problem } from '../errors.js';
+import type { BuyerNoticeKind } from '../notices/notices.js';
+import { tellBuyer } from './buyer-notices.js';
 import { setConnectionLimit } from './detection.js';
 import { closeFinding, type Finding, noteAutomatic, readFinding } from './findings.js';
 
@@ -12,6 +14,8 @@ export interface Decision {
   reason: string;
   /** To the buyer. */
   message: string | null;
+  /** How the buyer reaches us. */
+  contact: string | null;
 }
 
 /**
@@ -23,7 +27,7 @@ export async function decide(
   request: FastifyRequest,
   id: string,
   adminId: string,
-  { decision, reason, message }: Decision,
+  { decision, reason, message, contact }: Decision,
 ): Promise<string[]> {
   const finding = await readFinding(client, id, true);
   if (finding === null) throw new Problem('not_found');
@@ -47,9 +51,13 @@ export async function decide(
   const state = ({ dismiss: 'dismissed', warn: 'warned', suspend: 'suspended' } as const)[decision];
   await closeFinding(client, id, { state, adminId, reason, message });
   if (buyerId === null) return [];
+  const tell = (kind: BuyerNoticeKind, words: string | null = null) =>
+    tellBuyer(client, { id, rule: finding.rule, buyerId }, { kind, message: words, contact });
+  if (decision === 'warn') await tell('warned', message);
   const change = decision === 'suspend' ? suspend : takeBack;
   const what = await change(client, finding, buyerId);
   if (what === null) return [];
+  await tell(decision === 'suspend' ? 'suspended' : 'lifted');
   await recordAudit(client, {
     ...context,
     action: 'buyer_changed',

@@ -3,9 +3,10 @@ import { recordAudit } from '../audit/audit.js';
 import { updateBuyer } from '../buyers/buyers.js';
 import { type Queryable, withTransaction } from '../db/pool.js';
 import type { Job } from '../jobs/job.js';
+import { tellBuyer } from './buyer-notices.js';
 import { readBuyerFacts, readTargetFacts } from './facts.js';
 import { type Automatic, keepFinding, noteAutomatic } from './findings.js';
-import { judgeBuyer, judgeTarget, type Suspicion, type Thresholds } from './rules.js';
+import { type DetectionRule, judgeBuyer, judgeTarget, type Suspicion, type Thresholds } from './rules.js';
 
 /** How detection is set (`TS_ABUSE_*`). */
 export interface DetectionSettings {
@@ -16,6 +17,8 @@ export interface DetectionSettings {
   suspendRules: readonly string[];
   throttleConnectionsPerSecond: number;
   quietHours: number;
+  /** How buyers reach us; their notices say it. */
+  contact: string | null;
 }
 
 export interface DetectionDeps {
@@ -83,7 +86,8 @@ async function keep(
     const { buyerId } = suspicion;
     return {
       opened: true,
-      done: buyerId === null ? null : await act(client, settings, kept.id, buyerId, suspicion.rule),
+      done:
+        buyerId === null ? null : await act(client, settings, { id: kept.id, rule: suspicion.rule, buyerId }),
     };
   });
 }
@@ -92,10 +96,9 @@ async function keep(
 async function act(
   client: Queryable,
   settings: DetectionSettings,
-  findingId: string,
-  buyerId: string,
-  rule: string,
+  finding: { id: string; rule: DetectionRule; buyerId: string },
 ): Promise<Automatic | null> {
+  const { id: findingId, rule, buyerId } = finding;
   const wanted = settings.suspendRules.includes(rule)
     ? 'suspended'
     : settings.throttleRules.includes(rule)
@@ -128,6 +131,7 @@ async function act(
       ...(wanted === 'suspended' ? { status: 'suspended' } : { connections_per_second_max: max }),
     },
   });
+  await tellBuyer(client, finding, { kind: wanted, message: null, contact: settings.contact });
   return wanted;
 }
 

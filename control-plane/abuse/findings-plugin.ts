@@ -6,20 +6,18 @@ import { Problem } from '../errors.js';
 import { pageOfAll } from '../http/pagination.js';
 import { actorOf } from '../http/roles.js';
 import { Nullable, pageOf, pageQuery, problemResponses, Timestamp, Uuid } from '../http/schemas.js';
+import { LANGUAGES } from '../users/users.js';
+import { readBuyerNotices } from './buyer-notices.js';
 import { decide } from './decisions.js';
-import {
-  FINDING_RULES,
-  FINDING_STATES,
-  type Finding,
-  listFindings,
-  readFinding,
-  readWarnings,
-} from './findings.js';
+import { FINDING_RULES, FINDING_STATES, type Finding, listFindings, readFinding } from './findings.js';
+import { buyerAbuseText } from './notice-text.js';
 
 export interface FindingsDeps {
   pool: pg.Pool;
   /** Tells the gateways of changed buyers. */
   live: { accountsChanged(buyerIds: string[]): Promise<void> };
+  /** How buyers reach us; their notices say it. */
+  contact: string | null;
 }
 
 const Params = Type.Object({ id: Uuid }, { additionalProperties: false });
@@ -84,7 +82,10 @@ const findingJson = (f: Finding): Static<typeof FindingSchema> => ({
 });
 
 /** Findings of abuse detection: `/api/admin/abuse/findings`; what buyers were told: `/api/buyer/me/warnings`. */
-export const findingsPlugin: FastifyPluginAsyncTypebox<FindingsDeps> = async (app, { pool, live }) => {
+export const findingsPlugin: FastifyPluginAsyncTypebox<FindingsDeps> = async (
+  app,
+  { pool, live, contact },
+) => {
   async function answer(id: string) {
     const finding = await readFinding(pool, id);
     if (finding === null) throw new Problem('not_found');
@@ -168,7 +169,7 @@ export const findingsPlugin: FastifyPluginAsyncTypebox<FindingsDeps> = async (ap
         });
       const { id } = request.params;
       const changed = await withTransaction(pool, (client) =>
-        decide(client, request, id, userId, { decision, reason, message }),
+        decide(client, request, id, userId, { decision, reason, message, contact }),
       );
       if (changed.length > 0) await live.accountsChanged(changed);
       return answer(id);
@@ -182,22 +183,42 @@ export const findingsPlugin: FastifyPluginAsyncTypebox<FindingsDeps> = async (ap
       schema: {
         tags: ['Buyers and packages'],
         summary: 'Warnings for my account',
-        description: 'What an admin told me about how I use the network, latest first; at most 100.',
-        querystring: Type.Object(pageQuery, { additionalProperties: false }),
+        description:
+          'What I was told about how I use the network, latest first; at most 100. The bot says the same on the Telegram ' +
+          'accounts I have linked. `text` says what was seen, what happens and what to do; `message` is what an admin wrote.',
+        querystring: Type.Object(
+          { language: Type.Optional(Type.Enum([...LANGUAGES])), ...pageQuery },
+          { additionalProperties: false },
+        ),
         response: {
-          200: pageOf(Type.Object({ id: Uuid, message: Type.String(), at: Timestamp })),
+          200: pageOf(
+            Type.Object({
+              id: Uuid,
+              kind: Type.Enum(['warned', 'throttled', 'suspended', 'lifted'], {
+                description: '`lifted`: what was limited is so no more',
+              }),
+              text: Type.String({
+                examples: ['Buyer account acme: very many attempts …', 'It is suspended: …'],
+              }),
+              message: Nullable(Type.String({ examples: ['No mail ports, please.'] })),
+              at: Timestamp,
+            }),
+          ),
           ...problemResponses(401, 403),
         },
       },
     },
     async (request) => {
-      const rows = await readWarnings(pool, actorOf(request, 'buyer').buyerId);
-      const items = rows.map((row) => ({
-        id: row.id,
-        message: row.message,
-        at: row.decided_at.toISOString(),
+      const { language = 'en', ...page } = request.query;
+      const rows = await readBuyerNotices(pool, actorOf(request, 'buyer').buyerId);
+      const items = rows.map(({ id, kind, rule, message, account, created_at: at }) => ({
+        id,
+        kind,
+        text: buyerAbuseText(language, { what: kind, rule, message, account, contact }),
+        message,
+        at: at.toISOString(),
       }));
-      return pageOfAll(items, request.query);
+      return pageOfAll(items, page);
     },
   );
 };

@@ -143,20 +143,6 @@ export async function noteAutomatic(
   );
 }
 
-/** What a buyer was told, latest first. */
-export async function readWarnings(
-  db: Queryable,
-  buyerId: string,
-): Promise<{ id: string; message: string; decided_at: Date }[]> {
-  const { rows } = await db.query<{ id: string; message: string; decided_at: Date }>(
-    `SELECT id, message, decided_at FROM abuse_findings
-      WHERE buyer_id = $1 AND message IS NOT NULL ORDER BY opened_at DESC, id DESC LIMIT ${WARNINGS_MAX}`,
-    [buyerId],
-  );
-  return rows;
-}
-const WARNINGS_MAX = 100;
-
 /** Kinds of what admins are warned of (`alerts/`). */
 export const ABUSE_ALERT_KINDS = ['abuse_finding', 'abuse_reports_late'] as const;
 /** Findings that admins are warned of one by one; of more only that there are more. */

@@ -3,7 +3,7 @@ import { IN_FORCE } from '../legal-holds/held.js';
 
 /**
  * Deletes texts, addresses and evidence of reports and findings that were over longer ago; that they were there stays, for the
- * figures. What is about a buyer under a legal hold stays whole. Resolves to how many. A step of the job `cleanup`.
+ * figures. What buyers were told of them goes, too. What is about a buyer under a legal hold stays whole. Resolves to how many. A step of the job `cleanup`.
  */
 export async function forgetOldAbuse(db: Queryable, keptDays: number): Promise<number> {
   const held = `EXISTS (SELECT 1 FROM legal_holds h WHERE h.buyer_id = f.buyer_id AND ${IN_FORCE})`;
@@ -21,6 +21,9 @@ export async function forgetOldAbuse(db: Queryable, keptDays: number): Promise<n
             forgotten_at = now()
       WHERE decided_at < now() - make_interval(days => $1) AND forgotten_at IS NULL AND NOT ${held}`,
     [keptDays],
+  );
+  await db.query(
+    'DELETE FROM buyer_notices n USING abuse_findings f WHERE f.id = n.finding_id AND f.forgotten_at IS NOT NULL',
   );
   return (reports.rowCount ?? 0) + (findings.rowCount ?? 0);
 }

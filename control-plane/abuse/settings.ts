@@ -1,4 +1,4 @@
-import { integer, list, type Values } from '../../gateway/runtime/environment.js';
+import { integer, list, text, type Values } from '../../gateway/runtime/environment.js';
 import type { DetectionSettings } from './detection.js';
 
 /** Part of the control plane's settings: what is taken for abuse, and what becomes of it and of reports. */
@@ -70,6 +70,12 @@ export const abuseSettings = {
     'new connections a second left to a buyer of TS_ABUSE_THROTTLE_RULES; further ones get RATE_LIMIT',
     { default: 5, min: 1, max: 100_000 },
   ),
+  abuseContact: text(
+    'TS_ABUSE_CONTACT',
+    'how buyers who are warned, throttled or suspended reach you, such as an address for mail; their notice says it; unset: ' +
+      'the notice says "your contact at Traffic Share"',
+    '',
+  ),
   abuseQuietHours: integer(
     'TS_ABUSE_QUIET_HOURS',
     'hours after a decision in which the same rule opens no finding of the same buyer or host',
@@ -122,5 +128,6 @@ export function detectionSettingsOf(config: Values<typeof abuseSettings>): Detec
     suspendRules: config.abuseSuspendRules,
     throttleConnectionsPerSecond: config.abuseThrottleConnectionsPerSecond,
     quietHours: config.abuseQuietHours,
+    contact: config.abuseContact || null,
   };
 }

@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import type { Log } from '../../gateway/runtime/logging.js';
 import { Periodic } from '../../gateway/runtime/periodic.js';
+import { buyerAbuseText } from '../abuse/notice-text.js';
 import type { NoticeContent } from '../notices/notices.js';
 import { payoutStepText } from '../payouts/step-text.js';
 import { Deliveries } from '../telegram/deliveries.js';
@@ -54,6 +55,8 @@ export function noticeText(language: Language, content: NoticeContent): string {
       return payoutStepText(language, content).body;
     case 'support_reply':
       return supportReplyText(t, content);
+    case 'buyer_abuse':
+      return buyerAbuseText(language, content);
   }
 }
 
@@ -115,13 +118,16 @@ export class NoticeSender {
   async #claim(): Promise<Claimed[]> {
     const { rows } = await this.#deps.pool.query<Claimed>(
       `WITH due AS (
-         SELECT id FROM bot_notices WHERE state = 'waiting' AND due_at <= now()
+         SELECT id, user_id, buyer_telegram_id FROM bot_notices WHERE state = 'waiting' AND due_at <= now()
           ORDER BY due_at, id LIMIT ${BATCH} FOR UPDATE SKIP LOCKED)
        UPDATE bot_notices n SET attempts = attempts + 1, due_at = now() + make_interval(secs => ${CLAIM_S})
-         FROM due, users u
-        WHERE n.id = due.id AND u.id = n.user_id
-       RETURNING n.id, n.payload, u.language,
-                 CASE WHEN u.status <> 'deleted' AND u.telegram_blocked_at IS NULL
+         FROM due LEFT JOIN users u ON u.id = due.user_id
+                  LEFT JOIN bot_people p ON p.telegram_id = due.buyer_telegram_id
+                  LEFT JOIN users o ON o.telegram_id = due.buyer_telegram_id
+        WHERE n.id = due.id
+       RETURNING n.id, n.payload, coalesce(u.language, o.language, p.language, 'en') AS language,
+                 CASE WHEN n.buyer_telegram_id IS NOT NULL THEN n.buyer_telegram_id
+                      WHEN u.status <> 'deleted' AND u.telegram_blocked_at IS NULL
                        AND (n.kind IN ('payout_step', 'support_reply')
                             OR u.settings->'notifications' IS DISTINCT FROM 'false'::jsonb)
                       THEN u.telegram_id END AS telegram_id`,

@@ -188,6 +188,7 @@ export async function rotateToken(
       `UPDATE buyer_tokens SET expires_at = least(expires_at, now() + make_interval(secs => $2)) WHERE id = $1`,
       [tokenId, graceMs / 1_000],
     );
+  await client.query('UPDATE buyer_tokens SET replaced_at = now() WHERE id = $1', [tokenId]);
   return { ok: true, before, ...(await createToken(client, before)) };
 }
 

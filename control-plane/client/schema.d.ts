@@ -3089,7 +3089,7 @@ export interface paths {
         };
         /**
          * Warnings for my account
-         * @description What an admin told me about how I use the network, latest first; at most 100.
+         * @description What I was told about how I use the network, latest first; at most 100. The bot says the same on the Telegram accounts I have linked. `text` says what was seen, what happens and what to do; `message` is what an admin wrote.
          */
         get: operations["get_buyer_me_warnings"];
         put?: never;
@@ -15242,6 +15242,7 @@ export interface operations {
     get_buyer_me_warnings: {
         parameters: {
             query?: {
+                language?: "en" | "ru" | "uz";
                 limit?: number;
                 /** @description next_cursor of the page before */
                 cursor?: string;
@@ -15262,7 +15263,17 @@ export interface operations {
                         items: {
                             /** Format: uuid */
                             id: string;
-                            message: string;
+                            /**
+                             * @description `lifted`: what was limited is so no more
+                             * @enum {unknown}
+                             */
+                            kind: "warned" | "throttled" | "suspended" | "lifted";
+                            /**
+                             * @example Buyer account acme: very many attempts …
+                             * @example It is suspended: …
+                             */
+                            text: string;
+                            message: string | null;
                             /** Format: date-time */
                             at: string;
                         }[];

@@ -114,6 +114,11 @@ export class LiveState {
     return this.#flush();
   }
 
+  /** `accountsChanged` for a command, which ends before anything is tried again: rejects when Redis or Postgres does not answer. */
+  tellAccounts(buyerIds: readonly string[]): Promise<void> {
+    return this.#publishAccounts([...buyerIds], 'always');
+  }
+
   /** The provider price in force may have changed. */
   priceChanged(): Promise<void> {
     this.#price = true;

@@ -13,6 +13,23 @@ export interface PayoutStepContent {
   reason: string | null;
 }
 
+/** What happened to a buyer: a warning, fewer connections a second, no connections at all, or the end of these two. */
+export type BuyerNoticeKind = 'warned' | 'throttled' | 'suspended' | 'lifted';
+
+/** What a buyer is told of abuse that was seen or reported (`abuse/notice-text.ts`). */
+export interface BuyerAbuseContent {
+  kind: 'buyer_abuse';
+  what: BuyerNoticeKind;
+  /** Of detection, or `reported`. */
+  rule: string;
+  /** The buyer's. */
+  account: string;
+  /** An admin's own words. */
+  message: string | null;
+  /** How to reach us. */
+  contact: string | null;
+}
+
 /** What a user is told by the bot, beside answers. The words are the bot's (`bot/notice-sender.ts`). */
 export type NoticeContent =
   /** A traffic session is over and settled. */
@@ -22,7 +39,8 @@ export type NoticeContent =
   /** An admin answered a support thread; `closed`: it takes nothing more. */
   | { kind: 'support_reply'; threadId: string; subject: string; message: string; closed: boolean }
   /** Devices of the user run an older version. */
-  | { kind: 'update_available'; version: string; devices: number };
+  | { kind: 'update_available'; version: string; devices: number }
+  | BuyerAbuseContent;
 
 /** Amounts and bytes as text: JSON has no bigint. */
 export interface Notice {
@@ -50,5 +68,20 @@ export async function putNotices(client: Queryable, notices: readonly Notice[]):
       notices.map(({ userId }) => userId),
       notices.map(({ content }) => JSON.stringify(content)),
     ],
+  );
+}
+
+/** Puts a notice to a buyer in, likewise: one for each Telegram account that the buyer has linked by now. */
+export async function putBuyerNotice(
+  client: Queryable,
+  buyerId: string,
+  key: string,
+  content: BuyerAbuseContent,
+): Promise<void> {
+  await client.query(
+    `INSERT INTO bot_notices (kind, key, buyer_telegram_id, payload)
+     SELECT $1, $2 || ':' || telegram_id, telegram_id, $3::jsonb FROM buyer_telegrams WHERE buyer_id = $4
+     ON CONFLICT (kind, key) DO NOTHING`,
+    [content.kind, key, JSON.stringify(content), buyerId],
   );
 }

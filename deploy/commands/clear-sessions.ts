@@ -70,13 +70,19 @@ export function runClearSessions(options: ClearSessionsOptions): Promise<number>
     let ended = 0;
     if (!options.dryRun) {
       const progress = new Progress(process.stderr, 'sign-ins ended');
-      for (;;) {
-        const step = await endSome(pool, where, value);
-        ended += step;
-        progress.update(Math.min(ended, total), total);
-        if (step < STEP_ROWS) break;
+      try {
+        for (;;) {
+          const step = await endSome(pool, where, value);
+          ended += step;
+          progress.update(Math.min(ended, total), total);
+          if (step < STEP_ROWS) break;
+        }
+      } catch (error) {
+        process.stderr.write(`${ended} of ${total} sign-ins ended; run it again for the others\n`);
+        throw error;
+      } finally {
+        progress.end();
       }
-      progress.end();
     }
     print(options.json, { dry_run: options.dryRun, found: total, ended }, [
       options.dryRun ? `${total} sign-ins would end` : `${ended} sign-ins ended`,

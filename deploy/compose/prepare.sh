@@ -77,6 +77,8 @@ COMPOSE_PROJECT_NAME=traffic-share
 API_DOMAIN=api.example.org
 TUNNEL_DOMAIN=tunnel.example.org
 PROXY_DOMAIN=proxy.example.org
+# IP address of this machine for datagrams of SOCKS5 (deploy/udp.md); empty: buyers' UDP finds nobody
+UDP_ADDRESS=
 # Who hears of trouble with them
 ACME_EMAIL=admin@example.org
 # The Telegram bot, without @

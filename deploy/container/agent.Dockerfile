@@ -7,11 +7,11 @@ FROM node:22-slim AS build
 WORKDIR /build
 COPY package.json tsconfig.json ./
 COPY agent-protocol agent-protocol
-# Only what the agent is made of: the wire, ws, msgpackr. Versions as in package.json
+# Only what the agent is made of: the wire, ws, msgpackr, prom-client for metrics. Versions as in package.json
 RUN node -e "const p = JSON.parse(require('fs').readFileSync('package.json')); \
       const pick = (from, names) => Object.fromEntries(names.map((n) => [n, from[n]])); \
       require('fs').writeFileSync('package.json', JSON.stringify({ type: 'module', version: p.version, \
-        dependencies: pick(p.dependencies, ['ws', 'msgpackr']), \
+        dependencies: pick(p.dependencies, ['ws', 'msgpackr', 'prom-client']), \
         devDependencies: pick(p.devDependencies, ['typescript', '@types/node', '@types/ws']) }))" \
  && npm install --no-audit --no-fund --ignore-scripts \
  && npx tsc -p tsconfig.json --outDir dist \

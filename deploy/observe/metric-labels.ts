@@ -39,6 +39,25 @@ export const METRIC_LABELS: readonly MetricLabel[] = [
   },
   {
     label: 'result',
+    metrics: ['ts_agent_dials_total'],
+    values: "the wire's dial codes (agent-protocol/SPEC.md)",
+    max: 14,
+  },
+  {
+    label: 'code',
+    metrics: ['ts_agent_troubles_total'],
+    values:
+      'codes of a refused start (the API) or of a lost tunnel (GOAWAY, the network); further ones `other`',
+    max: 51,
+  },
+  {
+    label: 'state',
+    metrics: ['ts_agent_state'],
+    values: '`starting`, `connecting`, `online`, `waiting`, `refused`, `ended`',
+    max: 6,
+  },
+  {
+    label: 'result',
     metrics: ['ts_bot_updates_total'],
     values: '`handled`, `postponed`, `given_up`',
     max: 3,

@@ -1,4 +1,5 @@
-import type { Registry } from 'prom-client';
+import prom, { type Registry } from 'prom-client';
+import { agentMetrics, type MeasuredAgent } from '../../agent-protocol/agent/agent-metrics.js';
 import { Measures } from '../../control-plane/measures.js';
 import { ControlPlaneMetrics, type ControlPlaneMetricsDeps } from '../../control-plane/metrics.js';
 import { exposeLinks } from '../../gateway/links/link-metrics.js';
@@ -16,7 +17,7 @@ import { labelOf } from './metric-labels.js';
 
 /** A metric as a process exposes it. */
 export interface DescribedMetric {
-  process: 'gateway' | 'control plane';
+  process: 'gateway' | 'control plane' | 'agent';
   name: string;
   type: 'counter' | 'gauge' | 'histogram' | 'summary';
   help: string;
@@ -38,7 +39,7 @@ export function unitOf(name: string): string {
   return UNITS.find(([fits]) => fits.test(name))?.[1] ?? '1';
 }
 
-/** Everything both processes expose, those of Node included, without starting them. */
+/** Everything the processes expose, those of Node included, without starting them. */
 export function describeMetrics(): DescribedMetric[] {
   const nothing = { counts: {} };
   const gateway = new GatewayMetrics(new Proxy({} as GaugeReadings, { get: () => () => 0 }), {
@@ -66,7 +67,12 @@ export function describeMetrics(): DescribedMetric[] {
     bot: null,
     telegramQueue: null,
   } as unknown as ControlPlaneMetricsDeps).registry;
-  return [...ofRegistry('gateway', gateway), ...ofRegistry('control plane', controlPlane)];
+  const agent = agentMetrics(prom, {} as MeasuredAgent, () => 0);
+  return [
+    ...ofRegistry('gateway', gateway),
+    ...ofRegistry('control plane', controlPlane),
+    ...ofRegistry('agent', agent),
+  ];
 }
 
 function ofRegistry(process: DescribedMetric['process'], registry: Registry): DescribedMetric[] {
@@ -85,7 +91,7 @@ function ofRegistry(process: DescribedMetric['process'], registry: Registry): De
 const HEAD = `# Metrics
 
 Made from the code by \`traffic-share metrics\`; a test asks that it is up to date. Each process has its own private port:
-gateways \`TS_METRICS_PORT\` (9464), control planes \`TS_CONTROL_METRICS_PORT\` (9465), path \`/metrics\`.
+gateways \`TS_METRICS_PORT\` (9464), control planes \`TS_CONTROL_METRICS_PORT\` (9465), agents none unless they are told to, path \`/metrics\`.
 
 - Counters end in \`_total\` and begin at 0 with the process. A unit is the end of the name; money is whole
   micro-dollars (1 USD = 1 000 000), sizes are bytes, times are seconds.
@@ -107,7 +113,12 @@ ${table(ours('gateway'))}
 ## Control plane
 
 ${table(ours('control plane'))}
-## Both: of the process and of Node
+## Agent
+
+Off by default: \`--metrics-port\` or \`TS_AGENT_METRICS_PORT\`, on 127.0.0.1 alone.
+
+${table(ours('agent'))}
+## All: of the process and of Node
 
 ${table(nodes)}`;
 }

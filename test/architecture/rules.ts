@@ -46,7 +46,7 @@ export function forbiddenImports(files: readonly SourceFile[], packages: Readonl
       const inBrowser = within(file.path, [BROWSER_ROOM]);
       if (kind === 'node') return inBrowser ? [`${file.path} imports a module of Node`] : [];
       if (kind === 'package') {
-        const own = room === 'agent-protocol' ? new Set(['ws', 'msgpackr']) : packages;
+        const own = room === 'agent-protocol' ? new Set(['ws', 'msgpackr', 'prom-client']) : packages;
         const allowed = inBrowser ? BROWSER_PACKAGES : own;
         return allowed.has(target) ? [] : [`${file.path} imports the package ${target}`];
       }

@@ -130,6 +130,8 @@ t.test('who may do and reach what', async (t) => {
     {
       haproxy: ['8080:8080'],
       caddy: ['80:80', '443:443', '443:443/udp'],
+      'gateway-1': ['20000-20099:20000-20099/udp'],
+      'gateway-2': ['20100-20199:20100-20199/udp'],
       grafana: ['127.0.0.1:3001:3000'],
     },
   );
@@ -139,6 +141,7 @@ t.test('who may do and reach what', async (t) => {
     t.match(services[gateway]?.environment, {
       TS_PROXY_PROTOCOL_FROM: addressOf('haproxy'),
       TS_TRUSTED_PROXIES: addressOf('caddy'),
+      TS_UDP_PORTS: services[gateway]?.ports?.[0]?.split(':')[0] as string,
     });
   t.equal(services['control-plane']?.environment?.TS_TRUSTED_PROXIES, addressOf('caddy'));
 });

@@ -11,7 +11,7 @@ interface Container {
   name: string;
   image: string;
   args: string[];
-  env?: { name: string }[];
+  env?: { name: string; value?: string }[];
   securityContext?: Record<string, unknown>;
   volumeMounts?: { name: string; mountPath: string }[];
   lifecycle?: { preStop?: { exec?: { command: string[] } } };
@@ -31,7 +31,7 @@ interface Loaded extends Manifest {
   spec: {
     template: { metadata: { labels: Record<string, string> }; spec: PodSpec };
     selector: Record<string, string> & { matchLabels: Record<string, string> };
-    ports: { targetPort: string }[];
+    ports: { port: number; targetPort: string }[];
     podSelector: { matchLabels?: Record<string, string> };
     metrics: { pods: { metric: { name: string } } }[];
     scaleTargetRef: Manifest & { name: string };
@@ -42,7 +42,7 @@ const folder = projectPath('deploy/kubernetes');
 const read = (name: string) =>
   parseAllDocuments(readFileSync(`${folder}/${name}`, 'utf8')).map((document) => document.toJS() as Loaded);
 const kustomization = parse(readFileSync(`${folder}/kustomization.yaml`, 'utf8')) as { resources: string[] };
-const files = readdirSync(folder).filter((name) => name !== 'kustomization.yaml');
+const files = readdirSync(folder).filter((name) => name.endsWith('.yaml') && name !== 'kustomization.yaml');
 const all = files.flatMap(read);
 const find = (kind: string, name: string) => {
   const found = all.find((manifest) => manifest.kind === kind && manifest.metadata.name === name);
@@ -129,6 +129,61 @@ t.test('settings are settings, secrets are mounted where they are looked for', a
       workload.metadata.name,
     );
 });
+
+t.test('gateways reach each other: address, port, certificate, policy', async (t) => {
+  const gateway = find('StatefulSet', 'gateway');
+  const { ports, env, volumeMounts } = containerOf(gateway);
+  const settings = find('ConfigMap', 'gateway').data ?? {};
+  const port = Number(settings.TS_GATEWAY_LINK_PORT);
+  t.match(
+    ports?.find(({ name }) => name === 'link'),
+    { containerPort: port },
+  );
+  t.match(find('Service', 'gateway-pods').spec.ports, [{}, { port, targetPort: 'link' }]);
+  // What Kubernetes fills in has to stand before
+  const names = env?.map(({ name }) => name) ?? [];
+  t.ok(names.indexOf('TS_GATEWAY_ID') < names.indexOf('TS_GATEWAY_LINK_ADDRESS'));
+  t.match(
+    env?.find(({ name }) => name === 'TS_GATEWAY_LINK_ADDRESS'),
+    { value: `$(TS_GATEWAY_ID).${(gateway.spec as unknown as { serviceName: string }).serviceName}` },
+  );
+  const mount = volumeMounts?.find(({ name }) => name === 'links')?.mountPath;
+  const inSecret = Object.keys(find('Secret', 'gateway-links').stringData ?? {});
+  for (const part of ['CERT', 'KEY', 'CA']) {
+    const [folder, file] = (settings[`TS_GATEWAY_LINK_TLS_${part}`] ?? '').split(/\/(?=[^/]+$)/);
+    t.equal(folder, mount, part);
+    t.ok(inSecret.includes(file ?? ''), `${part}: ${file}`);
+  }
+  const { ingress, egress } = find('NetworkPolicy', 'gateway').spec as unknown as Record<string, unknown[]>;
+  const gateways = [{ podSelector: { matchLabels: { 'app.kubernetes.io/component': 'gateway' } } }];
+  t.match(ingress?.at(-1), { from: gateways, ports: [{ port: 'link' }] });
+  t.match(egress?.at(-1), { to: gateways, ports: [{ port }] });
+});
+
+t.test(
+  'the component for UDP patches the gateways that there are, with settings that there are',
+  async (t) => {
+    const { patches } = parse(readFileSync(`${folder}/udp/kustomization.yaml`, 'utf8')) as {
+      patches: { target: { kind: string; name: string }; patch: string }[];
+    };
+    for (const { target, patch } of patches) {
+      const patched = structuredClone(find(target.kind, target.name));
+      const { spec } = (parse(patch) as Loaded).spec.template;
+      const [own, added] = [containerOf(patched), spec.containers[0] as Container];
+      t.equal(added.name, own.name);
+      for (const { name } of added.env ?? [])
+        t.ok(
+          Object.values(gatewaySettings).some((setting) => setting.name === name),
+          name,
+        );
+      Object.assign(podOf(patched), {
+        ...spec,
+        containers: [{ ...own, env: [...(own.env ?? []), ...(added.env ?? [])] }],
+      });
+      t.same(await problemsOfManifest(patched), []);
+    }
+  },
+);
 
 t.test('a gateway has time to drain, after it was taken from the service', async (t) => {
   const pod = podOf(find('StatefulSet', 'gateway'));

@@ -1,8 +1,10 @@
 /** Commands that operators run on a database, on real Postgres and Redis. */
-import { execFile } from 'node:child_process';
-import { randomBytes, randomUUID } from 'node:crypto';
+import { execFile, spawn } from 'node:child_process';
+import { createHash, randomBytes, randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { setTimeout } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { Redis } from 'ioredis';
 import pg from 'pg';
 import t, { type Test } from 'tap';
 import { insertLogin } from '../../control-plane/auth/logins.js';
@@ -150,6 +152,84 @@ t.test('rotate-tokens', async (t) => {
     "SELECT 1 FROM audit_log WHERE action = 'token_rotated' AND actor_role = 'system'",
   );
   t.equal(audit.rowCount, lines.length);
+});
+
+t.test('rotate-tokens whose Redis is killed says so, and is gone on with', async (t) => {
+  const TOKENS = 1_500;
+  const buyerId = await addBuyer(pool);
+  const { rows } = await pool.query<{ account: string }>('SELECT account FROM buyers WHERE id = $1', [
+    buyerId,
+  ]);
+  const account = rows[0]?.account as string;
+  await pool.query(
+    `INSERT INTO buyer_tokens (id, buyer_id, kind, token_hash, prefix, created_at)
+     SELECT gen_random_uuid(), $1, 'token', sha256(n::text::bytea), 'tsb_' || n, now() - interval '1 hour'
+       FROM generate_series(1, ${TOKENS}) n`,
+    [buyerId],
+  );
+  const before = (await pool.query('SELECT id FROM buyer_tokens WHERE buyer_id = $1', [buyerId])).rowCount;
+  const mortal = await startRedis();
+  t.teardown(() => mortal.kill());
+  const child = spawn(
+    process.execPath,
+    [projectPath('dist/deploy/cli.js'), 'rotate-tokens', '--buyer', account, '--json'],
+    { env: { PATH: process.env.PATH ?? '', ...env, TS_REDIS_URL: mortal.url } },
+  );
+  let [out, err, killed] = ['', '', false];
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    err += text;
+  });
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    out += text;
+    if (!killed) void mortal.kill();
+    killed = true;
+  });
+  const [code] = (await once(child, 'close')) as [number];
+  t.equal(code, 3, err);
+  const linesOf = (text: string) =>
+    text
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { secret: string; token_id: string });
+  const first = linesOf(out);
+  t.match(err, new RegExp(`^live_state_unavailable: stopped after ${first.length} of ${before};`, 'm'));
+  t.ok(first.length < TOKENS, `${first.length} were replaced`);
+  const replaced = async () =>
+    (
+      await pool.query('SELECT 1 FROM buyer_tokens WHERE buyer_id = $1 AND replaced_at IS NOT NULL', [
+        buyerId,
+      ])
+    ).rowCount;
+  t.equal(await replaced(), first.length, 'each of which was shown');
+
+  const words = /^ {2}traffic-share (rotate-tokens .*)$/m.exec(err)?.[1]?.split(' ') ?? [];
+  const dry = await cli(env, ...words, '--dry-run');
+  t.match(dry, { code: 0, stderr: `${(before ?? 0) - first.length} would be replaced\n` });
+  // All that is left but one is thrown away: this is about what is done, not how fast
+  await pool.query(
+    `UPDATE buyer_tokens SET revoked_at = now() WHERE buyer_id = $1 AND replaced_at IS NULL AND id NOT IN
+       (SELECT id FROM buyer_tokens WHERE buyer_id = $1 AND replaced_at IS NULL ORDER BY created_at, id LIMIT 1)
+       AND created_at < now() - interval '30 minutes'`,
+    [buyerId],
+  );
+  const other = await startRedis();
+  t.teardown(() => other.stop());
+  const rest = await cli({ ...env, TS_REDIS_URL: other.url }, ...words);
+  t.equal(rest.code, 0, rest.stderr);
+  t.equal(await replaced(), first.length + linesOf(rest.stdout).length);
+  const made = [...first, ...linesOf(rest.stdout)];
+  t.equal(new Set(made.map(({ secret }) => secret)).size, made.length);
+  const redis = new Redis(other.url);
+  t.teardown(() => redis.disconnect());
+  const keys = (await redis.keys('*')).filter((key) => key.includes(account));
+  const known = (await Promise.all(keys.map((key) => redis.get(key).catch(() => '')))).join();
+  for (const { secret } of made)
+    t.ok(known.includes(createHash('sha256').update(secret).digest('hex')), 'gateways know it');
+  t.match(await cli({ ...env, TS_REDIS_URL: other.url }, ...words), {
+    code: 0,
+    stdout: '',
+    stderr: '',
+  });
 });
 
 t.test('export-stats', async (t) => {

@@ -192,6 +192,22 @@ live-ended =
     ⚪ Sharing has ended: { $device }
     { $megabytes } MB, ${ $earned }
 
+## What buyers are told of abuse
+
+abuse-account = About the buyer account { $account } at Traffic Share
+abuse-seen-scan = What was seen: connections as programs make them that search the network or try hosts one after another.
+abuse-seen-blocked = What was seen: many attempts to reach destinations or ports that are not allowed.
+abuse-seen-target = What was seen: very many connections to one host, as when passwords are guessed or a host is flooded.
+abuse-seen-reported = What was seen: somebody reported abuse that came from this account.
+abuse-seen-other = What was seen: use of the network that looks like abuse.
+abuse-warned = This is a warning. The account works on; if it happens again, it may be limited or suspended.
+abuse-throttled = New connections are limited from now on, until somebody has looked at it. Open ones go on.
+abuse-suspended = The account is suspended: it has no connections until somebody has looked at it. Its balance stays.
+abuse-lifted = What was limited because of a suspicion of abuse is so no more.
+abuse-message = Message: { $message }
+abuse-do = What to do: stop what causes it, look after whom you gave access, and write to your contact at Traffic Share if you think it is a mistake.
+abuse-do-contact = What to do: stop what causes it, look after whom you gave access, and write to { $contact } if you think it is a mistake.
+
 ## Promo codes, support, language, help
 
 promo-ask = Send me the promo code, or /cancel.

@@ -173,6 +173,22 @@ live-ended =
     ⚪ Ulashish tugadi: { $device }
     { $megabytes } MB, ${ $earned }
 
+## What buyers are told of abuse
+
+abuse-account = Traffic Share dagi { $account } xaridor hisobi haqida
+abuse-seen-scan = Nima aniqlandi: tarmoqni tekshiradigan yoki manzillarni birma-bir sinaydigan dasturlarnikiga o‘xshash ulanishlar.
+abuse-seen-blocked = Nima aniqlandi: ruxsat etilmagan manzil yoki portlarga ko‘p urinishlar.
+abuse-seen-target = Nima aniqlandi: parol tanlash yoki serverni ortiqcha yuklashdagi kabi bitta manzilga juda ko‘p ulanish.
+abuse-seen-reported = Nima aniqlandi: bu hisobdan chiqqan trafik haqida shikoyat tushdi.
+abuse-seen-other = Nima aniqlandi: tarmoqdan suiiste’molga o‘xshash foydalanish.
+abuse-warned = Bu ogohlantirish. Hisob ishlayveradi; takrorlansa, cheklanishi yoki to‘xtatilishi mumkin.
+abuse-throttled = Yangi ulanishlar hozirdan boshlab, biz tekshirgunimizcha cheklangan. Ochiqlari davom etadi.
+abuse-suspended = Hisob to‘xtatildi: biz tekshirgunimizcha ulanishlar yo‘q. Balans saqlanadi.
+abuse-lifted = Suiiste’mol gumoni bilan qo‘yilgan cheklov olib tashlandi.
+abuse-message = Xabar: { $message }
+abuse-do = Nima qilish kerak: sababini to‘xtating, kimga kirish berganingizni tekshiring va bu xato bo‘lsa, Traffic Share dagi aloqa shaxsingizga yozing.
+abuse-do-contact = Nima qilish kerak: sababini to‘xtating, kimga kirish berganingizni tekshiring va bu xato bo‘lsa, { $contact } ga yozing.
+
 ## Promo codes, support, language, help
 
 promo-ask = Promokodni yuboring yoki /cancel.

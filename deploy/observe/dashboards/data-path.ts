@@ -187,6 +187,21 @@ export const dataPath: Dashboard = {
       panels: [
         { title: 'Event loop late', unit: 's', queries: [[worst('ts_loop_lag_seconds'), '{{instance}}']] },
         {
+          title: 'Workers that take connections',
+          about: 'Processes of a gateway behind the same ports; 1 where there are no workers.',
+          unit: 'short',
+          queries: [
+            [
+              `sum by (instance) (ts_worker_up{${OF_GATEWAY}}) or sum by (instance) (up{job="gateway",${OF_GATEWAY}})`,
+              '{{instance}}',
+            ],
+            [
+              `sum by (instance) (increase(ts_worker_restarts_total{${OF_GATEWAY}}[1h])) > 0 or 0 * sum by (instance) (up{job="gateway",${OF_GATEWAY}})`,
+              '{{instance}} started again in the last hour',
+            ],
+          ],
+        },
+        {
           title: 'CPU, cores',
           unit: 'short',
           queries: [

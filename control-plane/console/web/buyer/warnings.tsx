@@ -6,15 +6,15 @@ import { Notice } from './parts.js';
 /** Warnings of the last so many days are shown, ms. */
 const SHOWN_MS = 30 * 86_400_000;
 
-/** What an admin told the buyer lately about how they use the network. */
+/** What the buyer was told lately about how they use the network. */
 export function Warnings() {
   const warnings = useLoad((api, signal) => ask(api.GET('/api/buyer/me/warnings', { signal })));
   const lately = warnings.data?.items.filter(({ at }) => Date.now() - Date.parse(at) < SHOWN_MS) ?? [];
   return (
     <>
-      {lately.map(({ id, message, at }) => (
+      {lately.map(({ id, text, at }) => (
         <Notice key={id}>
-          A warning, <Time at={at} />: {message}
+          <Time at={at} />: {text}
         </Notice>
       ))}
     </>
