@@ -335,6 +335,7 @@ export class Allocator<C extends Candidate> {
       allocation.streams--;
       allocation.usedAtMs = clock.monotonicMs();
       this.#sessions.touch(allocation.sessions, allocation.usedAtMs);
+      this.#book.streamEnded(allocation);
     };
     return { ok: true, allocation, candidate, release };
   }
