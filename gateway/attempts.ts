@@ -7,6 +7,11 @@ import type { Attempts, Authenticated } from './listeners/connect-pipeline.js';
 /** As far as it can be gone: nobody else is asked. */
 export const ALONE: Attempts = { goesOn: false };
 
+/** Nobody is asked after it: what is about to come free is worth waiting for. */
+export function isLast({ goesOn, isLast = !goesOn }: Attempts): boolean {
+  return isLast;
+}
+
 export function wishOf({ params }: Authenticated, { stays, exact }: Attempts): RouteWish {
   if (!stays && !exact) return params;
   return { ...params, ...(stays && { stays }), ...(exact && { fallback: 'none' }) };

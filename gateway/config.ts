@@ -266,6 +266,11 @@ export const gatewaySettings = {
     'time an allocation without a session name is kept after its last stream',
     { default: 60_000, min: 100 },
   ),
+  exitWaitMs: integer(
+    'TS_EXIT_WAIT_MS',
+    'time a connection waits for an exit that is about to come free, when nobody has another one for it; then NO_PEER',
+    { default: 2_000, min: 0, max: 30_000 },
+  ),
   bandwidthBurstMs: integer(
     'TS_BANDWIDTH_BURST_MS',
     'what an account with a bandwidth limit may send at once after a pause, in ms at its rate; at least 64 KiB',

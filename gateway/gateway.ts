@@ -180,7 +180,7 @@ export async function startGateway(
         config.linkPort === null ? undefined : async (id) => (await links?.gatewayWith(id)) ?? null,
       isOver: (run) => siblings?.isOver(run) === true,
     },
-    { idleMs: config.allocationIdleMs },
+    { idleMs: config.allocationIdleMs, waitMs: config.exitWaitMs },
   );
   const registry = new TunnelRegistry();
   const originWatch = new OriginWatch({ registry, check: checkOrigin, log });
@@ -205,7 +205,7 @@ export async function startGateway(
   registry.watch({
     onTunnel: (tunnel) => {
       tunnel.onDialled = (answer) => metrics.dialled(answer);
-      index.add(tunnel);
+      allocator.deviceCame(tunnel);
     },
     onTunnelChanged: (tunnel) => index.changed(tunnel),
     onTunnelGone: (tunnel) => index.remove(tunnel),

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { DialCode } from '../agent-protocol/frame.js';
 import type { Allocated, Allocator } from './allocation/allocator.js';
 import type { RouteWish } from './allocation/candidates.js';
-import { ALONE, goesOn, orElsewhere, wishOf } from './attempts.js';
+import { ALONE, goesOn, isLast, orElsewhere, wishOf } from './attempts.js';
 import { type Authentication, authenticate, type ProxyCredentials } from './buyers/authenticate.js';
 import { checkDestination, type DestinationPolicy } from './buyers/destination-policy.js';
 import type { AccountEntry, BuyerAccess, BuyerDirectory } from './buyers/directory.js';
@@ -75,7 +75,7 @@ interface Wanted {
   /** By which the destination was allowed; null: it is judged later. */
   policy: DestinationPolicy | null;
   wish: RouteWish;
-  devicesMax: number;
+  attempts: Attempts;
   dial(device: Tunnel): Promise<DialOutcome>;
 }
 
@@ -167,7 +167,7 @@ export class GatewayPipeline implements ProxyPipeline {
         network: 'tcp',
         policy,
         wish: wishOf(auth, attempts),
-        devicesMax: attempts.devicesMax ?? DEVICES_MAX,
+        attempts,
         dial: (device) => device.dial(allowed.host, port, this.deps.dialTimeoutMs),
       });
     });
@@ -191,7 +191,7 @@ export class GatewayPipeline implements ProxyPipeline {
           policy: null,
           // A strict session stays where it is, also when its device can not do it.
           wish: { ...wishOf(auth, attempts), udp: !auth.params.strict },
-          devicesMax: attempts.devicesMax ?? DEVICES_MAX,
+          attempts,
           dial: (device) => device.associate(this.deps.dialTimeoutMs),
         },
         release,
@@ -238,7 +238,8 @@ export class GatewayPipeline implements ProxyPipeline {
     try {
       const paid = await this.#pay(auth);
       if (paid !== null) return paid;
-      const allocated = await deps.allocator.allocate(auth.buyer, wishOf(auth, attempts));
+      const last = isLast(attempts);
+      const allocated = await deps.allocator.allocate(auth.buyer, wishOf(auth, attempts), undefined, last);
       if (!allocated.ok) return orElsewhere(allocated, allocated, DEVICES_MAX);
       const { candidate, allocation } = allocated;
       allocated.release();
@@ -352,8 +353,8 @@ export class GatewayPipeline implements ProxyPipeline {
     const { deps } = this;
     let failed: Set<string> | undefined;
     let failure: ProxyFailure | null = null;
-    for (let devicesLeft = wanted.devicesMax; devicesLeft > 0; devicesLeft--) {
-      const found = deps.allocator.allocate(auth.buyer, wanted.wish, failed);
+    for (let devicesLeft = wanted.attempts.devicesMax ?? DEVICES_MAX; devicesLeft > 0; devicesLeft--) {
+      const found = deps.allocator.allocate(auth.buyer, wanted.wish, failed, isLast(wanted.attempts));
       const allocated = found instanceof Promise ? await found : found;
       if (!allocated.ok) return orElsewhere(failure ?? allocated, allocated, devicesLeft);
       const dialled = await wanted.dial(allocated.candidate);

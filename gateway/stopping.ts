@@ -22,7 +22,7 @@ export type WayOut = 'serving' | 'moving' | 'draining';
 export interface LeavingParts {
   registry: TunnelRegistry;
   index: Pick<CandidateIndex<Tunnel>, 'changed'>;
-  allocator: Pick<Allocator<Tunnel>, 'deviceMoved'>;
+  allocator: Pick<Allocator<Tunnel>, 'deviceLeft' | 'deviceMoved' | 'renew'>;
   presence: Pick<Presence, 'refresh'>;
   tunnelServer: Pick<TunnelServer, 'stopAccepting'>;
   ports: Pick<ProxyPorts, 'close'>;
@@ -36,6 +36,7 @@ export interface LeavingParts {
   onWayOut: (next: WayOut) => void;
 }
 
+const WHY = 'this gateway is shutting down';
 /** Devices are asked to move in so many parts: at no time are all of them between two gateways. */
 const PARTS = 10;
 /** Without a request for so long, balancers have seen that this gateway is not ready, ms: they look once a second or so. */
@@ -49,12 +50,21 @@ const FLUSH_TIMEOUT_MS = 3_000;
  * served until balancers send none any more. Then its ports close, and live streams have the rest of the time.
  */
 export async function leave(drainMs: number, parts: LeavingParts): Promise<void> {
-  const { registry, index, presence, tunnelServer, ports, links, clock, log, onWayOut } = parts;
+  const { registry, index, allocator, presence, tunnelServer, ports, links, clock, log, onWayOut } = parts;
   const untilMs = clock.monotonicMs() + drainMs;
   const leftMs = () => Math.max(0, Math.ceil(untilMs - clock.monotonicMs()));
   onWayOut('moving');
   void presence.refresh();
+  // Claims go along with the devices: with what they say now.
+  void allocator.renew();
   tunnelServer.stopAccepting();
+  registry.watch({
+    onTunnel: () => {},
+    onTunnelChanged: ({ hasLeft, deviceId }) => {
+      if (hasLeft) allocator.deviceLeft(deviceId);
+    },
+    onTunnelGone: ({ deviceId }) => void allocator.deviceMoved(deviceId),
+  });
   const moveMs = Math.min(parts.moveMs, drainMs);
   // Others are told, and those that came a moment ago are seen. Who has no time to move does not wait for Redis either.
   if (moveMs > 0) await links?.announce();
@@ -71,34 +81,21 @@ export async function leave(drainMs: number, parts: LeavingParts): Promise<void>
   for (const tunnel of registry.all()) {
     tunnel.status = 'draining';
     index.changed(tunnel);
-    if (!moves) askToMove(tunnel, leftMs());
+    if (!moves) tunnel.askToMove(WHY, leftMs());
   }
   await Promise.all([ports.close(leftMs()), links?.drain(leftMs())]);
 }
 
-/** Its live streams have so long. */
-function askToMove(tunnel: Tunnel, deadlineMs: number): void {
-  tunnel.mux.drain({ reason: 'this gateway is shutting down', deadline_ms: deadlineMs });
-}
-
 /**
  * Resolves when every device has gone and no buyer comes any more, or when `moveMs` are over. A device says `paused` on its
- * tunnel when the next one is up, and leaves it when no stream is left there; until then it may be used. Its exit is free
- * for the other gateway as soon as nothing goes through it here.
+ * tunnel when the next one is up, and leaves it when no stream is left there; until then it may be used.
  */
 async function move(
-  { registry, allocator, clock, lastRequestAtMs }: LeavingParts,
+  { registry, clock, lastRequestAtMs }: LeavingParts,
   moveMs: number,
   leftMs: () => number,
 ): Promise<void> {
   const startMs = clock.monotonicMs();
-  registry.watch({
-    onTunnel: () => {},
-    onTunnelChanged: ({ status, mux, deviceId }) => {
-      if (status === 'paused' && mux.streamCount === 0) void allocator.deviceMoved(deviceId);
-    },
-    onTunnelGone: ({ deviceId }) => void allocator.deviceMoved(deviceId),
-  });
   const tunnels = [...registry.all()];
   let asked = 0;
   for (;;) {
@@ -108,7 +105,7 @@ async function move(
       tunnels.length,
       Math.ceil((tunnels.length * (1 + (2 * PARTS * tookMs) / moveMs)) / PARTS),
     );
-    for (const tunnel of tunnels.slice(asked, due)) askToMove(tunnel, leftMs());
+    for (const tunnel of tunnels.slice(asked, due)) tunnel.askToMove(WHY, leftMs());
     asked = Math.max(asked, due);
     const quietMs = clock.monotonicMs() - Math.max(startMs, lastRequestAtMs());
     if (registry.size === 0 && quietMs >= QUIET_MS) return;

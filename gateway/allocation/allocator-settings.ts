@@ -6,6 +6,10 @@ export interface AllocatorSettings {
   rotatingAllocationsMax: number;
   /** An exit held by somebody else is not tried again for this long. */
   takenRetryMs: number;
+  /** The same where the device hangs here, and whoever held its exit at the gateway before is to let go of it. */
+  passingRetryMs: number;
+  /** A connection that nobody else can serve waits this long for an exit that is about to come free. */
+  waitMs: number;
   /** When nothing is free, an exit idle for this long is taken from a buyer who holds several. */
   reclaimIdleMs: number;
   /** Named sessions remembered; with one more, the oldest is left to its copy in Redis. */
@@ -18,6 +22,8 @@ export const allocatorDefaults: AllocatorSettings = {
   idleMs: 60_000,
   rotatingAllocationsMax: 100,
   takenRetryMs: 5_000,
+  passingRetryMs: 250,
+  waitMs: 2_000,
   reclaimIdleMs: 5_000,
   sessionsMax: 100_000,
   triesMax: 8,

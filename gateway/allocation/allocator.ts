@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import type { ProxyFailure } from '../errors.js';
 import type { GatewayRun, PackageRoute } from '../live/records.js';
 import type { Log } from '../runtime/logging.js';
@@ -11,14 +10,15 @@ import {
   type Candidate,
   exitKey,
   fits,
-  type Place,
   placesOf,
   type RouteWish,
   takesStreams,
 } from './candidates.js';
+import { Changes } from './changes.js';
 import { type ClaimAttempt, Claiming, type ClaimingDeps } from './claiming.js';
 import { type Held, Holdings } from './holdings.js';
 import { type AllocationEnd, LiveAllocation } from './live-allocation.js';
+import { type Found, Rotation, type Search } from './rotation.js';
 import { StickySessions } from './sticky-sessions.js';
 import { followRoutes, RENEWAL_INTERVAL_MS, renewAllocations, sweepAllocations } from './upkeep.js';
 
@@ -60,8 +60,6 @@ export type AllocationOutcome<C> = Allocated<C> | NoAllocation;
 /** `heldBy`: the worker, or by its id the gateway, that has the device which the named session keeps. */
 export type NoAllocation = ProxyFailure & { heldBy?: number | string };
 
-type Choice<C> = Held<C> | { allocation: null; candidate: C } | null;
-
 const NONE: ReadonlySet<string> = new Set();
 const NO_PEER: ProxyFailure = { ok: false, code: 'NO_PEER' };
 const AWAY: ProxyFailure = { ok: false, code: 'NO_PEER', detail: 'live state unavailable' };
@@ -75,10 +73,11 @@ export class Allocator<C extends Candidate> {
   readonly #book: AllocationBook;
   readonly #holdings: Holdings<C>;
   readonly #claiming: Claiming;
+  readonly #rotation: Rotation<C>;
+  readonly #changes = new Changes();
   readonly #sessions: StickySessions;
   /** One choice at a time for a session, so that its first connections all get the same exit. */
   readonly #binding = new Map<string, Promise<unknown>>();
-  readonly #random: () => number;
   #timer: NodeJS.Timeout | null = null;
   #renewedAtMs: number;
 
@@ -87,11 +86,13 @@ export class Allocator<C extends Candidate> {
     settings: Partial<AllocatorSettings> = {},
   ) {
     this.#settings = { ...allocatorDefaults, ...settings };
-    this.#book = new AllocationBook(deps, this.#settings.takenRetryMs);
+    this.#book = new AllocationBook(deps, this.#settings, this.#changes);
     this.#holdings = new Holdings(deps, this.#book);
-    this.#claiming = new Claiming(deps, this.#book);
+    this.#claiming = new Claiming(deps, this.#book, this.#settings.idleMs);
     this.#sessions = new StickySessions(deps, this.#settings.sessionsMax);
-    this.#random = deps.random ?? Math.random;
+    const { redis, index, clock, random = Math.random } = deps;
+    const parts = { redis, index, clock, random, holdings: this.#holdings, claiming: this.#claiming };
+    this.#rotation = new Rotation<C>({ ...parts, book: this.#book, changes: this.#changes }, this.#settings);
     this.#renewedAtMs = deps.clock.monotonicMs();
   }
 
@@ -150,6 +151,18 @@ export class Allocator<C extends Candidate> {
       if (allocation.device?.sessionId === sessionId) this.#book.end(allocation, 'device_gone');
   }
 
+  /** A device has come: it may be chosen, and whoever held its exit by its tunnel of before holds it on. */
+  deviceCame(candidate: C): void {
+    this.deps.index.add(candidate);
+    void this.#claiming.arrived(candidate).then(() => this.#changes.tell());
+  }
+
+  /** The device has another tunnel at another gateway: its exit goes there, what goes through it here may end in peace. */
+  deviceLeft(deviceId: string): void {
+    for (const allocation of [...this.#book.all()])
+      if (allocation.device?.deviceId === deviceId) this.#book.leave(allocation);
+  }
+
   /** Another worker has the device now: what it served here ends. Resolves when its exit is free there; null: it was. */
   deviceMoved(deviceId: string): Promise<void> | null {
     const served = [...this.#book.all()].filter(({ device }) => device?.deviceId === deviceId);
@@ -163,114 +176,57 @@ export class Allocator<C extends Candidate> {
   }
 
   /**
-   * Chooses the exit for one connection. `exclude`: devices that failed it already. Never rejects. What it gives
-   * counts as in use until `release`. At once when nothing has to be asked of Redis.
+   * Chooses the exit for one connection. `exclude`: devices that failed it already. `isLast`: nobody else can serve it, so
+   * it waits for what is about to come free, `waitMs` at most. Never rejects. What it gives counts as in use until
+   * `release`. At once when nothing has to be asked of Redis.
    */
   allocate(
     buyer: AllocationBuyer,
     wish: RouteWish,
     exclude: ReadonlySet<string> = NONE,
+    isLast = false,
   ): Soon<AllocationOutcome<C>> {
     if (wish.packageId !== null) return this.#forPackage(buyer, wish.packageId, exclude);
-    if (wish.session !== null) return this.#forSession(buyer, wish, wish.session, exclude);
-    return this.#rotate(buyer, placesOf(wish), exclude);
+    const untilMs = isLast ? this.deps.clock.monotonicMs() + this.#settings.waitMs : 0;
+    const search = { buyer, places: placesOf(wish), exclude, untilMs };
+    if (wish.session !== null) return this.#forSession(search, wish, wish.session);
+    return this.#rotate(search);
   }
-
-  // Rotation ---------------------------------------------------------------------------------------------------
 
   /** Any device that fits, spread over those the buyer holds and free ones. */
-  #rotate(
-    buyer: AllocationBuyer,
-    places: readonly Place[],
-    exclude: ReadonlySet<string>,
-  ): Soon<AllocationOutcome<C>> {
-    const choice = this.#choose(buyer, places, exclude);
+  #rotate(search: Search): Soon<AllocationOutcome<C>> {
+    const choice = this.#rotation.choose(search);
     if (choice?.allocation) return this.#hold(choice.allocation, choice.candidate);
-    return this.#claimOrWait(buyer, places, exclude, choice);
+    return this.#rotation.claimOrWait(search, choice).then((found) => this.#outcome(found));
   }
 
-  /** As `#rotate`; what it chose first needs Redis, or patience. */
-  async #claimOrWait(
-    buyer: AllocationBuyer,
-    places: readonly Place[],
-    exclude: ReadonlySet<string>,
-    first: Choice<C>,
-  ): Promise<AllocationOutcome<C>> {
-    for (let tries = 0; tries < this.#settings.triesMax; tries++) {
-      const choice = tries === 0 ? first : this.#choose(buyer, places, exclude);
-      if (choice === null) {
-        if (await this.#claiming.next(buyer.account)) continue; // another connection of the buyer gets one
-        if (this.#holdings.reclaim(buyer.account, places, exclude, this.#settings.reclaimIdleMs)) continue;
-        return NO_PEER;
-      }
-      if (choice.allocation) return this.#hold(choice.allocation, choice.candidate);
-      const taken = await this.#take(buyer, choice.candidate);
-      if (taken instanceof LiveAllocation) return this.#hold(taken, choice.candidate);
-      if (taken === 'away') return this.#holdOwn(buyer, places, exclude) ?? AWAY;
-    }
-    return this.#holdOwn(buyer, places, exclude) ?? NO_PEER;
-  }
-
-  /** One that the buyer holds, or (allocation null) a free device to be claimed; null: neither. */
-  #choose(buyer: AllocationBuyer, places: readonly Place[], exclude: ReadonlySet<string>): Choice<C> {
-    const held = this.#book.ofAccount(buyer.account).length;
-    for (const place of places) {
-      const own = held > 0 ? this.#holdings.own(buyer.account, place, exclude) : undefined;
-      const free = this.deps.index.freeCount(place);
-      const enough =
-        held >= this.#settings.rotatingAllocationsMax || this.deps.redis.status !== 'ready' || free === 0;
-      // As if drawn from both: the more are free there, the likelier a new one.
-      const newIsDrawn = () =>
-        this.#random() * (free + this.#holdings.fittingCount(buyer.account, place)) < free;
-      if (own && (enough || !newIsDrawn())) return own;
-      const candidate = this.deps.index.pickFree(place, exclude);
-      if (candidate) return { allocation: null, candidate };
-      if (own) return own;
-    }
-    return null;
-  }
-
-  #holdOwn(
-    buyer: AllocationBuyer,
-    places: readonly Place[],
-    exclude: ReadonlySet<string>,
-  ): Allocated<C> | undefined {
-    for (const place of places) {
-      const own = this.#holdings.own(buyer.account, place, exclude);
-      if (own) return this.#hold(own.allocation, own.candidate);
-    }
-    return undefined;
+  #outcome(found: Found<C>): AllocationOutcome<C> {
+    if (found === null) return NO_PEER;
+    return found === 'away' ? AWAY : this.#hold(found.allocation, found.candidate);
   }
 
   // Sessions ---------------------------------------------------------------------------------------------------
 
   /** The session's own exit while it can be had; else another one, or SESSION_LOST when strict. */
-  #forSession(
-    buyer: AllocationBuyer,
-    wish: RouteWish,
-    session: string,
-    exclude: ReadonlySet<string>,
-  ): Soon<AllocationOutcome<C>> {
+  #forSession(search: Search, wish: RouteWish, session: string): Soon<AllocationOutcome<C>> {
+    const { buyer } = search;
     const key = StickySessions.key(buyer.account, session);
-    const places = placesOf(wish);
-    const bound = this.#binding.has(key) ? undefined : this.#bound(key, places, exclude);
+    const bound = this.#binding.has(key) ? undefined : this.#bound(key, search);
     if (bound) return this.#holdFor(buyer, wish, session, bound);
-    return this.#inTurn(key, buyer, wish, session, places, exclude);
+    return this.#inTurn(key, search, wish, session);
   }
 
   /** As `#forSession`, behind those that are choosing for the session. */
   async #inTurn(
     key: string,
-    buyer: AllocationBuyer,
+    search: Search,
     wish: RouteWish,
     session: string,
-    places: readonly Place[],
-    exclude: ReadonlySet<string>,
   ): Promise<AllocationOutcome<C>> {
     for (let other = this.#binding.get(key); other; other = this.#binding.get(key)) await other;
-    const bound = this.#bound(key, places, exclude);
-    if (bound) return this.#holdFor(buyer, wish, session, bound);
-    const binding = this.#bind(buyer, wish, session, places, exclude);
+    const bound = this.#bound(key, search);
+    if (bound) return this.#holdFor(search.buyer, wish, session, bound);
+    const binding = this.#bind(search, wish, session);
     this.#binding.set(key, binding);
     try {
       return await binding;
@@ -279,40 +235,34 @@ export class Allocator<C extends Candidate> {
     }
   }
 
-  #bound(key: string, places: readonly Place[], exclude: ReadonlySet<string>): Held<C> | undefined {
+  #bound(key: string, search: Search): Held<C> | undefined {
     const sticky = this.#sessions.get(key);
     const allocation = sticky && this.#book.get(sticky.allocationId);
     const candidate = allocation && this.#holdings.usable(allocation);
-    if (!candidate || exclude.has(candidate.deviceId)) return undefined;
-    return places.some((place) => fits(candidate, place)) ? { allocation, candidate } : undefined;
+    return candidate && suits(candidate, search) ? { allocation, candidate } : undefined;
   }
 
-  async #bind(
-    buyer: AllocationBuyer,
-    wish: RouteWish,
-    session: string,
-    places: readonly Place[],
-    exclude: ReadonlySet<string>,
-  ): Promise<AllocationOutcome<C>> {
+  async #bind(search: Search, wish: RouteWish, session: string): Promise<AllocationOutcome<C>> {
+    const { buyer } = search;
     const before = await this.#sessions.before(buyer.account, session);
     if (before === 'unavailable') {
       if (wish.strict) return AWAY; // it may have an exit that nobody can name now
     } else if (before !== null) {
-      const candidate = this.deps.index.byDevice(before.deviceId);
+      const known = this.deps.index.byDevice(before.deviceId);
+      const candidate = known?.hasLeft === true ? undefined : known;
       const heldBy = candidate || wish.stays ? null : await this.#holderOf(before.deviceId);
       if (heldBy != null) return { ok: false, code: wish.strict ? 'SESSION_LOST' : 'NO_PEER', heldBy };
       const same =
         candidate !== undefined &&
         takesStreams(candidate) &&
         exitKey(candidate) === exitKey(before) &&
-        !exclude.has(candidate.deviceId) &&
-        places.some((place) => fits(candidate, place));
+        suits(candidate, search);
       const again = same ? await this.#retake(buyer, candidate, before.allocationId) : 'taken';
       if (candidate && again instanceof LiveAllocation)
         return this.#holdFor(buyer, wish, session, { allocation: again, candidate });
       if (wish.strict) return again === 'away' ? AWAY : { ok: false, code: 'SESSION_LOST' };
     }
-    const fresh = await this.#fresh(buyer, places, exclude);
+    const fresh = this.#outcome(await this.#rotation.fresh(search));
     if (fresh.ok) this.#sessions.use(buyer.account, session, wish.ttlMinutes, fresh.allocation);
     return fresh;
   }
@@ -324,36 +274,13 @@ export class Allocator<C extends Candidate> {
 
   /** The exit that a session had: through what the buyer holds on it, or a new claim in place of a dead one. */
   async #retake(buyer: AllocationBuyer, candidate: C, deadAllocationId: string): Promise<ClaimAttempt> {
+    await this.#claiming.arrival(exitKey(candidate));
     const holder = this.#book.onExit(exitKey(candidate));
     const isOwn = holder?.account === buyer.account;
     if (holder && isOwn && this.#holdings.usable(holder) === candidate) return holder;
     // `usable` may just have ended it (used up, new traffic session): the exit is free again.
     if (this.#book.onExit(exitKey(candidate))) return 'taken';
-    return this.#take(buyer, candidate, deadAllocationId);
-  }
-
-  /** For a new session: an exit of its own if one is free, else one that the buyer holds already. */
-  async #fresh(
-    buyer: AllocationBuyer,
-    places: readonly Place[],
-    exclude: ReadonlySet<string>,
-  ): Promise<AllocationOutcome<C>> {
-    for (let tries = 0; tries < this.#settings.triesMax; tries++) {
-      const candidate = this.#firstFree(places, exclude);
-      if (!candidate) break;
-      const taken = await this.#take(buyer, candidate);
-      if (taken instanceof LiveAllocation) return this.#hold(taken, candidate);
-      if (taken === 'away') break;
-    }
-    return this.#rotate(buyer, places, exclude);
-  }
-
-  #firstFree(places: readonly Place[], exclude: ReadonlySet<string>): C | undefined {
-    for (const place of places) {
-      const candidate = this.deps.index.pickFree(place, exclude);
-      if (candidate) return candidate;
-    }
-    return undefined;
+    return this.#claiming.takeFor(buyer, candidate, deadAllocationId);
   }
 
   // Pulled packages --------------------------------------------------------------------------------------------
@@ -392,24 +319,6 @@ export class Allocator<C extends Candidate> {
 
   // What connections hold --------------------------------------------------------------------------------------
 
-  /** A new allocation on the device's exit, unless somebody else holds it. */
-  #take(buyer: AllocationBuyer, candidate: C, displaces: string | null = null): Promise<ClaimAttempt> {
-    const facts = {
-      allocationId: randomUUID(),
-      buyerId: buyer.buyerId,
-      account: buyer.account,
-      providerId: candidate.providerId,
-      exitIp: candidate.exitIp,
-      device: { deviceId: candidate.deviceId, sessionId: candidate.sessionId },
-      packageId: null,
-      sizeBytes: candidate.offerBytes,
-      assignedAtMs: this.deps.clock.nowMs(),
-      expiresAtMs: null,
-    };
-    const allocation = new LiveAllocation(facts, this.#settings.idleMs, this.deps.clock.monotonicMs());
-    return this.#claiming.take(allocation, displaces);
-  }
-
   #holdFor(buyer: AllocationBuyer, wish: RouteWish, session: string, held: Held<C>): Allocated<C> {
     this.#sessions.use(buyer.account, session, wish.ttlMinutes, held.allocation);
     return this.#hold(held.allocation, held.candidate);
@@ -426,7 +335,13 @@ export class Allocator<C extends Candidate> {
       allocation.streams--;
       allocation.usedAtMs = clock.monotonicMs();
       this.#sessions.touch(allocation.sessions, allocation.usedAtMs);
+      this.#book.streamEnded(allocation);
     };
     return { ok: true, allocation, candidate, release };
   }
+}
+
+/** Whether the device is where the connection wants to go out, and has not failed it. */
+function suits(candidate: Candidate, { places, exclude }: Search): boolean {
+  return !exclude.has(candidate.deviceId) && places.some((place) => fits(candidate, place));
 }

@@ -28,11 +28,15 @@ export interface Candidate {
   readonly isFull?: boolean;
   /** false: it can not carry associations. */
   readonly udp?: boolean;
+  /** When its tunnel was opened, ms by Redis's clock. Left out: not known, so it takes nothing over from an earlier one. */
+  readonly sinceMs?: number;
+  /** It has a tunnel at another gateway by now. Left out: no. */
+  readonly hasLeft?: boolean;
 }
 
 /** Whether the device takes another stream now. */
 export function takesStreams(candidate: Candidate): boolean {
-  return candidate.status === 'sharing' && candidate.isFull !== true;
+  return candidate.status === 'sharing' && candidate.isFull !== true && candidate.hasLeft !== true;
 }
 
 /** What the connection's username asks for; `RouteParams` of the buyers' stage fits it. */

@@ -29,7 +29,7 @@ export class Holdings<C extends Candidate> {
     const start = this.#turn++;
     for (let i = 0; i < held.length; i++) {
       const allocation = held[(start + i) % held.length] as LiveAllocation;
-      const candidate = this.usable(allocation);
+      const candidate = allocation.isWanted ? undefined : this.usable(allocation);
       if (candidate && !exclude.has(candidate.deviceId) && fits(candidate, place))
         return { allocation, candidate };
     }
@@ -52,7 +52,7 @@ export class Holdings<C extends Candidate> {
   /** The device that serves the allocation (not a pulled one) if it takes streams now. May end the allocation. */
   usable(allocation: LiveAllocation): C | undefined {
     const { device } = allocation;
-    if (device === null || allocation.endedBy !== null) return undefined;
+    if (device === null || allocation.endedBy !== null || allocation.isLeaving) return undefined;
     if (allocation.remainingBytes <= 0) {
       this.book.end(allocation, 'used_up');
       return undefined;
@@ -70,16 +70,48 @@ export class Holdings<C extends Candidate> {
   reclaim(account: string, places: readonly Place[], exclude: ReadonlySet<string>, idleMs: number): boolean {
     const idleSinceMs = this.deps.clock.monotonicMs() - idleMs;
     let longest: LiveAllocation | undefined;
-    for (const allocation of this.book.all()) {
-      const { device, streams, sessions, usedAtMs, account: holder } = allocation;
-      if (device === null || streams > 0 || sessions.size > 0 || holder === account) continue;
-      if (usedAtMs > idleSinceMs || (longest && longest.usedAtMs <= usedAtMs)) continue;
-      if (this.book.ofAccount(holder).length < 2) continue;
-      const candidate = this.deps.index.byDevice(device.deviceId);
-      if (!candidate || !takesStreams(candidate) || exclude.has(candidate.deviceId)) continue;
-      if (places.some((place) => fits(candidate, place))) longest = allocation;
+    for (const allocation of this.#sparable(account, places, exclude)) {
+      const { streams, usedAtMs } = allocation;
+      if (streams > 0 || usedAtMs > idleSinceMs || (longest && longest.usedAtMs <= usedAtMs)) continue;
+      longest = allocation;
     }
     if (longest) this.book.end(longest, 'reclaimed');
     return longest !== undefined;
+  }
+
+  /** For an account that has nothing: what another one can spare with the fewest streams; undefined: there is nothing. */
+  sparest(
+    account: string,
+    places: readonly Place[],
+    exclude: ReadonlySet<string>,
+  ): LiveAllocation | undefined {
+    let sparest: LiveAllocation | undefined;
+    for (const allocation of this.#sparable(account, places, exclude))
+      if (!allocation.isWanted && (!sparest || allocation.streams < sparest.streams)) sparest = allocation;
+    return sparest;
+  }
+
+  /** Exits that fit, of other accounts that hold another one besides and keep none of them for a named session. */
+  *#sparable(
+    account: string,
+    places: readonly Place[],
+    exclude: ReadonlySet<string>,
+  ): Generator<LiveAllocation> {
+    for (const allocation of this.book.all()) {
+      const { device, sessions, isKept, isLeaving, account: holder } = allocation;
+      if (device === null || sessions.size > 0 || isKept || isLeaving || holder === account) continue;
+      const candidate = this.deps.index.byDevice(device.deviceId);
+      if (!candidate || !takesStreams(candidate) || exclude.has(candidate.deviceId)) continue;
+      if (places.some((place) => fits(candidate, place)) && this.#hasAnother(allocation)) yield allocation;
+    }
+  }
+
+  /** Whether its account could go on without it. */
+  #hasAnother(allocation: LiveAllocation): boolean {
+    return this.book.ofAccount(allocation.account).some((other) => {
+      if (other === allocation || other.isWanted || other.device === null) return false;
+      const candidate = this.deps.index.byDevice(other.device.deviceId);
+      return candidate !== undefined && takesStreams(candidate);
+    });
   }
 }

@@ -1,6 +1,6 @@
 import type { Claim } from '../live/claims.js';
 import { CLAIM_TTL_MS } from '../live/claims.js';
-import type { GatewayRun, PackageRoute } from '../live/records.js';
+import type { ClaimRecord, GatewayRun, PackageRoute } from '../live/records.js';
 import { exitKey } from './candidates.js';
 
 /**
@@ -60,6 +60,14 @@ export class LiveAllocation implements Readonly<AllocationFacts> {
   idleMs: number;
   /** Named proxy sessions bound to it. */
   readonly sessions = new Set<string>();
+  /** When the tunnel of its device was opened, ms by Redis's clock; null: not known, or a pulled package. */
+  sinceMs: number | null = null;
+  /** It came with its device from another gateway, where it served named sessions: it is kept for them. */
+  isKept = false;
+  /** Its device has moved: it takes no new streams and ends with its last one. */
+  isLeaving = false;
+  /** Somebody who has no exit waits for it: it takes no new streams and ends once none is left. */
+  isWanted = false;
   /** null while it lives. */
   endedBy: AllocationEnd | null = null;
 
@@ -110,7 +118,28 @@ export class LiveAllocation implements Readonly<AllocationFacts> {
         sizeBytes: this.sizeBytes,
         assignedAtMs: this.assignedAtMs,
         gateway,
+        ...(this.#tunnel && { device: this.#tunnel }),
+        ...((this.sessions.size > 0 || this.isKept) && { sessionIdleMs: this.idleMs }),
       },
     };
   }
+
+  /** Whether the claim is of what the same device served by an earlier tunnel, at whichever gateway. */
+  comesAfter(claim: ClaimRecord): boolean {
+    return isEarlier(claim.device, this.#tunnel) && claim.packageId === null;
+  }
+
+  /** Whether the claim is of what the same device serves by a later tunnel. */
+  comesBefore(claim: ClaimRecord): boolean {
+    return isEarlier(this.#tunnel, claim.device) && claim.packageId === null;
+  }
+
+  get #tunnel(): ClaimRecord['device'] {
+    const { device, sinceMs } = this;
+    return device === null || sinceMs === null ? undefined : { deviceId: device.deviceId, sinceMs };
+  }
+}
+
+function isEarlier(one: ClaimRecord['device'], other: ClaimRecord['device']): boolean {
+  return one !== undefined && one.deviceId === other?.deviceId && one.sinceMs < other.sinceMs;
 }

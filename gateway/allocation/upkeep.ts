@@ -1,4 +1,4 @@
-import { CLAIM_TTL_MS, takeClaims } from '../live/claims.js';
+import { CLAIM_TTL_MS, type Claim, takeClaims } from '../live/claims.js';
 import type { LiveRedis } from '../live/connection.js';
 import type { GatewayRun } from '../live/records.js';
 import { readPackageRoute } from '../live/store.js';
@@ -30,27 +30,34 @@ function over(allocation: LiveAllocation, nowMs: number, wallMs: number): Alloca
 
 /**
  * Renews every claim, asserting again those that Redis has lost. An allocation whose exit somebody else holds ends
- * (`claim_lost`); while Redis is away, allocations go on. Never rejects.
+ * (`claim_lost`); one whose device has moved ends with its streams. While Redis is away, allocations go on. Never rejects.
  */
 export async function renewAllocations(
   book: AllocationBook,
   deps: { redis: LiveRedis; clock: Clock; log: Log; gateway: GatewayRun },
 ): Promise<void> {
-  const live = [...book.all()];
+  const live = [...book.all()].filter((allocation) => !allocation.isLeaving);
   for (let i = 0; i < live.length; i += RENEWAL_BATCH) {
     const batch = live.slice(i, i + RENEWAL_BATCH).filter((allocation) => allocation.endedBy === null);
     const nowMs = deps.clock.nowMs();
     try {
-      const outcomes = await takeClaims(
-        deps.redis,
-        batch.map((allocation) => allocation.claim(nowMs, deps.gateway)),
-      );
+      const claims = batch.map((allocation) => allocation.claim(nowMs, deps.gateway));
+      const outcomes = await takeClaims(deps.redis, claims);
+      const again: Claim[] = [];
       batch.forEach((allocation, n) => {
         const outcome = outcomes[n];
-        if (allocation.endedBy === null) {
-          if (outcome?.held === false) book.end(allocation, 'claim_lost');
-        } else if (outcome?.held) book.release(allocation); // it ended while its renewal was under way
+        if (allocation.endedBy !== null) {
+          if (outcome?.held) book.release(allocation); // it ended while its renewal was under way
+        } else if (outcome?.held === false) {
+          const { holder } = outcome;
+          // After a wipe, the device's gateway of before was faster.
+          if (holder && allocation.comesAfter(holder))
+            again.push({ ...(claims[n] as Claim), displacesAllocationId: holder.allocationId });
+          else if (holder && allocation.comesBefore(holder)) book.leave(allocation);
+          else book.end(allocation, 'claim_lost');
+        }
       });
+      await takeClaims(deps.redis, again);
     } catch (error) {
       deps.log.warn({ reason: (error as Error).message, allocations: live.length }, 'claims_not_renewed');
       return;

@@ -226,6 +226,11 @@ export class LinkedPipeline implements ProxyPipeline {
         failure = { ok: false, code: answer.code };
       if (search.devicesLeft === 0) break;
     }
+    if (failure.code === 'NO_PEER' && exact !== true && search.devicesLeft !== 0) {
+      // While others were asked a device may have come from there; and what is about to come free is waited for.
+      const last = await this.#tryHere(search, true);
+      if (last.ok || last.elsewhere === undefined) return last;
+    }
     const { elsewhere: _, ...refusal } = failure;
     // Where it was to be exact, what else is allowed comes next.
     if (exact !== true || refusal.code !== 'NO_PEER')
@@ -233,9 +238,9 @@ export class LinkedPipeline implements ProxyPipeline {
     return refusal;
   }
 
-  async #tryHere<T extends { ok: true }>(search: Search<T>): Promise<T | ProxyFailure> {
+  async #tryHere<T extends { ok: true }>(search: Search<T>, isLast = false): Promise<T | ProxyFailure> {
     const { attempts, devicesLeft: devicesMax, stays } = search;
-    const outcome = await search.here({ ...attempts, devicesMax, stays, goesOn: true });
+    const outcome = await search.here({ ...attempts, devicesMax, stays, goesOn: true, isLast });
     if (outcome.ok) this.deps.homes.served(search.auth, null);
     return outcome;
   }

@@ -52,6 +52,8 @@ export interface Attempts {
   exact?: boolean | undefined;
   /** A failure with `elsewhere` is not its end: another worker is asked. */
   goesOn: boolean;
+  /** Nobody is asked after it, although it goes on: whoever asks tells the buyer. Left out: where it does not go on. */
+  isLast?: boolean | undefined;
 }
 
 /** What a buyer may know of the exit: never the device, its owner or an address. */

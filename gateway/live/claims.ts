@@ -31,6 +31,8 @@ const isClaim = isRecordOf<ClaimRecord>({
   sizeBytes: isCount,
   assignedAtMs: isCount,
   gateway: isMissingOr(isRecordOf<GatewayRun>({ gatewayId: isString, epoch: isString })),
+  device: isMissingOr(isRecordOf({ deviceId: isString, sinceMs: isCount })),
+  sessionIdleMs: isMissingOr(isCount),
 });
 
 type ClaimArguments = Parameters<ScriptCommands['claimTake']>;
@@ -88,6 +90,12 @@ export async function releaseClaim(
   claim: { providerId: string; exitIp: string; allocationId: string },
 ): Promise<boolean> {
   return (await redis.claimRelease(liveKeys.claim(claim.providerId, claim.exitIp), claim.allocationId)) === 1;
+}
+
+/** Now, ms: the clock that all gateways share, by which claims tell the later of two tunnels. */
+export async function redisNowMs(redis: LiveRedis): Promise<number> {
+  const [seconds, micros] = await redis.time();
+  return Number(seconds) * 1_000 + Math.floor(Number(micros) / 1_000);
 }
 
 /** Exits asked about in one round trip. */

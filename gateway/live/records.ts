@@ -140,6 +140,13 @@ export interface ClaimRecord {
   assignedAtMs: number;
   /** The gateway process that serves it; absent: pulled over REST and not served yet. */
   gateway?: GatewayRun | undefined;
+  /**
+   * The device that serves it, and since when its tunnel is open (ms, by Redis's clock): a later tunnel of the device
+   * takes the claim along. Absent: a pulled package, or an older writer.
+   */
+  device?: { deviceId: string; sinceMs: number } | undefined;
+  /** How long it keeps its exit for named sessions that are idle, ms; absent: it serves none. */
+  sessionIdleMs?: number | undefined;
 }
 
 /** One run of a gateway: after a restart the id is the same and the epoch another. */
@@ -149,7 +156,8 @@ export interface GatewayRun {
 }
 
 /** A package pulled over REST: what `package-<uuid>` in a username leads to. */
-export interface PackageRoute extends Omit<ClaimRecord, 'packageId' | 'gateway'> {
+export interface PackageRoute
+  extends Omit<ClaimRecord, 'packageId' | 'gateway' | 'device' | 'sessionIdleMs'> {
   packageId: string;
   providerId: string;
   exitIp: string;

@@ -59,7 +59,7 @@ export class Presence implements TunnelWatcher {
       await writeGatewayPresence(redis, describeGateway());
       let batch: DevicePresence[] = [];
       for (const tunnel of registry.all()) {
-        batch.push(this.#describe(tunnel));
+        if (!tunnel.hasLeft) batch.push(this.#describe(tunnel));
         if (batch.length < BATCH) continue;
         await writePresences(redis, batch, clock.nowMs());
         batch = [];
@@ -79,13 +79,14 @@ export class Presence implements TunnelWatcher {
   }
 
   async came(tunnel: Tunnel): Promise<void> {
+    if (tunnel.hasLeft) return; // the gateway that it is at now tells of it
     await this.#attempt(() =>
       writePresences(this.deps.redis, [this.#describe(tunnel)], this.deps.clock.nowMs()),
     );
   }
 
   async went(tunnel: Tunnel): Promise<void> {
-    if (this.deps.isElsewhere(tunnel.deviceId)) return;
+    if (tunnel.hasLeft || this.deps.isElsewhere(tunnel.deviceId)) return;
     await this.#attempt(() => deletePresence(this.deps.redis, tunnel.deviceId));
   }
 

@@ -10,6 +10,7 @@ import { listen } from '../../agent-protocol/raw-server.js';
 import type { SocketHandle } from '../../agent-protocol/raw-socket.js';
 import type { MuxSession } from '../../agent-protocol/session.js';
 import { refuseUpgrade, ticketOf, upgradeTunnel } from '../../agent-protocol/websocket.js';
+import { redisNowMs } from '../live/claims.js';
 import type { LiveRedis } from '../live/connection.js';
 import type { TicketRecord } from '../live/records.js';
 import { takeTicket } from '../live/store.js';
@@ -117,8 +118,12 @@ export class TunnelServer {
     }
 
     let ticket: TicketRecord | null;
+    let sinceMs: number;
     try {
-      ticket = await takeTicket(deps.redis, createHash('sha256').update(ticketText).digest('hex'));
+      [ticket, sinceMs] = await Promise.all([
+        takeTicket(deps.redis, createHash('sha256').update(ticketText).digest('hex')),
+        redisNowMs(deps.redis),
+      ]);
     } catch (error) {
       deps.log.warn({ error: (error as Error).message }, 'ticket_not_read');
       return refuseUpgrade(socket, 503, 'live_state_unavailable', 'try again shortly', 1);
@@ -132,14 +137,14 @@ export class TunnelServer {
       );
     if (socket.destroyed) return;
     const { ok: _, asOrganisation: isp, ...place } = verdict;
-    this.#accept(request, socket, head, ticket, { ...place, exitIp: address, isp });
+    this.#accept(request, socket, head, { ticket, sinceMs }, { ...place, exitIp: address, isp });
   }
 
   #accept(
     request: IncomingMessage,
     socket: Duplex,
     head: Buffer,
-    ticket: TicketRecord,
+    { ticket, sinceMs }: { ticket: TicketRecord; sinceMs: number },
     origin: Origin,
   ): void {
     const { registry, log, clock } = this.deps;
@@ -147,7 +152,7 @@ export class TunnelServer {
     upgradeTunnel(request, socket, head, {
       onHello: (mux, hello) => {
         if (!this.#welcome(mux, hello, ticket)) return;
-        tunnel = new Tunnel(mux, ticket, origin, clock.nowMs(), hello.udp ?? true);
+        tunnel = new Tunnel(mux, ticket, origin, { nowMs: clock.nowMs(), sinceMs }, hello.udp ?? true);
         registry.add(tunnel);
         log.info(
           { deviceId: tunnel.deviceId, sessionId: tunnel.sessionId, country: tunnel.country },
@@ -190,11 +195,13 @@ export class TunnelServer {
   }
 
   #status(tunnel: Tunnel, status: Status): void {
-    const before = `${tunnel.networkType} ${tunnel.status}`;
+    const stateOf = () => `${tunnel.networkType} ${tunnel.status} ${tunnel.hasLeft}`;
+    const before = stateOf();
     if (status.network) tunnel.networkType = status.network;
     const usable = status.paused !== true && status.cap_bytes_left !== 0;
     if (tunnel.status !== 'draining') tunnel.status = usable ? 'sharing' : 'paused';
-    if (before !== `${tunnel.networkType} ${tunnel.status}`) this.deps.registry.changed(tunnel);
+    tunnel.hasLeft ||= tunnel.isAskedToMove && status.paused === true;
+    if (before !== stateOf()) this.deps.registry.changed(tunnel);
   }
 }
 

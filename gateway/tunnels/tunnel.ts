@@ -45,10 +45,16 @@ export class Tunnel {
   readonly isp: string | null;
   readonly offerBytes: number;
   readonly connectedAtMs: number;
+  /** When it was opened by Redis's clock, which all gateways share, ms. */
+  readonly sinceMs: number;
   networkType: TicketRecord['networkType'];
   status: 'sharing' | 'paused' | 'draining' = 'sharing';
   /** Whether it may carry associations: false once its agent said no, in HELLO or to an OPEN. */
   udp: boolean;
+  /** DRAIN went: its device is to open another tunnel. */
+  isAskedToMove = false;
+  /** Its device has another tunnel by now, and says so by a pause. Live streams go on. */
+  hasLeft = false;
   /** Told how each dialling went. */
   onDialled: ((answer: DialAnswer) => void) | null = null;
 
@@ -56,10 +62,11 @@ export class Tunnel {
     readonly mux: MuxSession,
     ticket: TicketRecord,
     origin: Origin,
-    nowMs: number,
+    { nowMs, sinceMs }: { nowMs: number; sinceMs: number },
     udp = true,
   ) {
     this.udp = udp;
+    this.sinceMs = sinceMs;
     this.deviceId = ticket.deviceId;
     this.providerId = ticket.providerId;
     this.sessionId = ticket.sessionId;
@@ -75,6 +82,12 @@ export class Tunnel {
     this.offerBytes = ticket.offerBytes;
     this.networkType = ticket.networkType;
     this.connectedAtMs = nowMs;
+  }
+
+  /** Asks its device to open another tunnel; live streams have so long. */
+  askToMove(reason: string, deadlineMs: number): void {
+    this.isAskedToMove = true;
+    this.mux.drain({ reason, deadline_ms: deadlineMs });
   }
 
   /** As many streams as WELCOME allowed: another device is chosen. */

@@ -261,14 +261,8 @@ t.test('HAProxy: API, console and tunnels', async (t) => {
       const kind = one.split('\r\n')[0] as string;
       kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
     }
-    t.comment(`${refused.length} of ${served + refused.length} refused: ${JSON.stringify([...kinds])}`);
-    // The gateway that a device has moved to may have asked for its exit too early: it asks again after up to 5 s, and has
-    // nobody to serve with meanwhile when all devices moved to it.
-    t.same(
-      [...kinds].filter(([kind]) => !/503 NO_PEER$|429 RATE_LIMIT$/.test(kind)),
-      [],
-      'no connection was closed, reset, cut or told DRAINING',
-    );
+    t.comment(`${refused.length} of ${served + refused.length} refused`);
+    t.same([...kinds], [], 'no connection was refused, closed, reset or cut');
     t.ok(served > 100, `${served} served; done after ms: ${JSON.stringify(took)}`);
     const booked = await books.settled(relayedBytes(), 2_000, 30_000);
     t.equal(booked, relayedBytes(), 'every byte is booked, once');

@@ -57,6 +57,8 @@ export interface GatewayWorld {
   ended: string[];
   /** `device-1`, or the code. Keeps the connection open unless `release`. */
   via(account: string, more?: Partial<RouteWish>, exclude?: ReadonlySet<string>): Promise<string>;
+  /** As `visit`, for a connection that nobody else can serve. */
+  last(account: string): Promise<string>;
   /** The same for a connection that ends at once. */
   visit(account: string, more?: Partial<RouteWish>, exclude?: ReadonlySet<string>): Promise<string>;
 }
@@ -95,9 +97,9 @@ export function gateway(
     account: string,
     more: Partial<RouteWish> = {},
     exclude?: ReadonlySet<string>,
-    keep = true,
+    { keep = true, isLast = false } = {},
   ): Promise<string> => {
-    const outcome = await allocator.allocate(buyer(account), wish(more), exclude);
+    const outcome = await allocator.allocate(buyer(account), wish(more), exclude, isLast);
     if (!outcome.ok) return outcome.code;
     if (!keep) outcome.release();
     return outcome.candidate.deviceId;
@@ -108,6 +110,7 @@ export function gateway(
     clock,
     ended,
     via: (account, more, exclude) => connect(account, more, exclude),
-    visit: (account, more, exclude) => connect(account, more, exclude, false),
+    visit: (account, more, exclude) => connect(account, more, exclude, { keep: false }),
+    last: (account) => connect(account, {}, undefined, { keep: false, isLast: true }),
   };
 }
