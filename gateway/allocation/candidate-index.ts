@@ -1,3 +1,4 @@
+import type { DeviceCounts } from '../live/summaries.js';
 import { EU_EEA_COUNTRIES } from '../runtime/origin/countries.js';
 import { type Candidate, exitKey, fits, type Place, takesStreams, wordsOf } from './candidates.js';
 
@@ -16,7 +17,12 @@ interface Entry<C> {
   readonly groups: Array<Group<C>>;
   readonly positions: number[];
   free: boolean;
+  /** Where it is counted as sharing, and free while it is; null: it does not share. */
+  counted: Counted | null;
 }
+
+/** Of one country and type of network. */
+type Counted = [free: number, sharing: number];
 
 /** Key of the group that holds every device. */
 const EVERYWHERE = '*';
@@ -30,6 +36,8 @@ export class CandidateIndex<C extends Candidate> {
   readonly #byExit = new Map<string, Set<Entry<C>>>();
   readonly #groups = new Map<string, Group<C>>();
   readonly #taken = new Set<string>();
+  /** By country, then type of network. */
+  readonly #counts = new Map<string, Map<string, Counted>>();
 
   /** `random` gives numbers in [0, 1). */
   constructor(private readonly random: () => number = Math.random) {}
@@ -43,7 +51,7 @@ export class CandidateIndex<C extends Candidate> {
     const replaced = this.#byDevice.get(candidate.deviceId);
     if (replaced) this.remove(replaced.candidate);
     const exit = exitKey(candidate);
-    const entry: Entry<C> = { candidate, exit, groups: [], positions: [], free: false };
+    const entry: Entry<C> = { candidate, exit, groups: [], positions: [], free: false, counted: null };
     this.#byDevice.set(candidate.deviceId, entry);
     const onExit = this.#byExit.get(exit);
     if (onExit) onExit.add(entry);
@@ -66,6 +74,7 @@ export class CandidateIndex<C extends Candidate> {
     const entry = this.#byDevice.get(candidate.deviceId);
     if (entry?.candidate !== candidate) return false;
     this.#setFree(entry, false);
+    this.#countAs(entry, null);
     entry.groups.forEach((group, i) => {
       this.#swap(group, entry.positions[i] as number, group.entries.length - 1);
       group.entries.pop();
@@ -79,10 +88,20 @@ export class CandidateIndex<C extends Candidate> {
     return true;
   }
 
-  /** The candidate's `status` changed. (`networkType` may change without notice; its place and exit never do.) */
+  /** The candidate's `status` or `networkType` changed; its place and exit never do. */
   changed(candidate: C): void {
     const entry = this.#byDevice.get(candidate.deviceId);
     if (entry?.candidate === candidate) this.#place(entry);
+  }
+
+  /** How many are free and how many share, by country and type of network; where none shares is left out. */
+  counts(): DeviceCounts {
+    const counts: DeviceCounts = {};
+    for (const [country, byNetwork] of this.#counts) {
+      const some = [...byNetwork].filter(([, [, sharing]]) => sharing > 0);
+      if (some.length > 0) counts[country] = Object.fromEntries(some);
+    }
+    return counts;
   }
 
   byDevice(deviceId: string): C | undefined {
@@ -101,12 +120,6 @@ export class CandidateIndex<C extends Candidate> {
     if (taken) this.#taken.add(exit);
     else this.#taken.delete(exit);
     for (const entry of this.#byExit.get(exit) ?? []) this.#place(entry);
-  }
-
-  /** Those that can be given out now. */
-  *free(): Generator<C> {
-    const { entries, free } = this.#groups.get(EVERYWHERE) ?? { entries: [], free: 0 };
-    for (let i = 0; i < free; i++) yield (entries[i] as Entry<C>).candidate;
   }
 
   /** An upper bound of the free devices at the place. */
@@ -138,12 +151,45 @@ export class CandidateIndex<C extends Candidate> {
   }
 
   #place(entry: Entry<C>): void {
-    this.#setFree(entry, entry.candidate.status === 'sharing' && !this.#taken.has(entry.exit));
+    const { candidate, exit } = entry;
+    const shares = candidate.status === 'sharing';
+    this.#countAs(entry, shares ? this.#countOf(candidate) : null);
+    this.#setFree(entry, shares && !this.#taken.has(exit));
+  }
+
+  #countOf({ country, networkType }: C): Counted {
+    let byNetwork = this.#counts.get(country);
+    if (byNetwork === undefined) {
+      byNetwork = new Map();
+      this.#counts.set(country, byNetwork);
+    }
+    let count = byNetwork.get(networkType);
+    if (count === undefined) {
+      count = [0, 0];
+      byNetwork.set(networkType, count);
+    }
+    return count;
+  }
+
+  #countAs(entry: Entry<C>, counted: Counted | null): void {
+    const before = entry.counted;
+    if (before === counted) return;
+    const free = entry.free ? 1 : 0;
+    if (before !== null) {
+      before[0] -= free;
+      before[1]--;
+    }
+    if (counted !== null) {
+      counted[0] += free;
+      counted[1]++;
+    }
+    entry.counted = counted;
   }
 
   #setFree(entry: Entry<C>, free: boolean): void {
     if (entry.free === free) return;
     entry.free = free;
+    if (entry.counted !== null) entry.counted[0] += free ? 1 : -1;
     entry.groups.forEach((group, i) => {
       if (!free) group.free--;
       this.#swap(group, entry.positions[i] as number, group.free);

@@ -6,7 +6,6 @@ import { exitKey } from '../allocation/candidates.js';
 import type { GatewayConfig } from '../config.js';
 import type { ProxyPipeline } from '../listeners/connect-pipeline.js';
 import type { LiveRedis } from '../live/connection.js';
-import type { DeviceCounts } from '../live/summaries.js';
 import type { Clock } from '../runtime/clock.js';
 import type { Log } from '../runtime/logging.js';
 import type { TunnelRegistry } from '../tunnels/registry.js';
@@ -31,7 +30,7 @@ export interface LinkParts {
   clock: Clock;
   log: Log;
   registry: TunnelRegistry;
-  index: Pick<CandidateIndex<Tunnel>, 'byExit' | 'free'>;
+  index: Pick<CandidateIndex<Tunnel>, 'byExit' | 'counts'>;
   isDraining: () => boolean;
   isOverloaded: () => boolean;
   /** It is one of several workers, which reach each other without links. */
@@ -65,7 +64,7 @@ export class GatewayLinks {
 
   private constructor(
     config: GatewayConfig,
-    private readonly parts: LinkParts,
+    parts: LinkParts,
     private readonly identity: LinkIdentity,
   ) {
     const { own, redis, clock, log, registry, index, isDraining, isOverloaded } = parts;
@@ -99,12 +98,12 @@ export class GatewayLinks {
       redis,
       clock,
       log,
+      gatewayId,
       describe: () => ({
-        gatewayId,
         host: linkAddressOf(config),
         port: this.#port,
         draining: isDraining(),
-        devices: this.#countDevices(),
+        devices: index.counts(),
       }),
       isSibling: (id) => parts.isWorker && baseOf(id) === base,
       onRead: () => this.#client.keepOnly((id) => this.#directory.get(id) !== null),
@@ -193,19 +192,6 @@ export class GatewayLinks {
     this.#client.close();
     this.#server.close();
     this.identity.certificate.close();
-  }
-
-  #countDevices(): DeviceCounts {
-    const devices: DeviceCounts = {};
-    const at = ({ country, networkType }: Tunnel): [number, number] => {
-      devices[country] ??= {};
-      const byNetwork = devices[country] as DeviceCounts[string];
-      byNetwork[networkType] ??= [0, 0];
-      return byNetwork[networkType] as [number, number];
-    };
-    for (const tunnel of this.parts.registry.all()) if (tunnel.status === 'sharing') at(tunnel)[1]++;
-    for (const tunnel of this.parts.index.free()) at(tunnel)[0]++;
-    return devices;
   }
 }
 

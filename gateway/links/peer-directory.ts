@@ -25,8 +25,9 @@ export interface PeerDirectoryDeps {
   redis: LiveRedis;
   clock: Clock;
   log: Log;
-  /** This gateway's, but for its beat. */
-  describe: () => Omit<GatewaySummary, 'beat'>;
+  gatewayId: string;
+  /** The rest of this gateway's summary, but for its beat. */
+  describe: () => Omit<GatewaySummary, 'gatewayId' | 'beat'>;
   /** Workers of this gateway are reached without a link. */
   isSibling: (gatewayId: string) => boolean;
   /** After each reading. */
@@ -54,8 +55,8 @@ export class PeerDirectory {
   async stop(): Promise<void> {
     if (this.#timer !== null) clearInterval(this.#timer);
     this.#timer = null;
-    const { redis, describe } = this.deps;
-    await deleteSummaries(redis, [describe().gatewayId]).catch(() => {});
+    const { redis, gatewayId } = this.deps;
+    await deleteSummaries(redis, [gatewayId]).catch(() => {});
   }
 
   /** Writes what has changed and reads what others wrote; never rejects. While Redis is away, what is known stays. */
@@ -121,8 +122,8 @@ export class PeerDirectory {
   }
 
   async #write(): Promise<void> {
-    const { redis, clock, describe } = this.deps;
-    const summary = describe();
+    const { redis, clock, gatewayId, describe } = this.deps;
+    const summary = { gatewayId, ...describe() };
     const text = JSON.stringify(summary);
     const nowMs = clock.monotonicMs();
     if (text === this.#written && nowMs - this.#writtenAtMs < PRESENCE_TTL_MS / 3) return;
@@ -132,14 +133,15 @@ export class PeerDirectory {
   }
 
   async #read(): Promise<void> {
-    const { redis, clock, describe, isSibling, onRead } = this.deps;
+    const { redis, clock, gatewayId: own, isSibling, onRead } = this.deps;
     const summaries = await readSummaries(redis);
     const nowMs = clock.monotonicMs();
-    const own = describe().gatewayId;
     const there = new Set<string>();
     const dead: string[] = [];
+    let isOwnThere = false;
     for (const summary of summaries) {
       const { gatewayId } = summary;
+      isOwnThere ||= gatewayId === own;
       if (gatewayId === own || isSibling(gatewayId)) continue;
       there.add(gatewayId);
       const before = this.#seen.get(gatewayId);
@@ -147,7 +149,11 @@ export class PeerDirectory {
         this.#seen.set(gatewayId, { summary, atMs: nowMs });
       else if (nowMs - before.atMs > SUMMARY_KEPT_MS) dead.push(gatewayId);
     }
-    for (const gatewayId of this.#seen.keys()) if (!there.has(gatewayId)) this.#seen.delete(gatewayId);
+    // Who leaves says that it drains before it takes its summary away. What else is missing, Redis has lost: it is written again.
+    for (const [gatewayId, seen] of this.#seen)
+      if (!there.has(gatewayId) && (seen.summary.draining || !this.#isAlive(seen)))
+        this.#seen.delete(gatewayId);
+    if (!isOwnThere) this.#written = '';
     await deleteSummaries(redis, dead);
     onRead();
   }

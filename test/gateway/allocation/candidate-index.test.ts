@@ -21,7 +21,7 @@ t.test('agrees with a plain list, whatever comes and goes', async (t) => {
     status: fc.constantFrom('sharing', 'sharing', 'paused') as fc.Arbitrary<Device['status']>,
   });
   const action = fc.record({
-    kind: fc.constantFrom('add', 'add', 'add', 'remove', 'pause', 'share', 'take', 'give'),
+    kind: fc.constantFrom('add', 'add', 'add', 'remove', 'pause', 'share', 'take', 'give', 'network'),
     n: fc.nat(12),
     shape,
   });
@@ -55,12 +55,23 @@ t.test('agrees with a plain list, whatever comes and goes', async (t) => {
           } else if ((kind === 'pause' || kind === 'share') && one) {
             one.status = kind === 'pause' ? 'paused' : 'sharing';
             index.changed(one);
+          } else if (kind === 'network' && one) {
+            one.networkType = shape.networkType;
+            index.changed(one);
           } else if (kind === 'take' || kind === 'give') {
             const exit = exitKey(device(n, shape));
             if (kind === 'take') taken.add(exit);
             else taken.delete(exit);
             index.setTaken(exit, kind === 'take');
           }
+          const sharing = [...list.values()].filter((d) => d.status === 'sharing');
+          for (const country of ['US', 'DE', 'FR', 'BR'])
+            for (const network of ['wifi', 'mobile'] as const) {
+              const there = sharing.filter((d) => d.country === country && d.networkType === network);
+              const free = there.filter((d) => !taken.has(exitKey(d)));
+              const counted = index.counts()[country]?.[network] ?? [0, 0];
+              if (counted[0] !== free.length || counted[1] !== there.length) return false;
+            }
           for (const at of places) {
             const free = [...list.values()].filter(
               (d) => d.status === 'sharing' && !taken.has(exitKey(d)) && fits(d, at),

@@ -299,11 +299,12 @@ t.test('what others have: known by what they write, and for as long as they writ
     beat: 0,
     ...more,
   });
-  const { beat: _, ...own } = summary('a', {});
+  const { beat: _, gatewayId, ...own } = summary('a', {});
   const directory = new PeerDirectory({
     redis,
     clock,
     log: silentLog,
+    gatewayId,
     describe: () => own,
     isSibling: (id) => id === 'a-w2',
     onRead: () => {},
@@ -335,6 +336,18 @@ t.test('what others have: known by what they write, and for as long as they writ
     (await readSummaries(redis)).some(({ gatewayId }) => gatewayId === 'a'),
     'it tells of itself',
   );
+
+  await redis.del(liveKeys.gatewaySummaries());
+  await directory.refresh();
+  t.same(ask({}), ['b', 'c'], 'Redis came back empty: whoever did not say that it leaves is still there');
+  await directory.refresh();
+  t.same(
+    (await readSummaries(redis)).map(({ gatewayId }) => gatewayId),
+    ['a'],
+    'and this one is there again',
+  );
+  await writeSummary(redis, summary('b', { US: { wifi: [3, 5], mobile: [0, 1] } }));
+  await directory.refresh();
 
   clock.advance(PRESENCE_TTL_MS - 1);
   await writeSummary(redis, summary('c', { DE: { wifi: [1, 2] } }, { beat: 1 }));

@@ -1,0 +1,180 @@
+import type { LiveRedis } from '../../gateway/live/connection.js';
+import type { ClaimRecord } from '../../gateway/live/records.js';
+import type { Clock } from '../../gateway/runtime/clock.js';
+import { silentLog } from '../../gateway/runtime/logging.js';
+
+/** What went to and from Redis, by kind of key. */
+export interface RedisUse {
+  commands: number;
+  /** Keys, fields and values sent there, and what came back; without what the protocol puts around them. */
+  bytesIn: number;
+  bytesOut: number;
+}
+
+interface Kept {
+  value: string;
+  expiresAtMs: number;
+}
+
+type Reply = [Error | null, unknown];
+
+/** `ts:device:{…}` → `device`. */
+const kindOf = (key: string) => key.split(':', 2)[1] ?? key;
+
+/**
+ * Redis for a simulated fleet: the commands that presence, directory, sessions and claims use, in memory and in
+ * simulated time. Every answer is there at once; what is sent and read is counted.
+ */
+export class FleetRedis {
+  readonly status = 'ready';
+  readonly log = silentLog;
+  /** Claims that somebody else held. */
+  claimsRefused = 0;
+  #use = new Map<string, RedisUse>();
+  #strings = new Map<string, Kept>();
+  #hashes = new Map<string, Map<string, string>>();
+  #scores = new Map<string, Map<string, number>>();
+
+  constructor(private readonly clock: Clock) {}
+
+  /** As the project's code takes it. */
+  get client(): LiveRedis {
+    return this as unknown as LiveRedis;
+  }
+
+  /** Since the last time it was asked, by kind of key. */
+  takeUse(): Map<string, RedisUse> {
+    const use = this.#use;
+    this.#use = new Map();
+    return use;
+  }
+
+  /** Everything is lost. */
+  wipe(): void {
+    this.#strings.clear();
+    this.#hashes.clear();
+    this.#scores.clear();
+  }
+
+  #count(key: string, bytesIn: number, bytesOut: number): void {
+    const kind = kindOf(key);
+    let use = this.#use.get(kind);
+    if (use === undefined) {
+      use = { commands: 0, bytesIn: 0, bytesOut: 0 };
+      this.#use.set(kind, use);
+    }
+    use.commands++;
+    use.bytesIn += bytesIn;
+    use.bytesOut += bytesOut;
+  }
+
+  #live(key: string): Kept | undefined {
+    const kept = this.#strings.get(key);
+    if (kept === undefined || kept.expiresAtMs > this.clock.monotonicMs()) return kept;
+    this.#strings.delete(key);
+    return undefined;
+  }
+
+  #get(key: string): string | null {
+    const value = this.#live(key)?.value ?? null;
+    this.#count(key, key.length, value?.length ?? 0);
+    return value;
+  }
+
+  #set(key: string, value: string, ttlMs: number): 'OK' {
+    this.#strings.set(key, { value, expiresAtMs: this.clock.monotonicMs() + ttlMs });
+    this.#count(key, key.length + value.length, 2);
+    return 'OK';
+  }
+
+  #del(key: string): number {
+    this.#count(key, key.length, 1);
+    return this.#strings.delete(key) ? 1 : 0;
+  }
+
+  /** As the script `claimTake`. */
+  #claimTake(
+    key: string,
+    json: string,
+    ttlMs: string,
+    allocationId: string,
+    displaces: string,
+  ): [0 | 1, string] {
+    const kept = this.#live(key);
+    const holder = kept && (JSON.parse(kept.value) as ClaimRecord);
+    const isFree = holder === undefined || [allocationId, displaces].includes(holder.allocationId);
+    this.#count(key, key.length + json.length + 80, isFree ? 2 : (kept?.value.length ?? 0));
+    if (!isFree) {
+      this.claimsRefused++;
+      return [0, kept?.value ?? ''];
+    }
+    const untilMs = this.clock.monotonicMs() + Number(ttlMs);
+    this.#strings.set(key, { value: json, expiresAtMs: Math.max(untilMs, kept?.expiresAtMs ?? 0) });
+    return [1, ''];
+  }
+
+  async get(key: string): Promise<string | null> {
+    return this.#get(key);
+  }
+  async set(key: string, value: string, _px: 'PX', ttlMs: number): Promise<'OK'> {
+    return this.#set(key, value, ttlMs);
+  }
+  async hset(key: string, field: string, value: string): Promise<number> {
+    const hash = this.#hashes.get(key) ?? new Map<string, string>();
+    this.#hashes.set(key, hash.set(field, value));
+    this.#count(key, key.length + field.length + value.length, 1);
+    return 1;
+  }
+  async hgetall(key: string): Promise<Record<string, string>> {
+    const hash = this.#hashes.get(key) ?? new Map<string, string>();
+    let bytesOut = 0;
+    for (const [field, value] of hash) bytesOut += field.length + value.length;
+    this.#count(key, key.length, bytesOut);
+    return Object.fromEntries(hash);
+  }
+  async hdel(key: string, ...fields: string[]): Promise<number> {
+    this.#count(key, key.length + fields.join('').length, 1);
+    return fields.filter((field) => this.#hashes.get(key)?.delete(field)).length;
+  }
+  async claimTake(key: string, json: string, ttlMs: string, allocationId: string, displaces: string) {
+    return this.#claimTake(key, json, ttlMs, allocationId, displaces);
+  }
+  async claimRelease(key: string, allocationId: string): Promise<0 | 1> {
+    const kept = this.#live(key);
+    this.#count(key, key.length + allocationId.length, 1);
+    if (kept === undefined || (JSON.parse(kept.value) as ClaimRecord).allocationId !== allocationId) return 0;
+    this.#strings.delete(key);
+    return 1;
+  }
+
+  /** In one go: its commands are carried out when it is executed. */
+  pipeline() {
+    const work: Array<() => unknown> = [];
+    const pipeline = {
+      get: (key: string) => add(() => this.#get(key)),
+      set: (key: string, value: string, _px: 'PX', ttlMs: number) => add(() => this.#set(key, value, ttlMs)),
+      del: (key: string) => add(() => this.#del(key)),
+      claimTake: (...args: [string, string, string, string, string]) => add(() => this.#claimTake(...args)),
+      zadd: (key: string, ...pairs: Array<string | number>) => add(() => this.#zadd(key, pairs)),
+      zrem: (key: string, member: string) => add(() => this.#zrem(key, member)),
+      exec: async () => work.map((one): Reply => [null, one()]),
+    };
+    const add = (one: () => unknown) => {
+      work.push(one);
+      return pipeline;
+    };
+    return pipeline;
+  }
+
+  #zadd(key: string, pairs: Array<string | number>): number {
+    const scores = this.#scores.get(key) ?? new Map<string, number>();
+    this.#scores.set(key, scores);
+    for (let i = 0; i < pairs.length; i += 2) scores.set(String(pairs[i + 1]), Number(pairs[i]));
+    this.#count(key, key.length + pairs.length * 25, 3);
+    return pairs.length / 2;
+  }
+  #zrem(key: string, member: string): number {
+    this.#count(key, key.length + member.length, 1);
+    return this.#scores.get(key)?.delete(member) ? 1 : 0;
+  }
+}
