@@ -57,7 +57,6 @@ t.test('a fleet in simulated time', async (t) => {
   });
 
   t.test('a gateway that leaves gives its devices away', async (t) => {
-    t.ok((drained?.devicesPerGateway.least ?? 99) < 5);
     t.ok((drained?.events['99 % gone after, ms'] ?? Number.NaN) < 20_000);
   });
 

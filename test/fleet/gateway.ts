@@ -45,6 +45,8 @@ export interface FleetParts {
   logIn: (username: string) => Authenticated;
   /** The gateway of that id, while it runs. */
   gateway: (gatewayId: string) => SimGateway | undefined;
+  /** Another gateway was asked for a connection; `OK`: it has served it. */
+  onAsked: (outcome: string) => void;
 }
 
 /**
@@ -58,9 +60,6 @@ export class SimGateway {
   readonly index: CandidateIndex<SimTunnel>;
   readonly directory: PeerDirectory;
   draining = false;
-  /** Connections that went to a device of another gateway, and gateways asked for them or for nothing. */
-  linked = 0;
-  asked = 0;
   readonly #epoch: string;
 
   constructor(
@@ -109,10 +108,7 @@ export class SimGateway {
       clock,
       requestBytesMax: 4_096,
       dialTimeoutMs: 10_000,
-      onAsked: (outcome) => {
-        this.asked++;
-        if (outcome === 'OK') this.linked++;
-      },
+      onAsked: parts.onAsked,
     });
   }
 
@@ -159,7 +155,7 @@ export class SimGateway {
   /** The device has its tunnel here now. */
   attach(tunnel: SimTunnel): Promise<void> {
     this.tunnels.add(tunnel);
-    this.index.add(tunnel);
+    this.allocator.deviceCame(tunnel);
     return this.#tell([tunnel]);
   }
 
@@ -168,13 +164,14 @@ export class SimGateway {
     tunnel.status = 'paused';
     tunnel.leaving = true;
     this.index.changed(tunnel);
+    this.allocator.deviceLeft(tunnel.deviceId);
     if (tunnel.streams === 0) this.detach(tunnel);
   }
 
   detach(tunnel: SimTunnel): void {
     if (!this.tunnels.delete(tunnel)) return;
     this.index.remove(tunnel);
-    void this.allocator.deviceMoved(tunnel.deviceId);
+    if (tunnel.leaving) void this.allocator.deviceMoved(tunnel.deviceId);
   }
 
   /** Writes the presence of every device, as each third of its time to live. */

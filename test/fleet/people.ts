@@ -116,11 +116,12 @@ export function drawDevices(count: number, random: Random): SimDevice[] {
 }
 
 /** The device with a tunnel: a new one each time it connects. */
-export function tunnelOf(device: SimDevice): SimTunnel {
+export function tunnelOf(device: SimDevice, sinceMs: number): SimTunnel {
   const { deviceId, providerId, exitIp, country, city, asn, isp, networkType } = device;
   return {
     ...{ deviceId, providerId, exitIp, country, city, asn, isp, networkType },
     sessionId: deviceId,
+    sinceMs,
     offerBytes: 1_000_000_000,
     status: 'sharing',
     streams: 0,

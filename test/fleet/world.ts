@@ -53,6 +53,8 @@ export class FleetWorld {
   #gatewaysMade = 0;
   #counts: Record<string, number> = {};
   #costUs: number[] = [];
+  #linked = 0;
+  #asked = 0;
   #trafficPerStep = 0;
   #saidAtMs = 0;
 
@@ -79,6 +81,10 @@ export class FleetWorld {
       random: () => this.random,
       logIn: (username) => this.#buyers.logIn(username),
       gateway: (id) => this.#gateways.get(id),
+      onAsked: (outcome) => {
+        this.#asked++;
+        if (outcome === 'OK') this.#linked++;
+      },
     });
     this.#gateways.set(gateway.gatewayId, gateway);
     this.#targets.push(gateway);
@@ -192,37 +198,27 @@ export class FleetWorld {
     this.redis.takeUse();
     this.#counts = {};
     this.#costUs = [];
-    const before = this.#linkSums();
+    this.#linked = 0;
+    this.#asked = 0;
     const untilMs = this.clock.monotonicMs() + seconds * SECOND;
     while (this.clock.monotonicMs() < untilMs) await this.#step(name, untilMs);
     const gateways = [...this.#gateways.values()];
     const per = ascending(gateways.map((gateway) => gateway.tunnels.size));
     const costs = ascending(this.#costUs);
-    const after = this.#linkSums();
     const served = this.#counts.OK ?? 0;
     const allocations = gateways.flatMap((gateway) => [...gateway.allocator.all()]);
     return {
       ...{ phase: name, seconds, gateways: gateways.length, devicesOnline: this.#at.size },
       devicesPerGateway: { least: per[0] ?? 0, median: quantile(per, 0.5), most: per.at(-1) ?? 0 },
       connections: this.#counts,
-      linkedShare: served === 0 ? 0 : (after.linked - before.linked) / served,
-      asked: after.asked - before.asked,
+      linkedShare: served === 0 ? 0 : this.#linked / served,
+      asked: this.#asked,
       exitsHeld: allocations.length,
       exitsInUse: allocations.filter(({ streams }) => streams > 0).length,
       allocationCpuUs: { p50: quantile(costs, 0.5), p99: quantile(costs, 0.99) },
       redis: perSecond(this.redis.takeUse(), seconds),
       events: tell(),
     };
-  }
-
-  #linkSums(): { linked: number; asked: number } {
-    let linked = 0;
-    let asked = 0;
-    for (const gateway of this.#gateways.values()) {
-      linked += gateway.linked;
-      asked += gateway.asked;
-    }
-    return { linked, asked };
   }
 
   async #step(phase: string, untilMs: number): Promise<void> {
@@ -287,7 +283,7 @@ export class FleetWorld {
       return;
     }
     device.failures = 0;
-    const tunnel = tunnelOf(device);
+    const tunnel = tunnelOf(device, this.clock.nowMs());
     this.#at.set(device, { gateway, tunnel });
     await gateway.attach(tunnel);
     onUp();
