@@ -1,6 +1,6 @@
-import { DialCode } from '../frame.js';
 import { TlsSessions } from '../tls-sessions.js';
 import { type AgentEnd, FINAL_GOAWAYS, REGION_GOAWAYS } from './agent-end.js';
+import { AgentFigures } from './agent-figures.js';
 import { type ByteCounts, DeviceApi, type StartRefusal, type TunnelInvitation } from './api.js';
 import { backoffMs, RECONNECT_BACKOFF, SOON_BACKOFF, SOON_FOR_MS, sleep } from './backoff.js';
 import type { AgentConfig } from './config.js';
@@ -45,16 +45,6 @@ export interface AgentCounters {
   readonly capBytesLeft: number | null;
 }
 
-/** Counts of this process by what they are about, for metrics. */
-export interface AgentFigures {
-  /** What gateways were answered to OPEN, by dial code in lower case; `ok`: connected. */
-  readonly dials: ReadonlyMap<string, number>;
-  /** Refused starts and lost tunnels, by their code (`AgentTrouble`). */
-  readonly troubles: ReadonlyMap<string, number>;
-  /** Times a stream stood: the gateway gave no window (down), or the destination took nothing (up). */
-  readonly stalls: { readonly up: number; readonly down: number };
-}
-
 /** Why the agent holds no tunnel. */
 export interface AgentTrouble {
   /** A code of API.md, a GOAWAY code, or `network` and the like. */
@@ -68,7 +58,8 @@ export interface AgentTrouble {
 export interface Agent {
   readonly state: AgentState;
   readonly counters: AgentCounters;
-  readonly figures: AgentFigures;
+  /** To be read only. */
+  readonly figures: Pick<AgentFigures, 'dials' | 'troubles' | 'stalls'>;
   /** What its owner allows, and what of it is used up; to be read only. */
   readonly rules: Readonly<OwnerRules>;
   /** Since when it holds its tunnel; null: it holds none. */
@@ -109,10 +100,6 @@ const MACHINE_MS = 5_000;
 /** A tunnel that lived this long was a success: the next wait is the first one again. */
 const STABLE_AFTER_MS = 10_000;
 
-/** Codes of troubles that are counted by themselves; further ones as `other`. */
-const TROUBLES_MAX = 50;
-const TROUBLE_CODE = /^[A-Za-z0-9_]{1,40}$/;
-
 /** `stop` waits for the control plane at most this long. */
 const STOP_TIMEOUT_MS = 5_000;
 
@@ -132,11 +119,7 @@ class DeviceAgent implements Agent {
   sessionId: string | null = null;
   onlineSince: Date | null = null;
   trouble: AgentTrouble | null = null;
-  readonly #dials = new Map(Object.keys(DialCode).map((code) => [code.toLowerCase(), 0]));
-  readonly #troubles = new Map<string, number>();
-  /** Tunnels whose stalls are not in the sums below. */
-  readonly #counted = new Set<DeviceTunnel>();
-  readonly #stallsOver = { up: 0, down: 0 };
+  readonly figures = new AgentFigures();
   machine: MachineState = { network: 'unknown', charging: null };
   readonly rules: OwnerRules;
   readonly ended: Promise<AgentEnd>;
@@ -191,7 +174,7 @@ class DeviceAgent implements Agent {
       onStream: () => {
         this.#streamsTotal++;
       },
-      onAnswered: (code) => this.#dials.set(code, (this.#dials.get(code) ?? 0) + 1),
+      onAnswered: (code) => this.figures.countAnswer(code),
       onClosedByRules: () => this.#enforce(),
       onDatagramDropped: () => {
         this.#datagramsDropped++;
@@ -211,21 +194,9 @@ class DeviceAgent implements Agent {
     };
   }
 
-  get figures(): AgentFigures {
-    const stalls = { ...this.#stallsOver };
-    for (const tunnel of this.#counted) {
-      stalls.up += tunnel.stalls.receive;
-      stalls.down += tunnel.stalls.send;
-    }
-    return { dials: this.#dials, troubles: this.#troubles, stalls };
-  }
-
   #noteTrouble(code: string, text: string): void {
     this.trouble = { code, text, at: this.#now() };
-    // Others choose the codes: what is kept of them is bounded
-    const known = this.#troubles.has(code) || (this.#troubles.size < TROUBLES_MAX && TROUBLE_CODE.test(code));
-    const counted = known ? code : 'other';
-    this.#troubles.set(counted, (this.#troubles.get(counted) ?? 0) + 1);
+    this.figures.countTrouble(code);
   }
 
   begin(): void {
@@ -328,12 +299,7 @@ class DeviceAgent implements Agent {
     this.state = 'connecting';
     const tunnel = new DeviceTunnel(this.#environment);
     this.#tunnel = tunnel;
-    this.#counted.add(tunnel);
-    void tunnel.closed.then(() => {
-      this.#counted.delete(tunnel);
-      this.#stallsOver.up += tunnel.stalls.receive;
-      this.#stallsOver.down += tunnel.stalls.send;
-    });
+    this.figures.follow(tunnel);
     const welcome = await tunnel.open(invitation);
     if (!welcome) return this.#afterEnd(tunnel, await tunnel.left);
 

@@ -3,9 +3,10 @@ import type pg from 'pg';
 import { Type } from 'typebox';
 import type { Clock } from '../../gateway/runtime/clock.js';
 import { auditContext, recordAudit } from '../audit/audit.js';
+import { sendPersonalCsv } from '../audit/personal-csv.js';
 import { withTransaction } from '../db/pool.js';
 import { Problem } from '../errors.js';
-import { columnsOf, csvResponse, sendCsv } from '../http/csv-export.js';
+import { columnsOf, csvResponse } from '../http/csv-export.js';
 import { sortParameter } from '../http/list-order.js';
 import { pageOfAll } from '../http/pagination.js';
 import { Nullable, optionalBody, pageOf, pageQuery, problemResponses, Uuid } from '../http/schemas.js';
@@ -141,13 +142,14 @@ export const buyersPlugin: FastifyPluginAsyncTypebox<BuyersDeps> = async (
       schema: {
         tags: ['Buyers and packages'],
         summary: 'Buyers as CSV',
-        description: 'All that the list would page through.',
+        description: 'All that the list would page through. Who took it is in the audit log.',
         querystring: Type.Object(buyerFilters, { additionalProperties: false }),
         response: csvResponse,
       },
     },
     ({ query }, reply) =>
-      sendCsv(
+      sendPersonalCsv(
+        pool,
         reply,
         'buyers',
         [...columnsOf(BuyerSchema, 'limits', 'stats'), ...columnsOf(BuyerSchema.properties.stats)],

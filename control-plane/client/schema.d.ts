@@ -617,7 +617,7 @@ export interface paths {
         };
         /**
          * Traffic sessions as CSV
-         * @description All that the list would page through, latest first.
+         * @description All that the list would page through, latest first. Who took it is in the audit log.
          */
         get: operations["get_admin_export_sessions"];
         put?: never;
@@ -877,7 +877,7 @@ export interface paths {
         };
         /**
          * Buyers as CSV
-         * @description All that the list would page through.
+         * @description All that the list would page through. Who took it is in the audit log.
          */
         get: operations["get_admin_export_buyers"];
         put?: never;
@@ -1290,7 +1290,7 @@ export interface paths {
         };
         /**
          * Devices as CSV
-         * @description All that the list would page through.
+         * @description All that the list would page through. Who took it is in the audit log.
          */
         get: operations["get_admin_export_devices"];
         put?: never;
@@ -1840,7 +1840,7 @@ export interface paths {
         };
         /**
          * Payouts and top-ups as CSV
-         * @description All that the list would page through.
+         * @description All that the list would page through. Who took it is in the audit log.
          */
         get: operations["get_admin_export_payments"];
         put?: never;
@@ -2148,7 +2148,7 @@ export interface paths {
         };
         /**
          * Users as CSV
-         * @description All that the list would page through.
+         * @description All that the list would page through. Who took it is in the audit log.
          */
         get: operations["get_admin_export_users"];
         put?: never;

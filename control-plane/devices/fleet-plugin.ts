@@ -2,7 +2,8 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type pg from 'pg';
 import { Type } from 'typebox';
 import type { LiveRedis } from '../../gateway/live/connection.js';
-import { columnsOf, csvResponse, sendCsv } from '../http/csv-export.js';
+import { sendPersonalCsv } from '../audit/personal-csv.js';
+import { columnsOf, csvResponse } from '../http/csv-export.js';
 import { sortParameter } from '../http/list-order.js';
 import { pageOf, pageQuery, problemResponses, Timestamp, Uuid } from '../http/schemas.js';
 import type { LocationBoard } from '../locations/board.js';
@@ -54,13 +55,13 @@ export const fleetPlugin: FastifyPluginAsyncTypebox<FleetDeps> = async (app, dep
       schema: {
         tags: ['Admin'],
         summary: 'Devices as CSV',
-        description: 'All that the list would page through.',
+        description: 'All that the list would page through. Who took it is in the audit log.',
         querystring: Type.Object(filters, { additionalProperties: false }),
         response: csvResponse,
       },
     },
     ({ query }, reply) =>
-      sendCsv(reply, 'devices', columnsOf(FleetDeviceSchema), (page) =>
+      sendPersonalCsv(deps.pool, reply, 'devices', columnsOf(FleetDeviceSchema), (page) =>
         listFleet(deps, filterOf(query), { ...page, sort: query.sort }),
       ),
   );

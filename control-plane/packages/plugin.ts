@@ -1,11 +1,12 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import { auditContext, recordAudit } from '../audit/audit.js';
+import { sendPersonalCsv } from '../audit/personal-csv.js';
 import { type ProxyAddress, ProxySchema, proxyJson } from '../buyers/schemas.js';
 import { readBuyerStanding, trafficRefusal } from '../buyers/standing.js';
 import { withTransaction } from '../db/pool.js';
 import { Problem } from '../errors.js';
-import { columnsOf, csvResponse, sendCsv } from '../http/csv-export.js';
+import { columnsOf, csvResponse } from '../http/csv-export.js';
 import { limitBy } from '../http/rate-limit.js';
 import { actorOf } from '../http/roles.js';
 import {
@@ -253,7 +254,7 @@ export const packagesPlugin: FastifyPluginAsyncTypebox<PackagesDeps> = async (ap
       },
     },
     ({ query }, reply) =>
-      sendCsv(reply, 'packages', columnsOf(PackageSchema), async (page) => {
+      sendPersonalCsv(pool, reply, 'packages', columnsOf(PackageSchema), async (page) => {
         const { rows, nextCursor } = await listPackages(pool, filterOf(query), page);
         return { items: rows.map(packageJson), next_cursor: nextCursor };
       }),

@@ -2,10 +2,11 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type pg from 'pg';
 import { Type } from 'typebox';
 import { auditContext, recordAudit } from '../audit/audit.js';
+import { sendPersonalCsv } from '../audit/personal-csv.js';
 import { CRYPTOMUS_NOT_CONFIGURED } from '../cryptomus/settings.js';
 import { withTransaction } from '../db/pool.js';
 import { Problem } from '../errors.js';
-import { columnsOf, csvResponse, sendCsv } from '../http/csv-export.js';
+import { columnsOf, csvResponse } from '../http/csv-export.js';
 import { sortParameter } from '../http/list-order.js';
 import { actorOf } from '../http/roles.js';
 import { Money, pageOf, pageQuery, problemResponses, Uuid } from '../http/schemas.js';
@@ -88,13 +89,13 @@ export const paymentsPlugin: FastifyPluginAsyncTypebox<PaymentsDeps> = async (
       schema: {
         tags: ['Admin'],
         summary: 'Payouts and top-ups as CSV',
-        description: 'All that the list would page through.',
+        description: 'All that the list would page through. Who took it is in the audit log.',
         querystring: Type.Object(paymentFilters, { additionalProperties: false }),
         response: csvResponse,
       },
     },
     ({ query }, reply) =>
-      sendCsv(reply, 'payments', columnsOf(PaymentSchema, 'approvals'), async (page) => {
+      sendPersonalCsv(pool, reply, 'payments', columnsOf(PaymentSchema, 'approvals'), async (page) => {
         const { rows, nextCursor } = await listPayments(pool, filterOf(query), { ...page, sort: query.sort });
         return { items: rows.map(paymentJson), next_cursor: nextCursor };
       }),

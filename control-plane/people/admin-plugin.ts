@@ -4,12 +4,13 @@ import type pg from 'pg';
 import { type Static, Type } from 'typebox';
 import type { LiveRedis } from '../../gateway/live/connection.js';
 import { auditContext, recordAudit } from '../audit/audit.js';
+import { sendPersonalCsv } from '../audit/personal-csv.js';
 import { readProviderBalance } from '../balance/balance.js';
 import { balanceJson } from '../balance/schemas.js';
 import { type Queryable, withTransaction } from '../db/pool.js';
 import { readDevices } from '../devices/device-list.js';
 import { Problem } from '../errors.js';
-import { columnsOf, csvResponse, sendCsv } from '../http/csv-export.js';
+import { columnsOf, csvResponse } from '../http/csv-export.js';
 import { sortParameter } from '../http/list-order.js';
 import { Ok, optionalBody, pageOf, pageQuery, problemResponses } from '../http/schemas.js';
 import { formatMicros } from '../ledger/money.js';
@@ -81,13 +82,13 @@ export const peopleAdminPlugin: FastifyPluginAsyncTypebox<PeopleAdminDeps> = asy
       schema: {
         tags: ['Admin'],
         summary: 'Users as CSV',
-        description: 'All that the list would page through.',
+        description: 'All that the list would page through. Who took it is in the audit log.',
         querystring: Type.Object(userFilters, { additionalProperties: false }),
         response: csvResponse,
       },
     },
     ({ query }, reply) =>
-      sendCsv(reply, 'users', columnsOf(UserSchema), async (page) => {
+      sendPersonalCsv(pool, reply, 'users', columnsOf(UserSchema), async (page) => {
         const { rows, nextCursor } = await listPeople(pool, query, { ...page, sort: query.sort });
         return { items: rows.map(userJson), next_cursor: nextCursor };
       }),

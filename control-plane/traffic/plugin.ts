@@ -4,10 +4,11 @@ import type pg from 'pg';
 import { Type } from 'typebox';
 import type { LiveRedis } from '../../gateway/live/connection.js';
 import type { Clock } from '../../gateway/runtime/clock.js';
+import { sendPersonalCsv } from '../audit/personal-csv.js';
 import { withTransaction } from '../db/pool.js';
 import { Problem } from '../errors.js';
 import { clientAddress } from '../http/client-address.js';
-import { columnsOf, csvResponse, sendCsv } from '../http/csv-export.js';
+import { columnsOf, csvResponse } from '../http/csv-export.js';
 import { limitBy } from '../http/rate-limit.js';
 import { actorOf, subjectUserId } from '../http/roles.js';
 import {
@@ -343,17 +344,16 @@ export const trafficPlugin: FastifyPluginAsyncTypebox<TrafficDeps> = async (app,
       schema: {
         tags: ['Traffic'],
         summary: 'Traffic sessions as CSV',
-        description: 'All that the list would page through, latest first.',
+        description: 'All that the list would page through, latest first. Who took it is in the audit log.',
         querystring: Type.Object(sessionFilters, { additionalProperties: false }),
         response: csvResponse,
       },
     },
     ({ query: { user_id, status, from, to } }, reply) =>
-      sendCsv(reply, 'sessions', columnsOf(SessionSchema), (page) =>
+      sendPersonalCsv(pool, reply, 'sessions', columnsOf(SessionSchema), (page) =>
         listSessions(pool, { userId: user_id, status, from, to }, page),
       ),
   );
-
   app.get(
     '/api/sessions/:id',
     {
