@@ -29,6 +29,7 @@ const PROGRAMS: Readonly<Record<string, (place: Place, text: string) => Promise<
 };
 
 const PROVIDER = 5_000_001;
+const PYTHON = '/usr/bin/python3';
 
 /** What documents leave to the reader. */
 function filledIn(text: string, place: Place): string {
@@ -160,6 +161,7 @@ async function runBlock(t: Test, place: Place, shell: Shell, block: Block): Prom
     for (const command of await commandsOf(block)) await runCommand(t, place, shell, command);
     return;
   }
+  if (info === 'python' && !(await hasProgram(t, PYTHON, [PYTHON, '-c', 'import requests, socks']))) return;
   const program = PROGRAMS[info];
   if (program) return void t.match(await program(place, text), /It works/, name);
   t.ok(OTHERS.includes(info), `${name}: a block says what it is, not "${info}"`);
@@ -201,7 +203,7 @@ function assigned(place: Place, prefix: string): string {
 }
 
 async function runPython(place: Place, text: string): Promise<string> {
-  const ran = await runProgram('/usr/bin/python3', ['-c', assigned(place, '') + text]);
+  const ran = await runProgram(PYTHON, ['-c', assigned(place, '') + text]);
   return ran.out + ran.err;
 }
 

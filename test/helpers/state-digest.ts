@@ -20,8 +20,7 @@ export async function stateDigest({ pool, redis, codes, messages }: TestWorld): 
       ORDER BY 1, 2`,
   );
   const one = ({ schema, name }: { schema: string; name: string }) =>
-    // A sum needs no order: nothing is sorted
-    `SELECT '${name}' AS name, count(*) || ':' || coalesce(sum(hashtextextended(x::text, 0)), 0) AS hash
+    `SELECT '${name}' AS name, md5(coalesce(string_agg(x::text, E'\\n' ORDER BY x::text), '')) AS hash
        FROM ${schema}."${name}" x`;
   const { rows } = await pool.query<{ name: string; hash: string }>(tables.map(one).join(' UNION ALL '));
   for (const { name, hash } of rows) digest.set(name, hash);
