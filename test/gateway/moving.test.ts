@@ -91,7 +91,7 @@ t.test(
       long.push(socket);
     }
     // b serves as well once it has read that a has devices.
-    for (let reply = -1; reply !== 0; ) {
+    for (let reply: number | null = null; reply !== 0; ) {
       const first = await connect(b.proxyPort);
       reply = first.reply;
       first.socket.destroy();
