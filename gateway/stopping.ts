@@ -55,8 +55,6 @@ export async function leave(drainMs: number, parts: LeavingParts): Promise<void>
   const leftMs = () => Math.max(0, Math.ceil(untilMs - clock.monotonicMs()));
   onWayOut('moving');
   void presence.refresh();
-  // Claims go along with the devices: with what they say now.
-  void allocator.renew();
   tunnelServer.stopAccepting();
   registry.watch({
     onTunnel: () => {},
@@ -66,10 +64,13 @@ export async function leave(drainMs: number, parts: LeavingParts): Promise<void>
     onTunnelGone: ({ deviceId }) => void allocator.deviceMoved(deviceId),
   });
   const moveMs = Math.min(parts.moveMs, drainMs);
+  // Claims go along with the devices: with what they say now.
+  const renewClaims = () => void allocator.renew();
   // Others are told, and those that came a moment ago are seen. Who has no time to move does not wait for Redis either.
   if (moveMs > 0) await links?.announce();
   const moves = moveMs > 0 && links?.hasPeers === true;
   if (moves) {
+    renewClaims();
     const startMs = clock.monotonicMs();
     await move(parts, moveMs, leftMs);
     log.info(
@@ -83,6 +84,7 @@ export async function leave(drainMs: number, parts: LeavingParts): Promise<void>
     index.changed(tunnel);
     if (!moves) tunnel.askToMove(WHY, leftMs());
   }
+  if (!moves) renewClaims();
   await Promise.all([ports.close(leftMs()), links?.drain(leftMs())]);
 }
 

@@ -1,27 +1,22 @@
-/** Those who wait for an exit look again when something has changed: one promise for all of them. */
+/** Those who wait for an exit look again when something has changed. */
 export class Changes {
-  #next: { promise: Promise<void>; tell: () => void } | null = null;
+  readonly #waiting = new Set<() => void>();
 
   /** An exit may have come within reach. */
   tell(): void {
-    this.#next?.tell();
-    this.#next = null;
+    for (const goOn of [...this.#waiting]) goOn();
   }
 
   /** Resolves at the next change, or after so long. */
-  async within(ms: number): Promise<void> {
-    if (this.#next === null) {
-      let tell = () => {};
-      const promise = new Promise<void>((resolve) => {
-        tell = resolve;
-      });
-      this.#next = { promise, tell };
-    }
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, ms);
+  within(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const goOn = () => {
+        clearTimeout(timer);
+        this.#waiting.delete(goOn);
+        resolve();
+      };
+      const timer = setTimeout(goOn, ms);
+      this.#waiting.add(goOn);
     });
-    await Promise.race([this.#next.promise, late]);
-    clearTimeout(timer);
   }
 }

@@ -70,11 +70,9 @@ export class Holdings<C extends Candidate> {
   reclaim(account: string, places: readonly Place[], exclude: ReadonlySet<string>, idleMs: number): boolean {
     const idleSinceMs = this.deps.clock.monotonicMs() - idleMs;
     let longest: LiveAllocation | undefined;
-    for (const allocation of this.#sparable(account, places, exclude)) {
-      const { streams, usedAtMs } = allocation;
-      if (streams > 0 || usedAtMs > idleSinceMs || (longest && longest.usedAtMs <= usedAtMs)) continue;
-      longest = allocation;
-    }
+    const isWorth = ({ streams, usedAtMs }: LiveAllocation) =>
+      streams === 0 && usedAtMs <= idleSinceMs && !(longest && longest.usedAtMs <= usedAtMs);
+    for (const allocation of this.#sparable(isWorth, account, places, exclude)) longest = allocation;
     if (longest) this.book.end(longest, 'reclaimed');
     return longest !== undefined;
   }
@@ -86,13 +84,15 @@ export class Holdings<C extends Candidate> {
     exclude: ReadonlySet<string>,
   ): LiveAllocation | undefined {
     let sparest: LiveAllocation | undefined;
-    for (const allocation of this.#sparable(account, places, exclude))
-      if (!allocation.isWanted && (!sparest || allocation.streams < sparest.streams)) sparest = allocation;
+    const isWorth = ({ isWanted, streams }: LiveAllocation) =>
+      !isWanted && !(sparest && sparest.streams <= streams);
+    for (const allocation of this.#sparable(isWorth, account, places, exclude)) sparest = allocation;
     return sparest;
   }
 
-  /** Exits that fit, of other accounts that hold another one besides and keep none of them for a named session. */
+  /** Exits that fit, of other accounts that have another one and do not keep this one for a named session. */
   *#sparable(
+    isWorth: (allocation: LiveAllocation) => boolean,
     account: string,
     places: readonly Place[],
     exclude: ReadonlySet<string>,
@@ -100,6 +100,7 @@ export class Holdings<C extends Candidate> {
     for (const allocation of this.book.all()) {
       const { device, sessions, isKept, isLeaving, account: holder } = allocation;
       if (device === null || sessions.size > 0 || isKept || isLeaving || holder === account) continue;
+      if (!isWorth(allocation)) continue;
       const candidate = this.deps.index.byDevice(device.deviceId);
       if (!candidate || !takesStreams(candidate) || exclude.has(candidate.deviceId)) continue;
       if (places.some((place) => fits(candidate, place)) && this.#hasAnother(allocation)) yield allocation;

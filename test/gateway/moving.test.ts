@@ -90,6 +90,13 @@ t.test(
       t.equal(reply, 0);
       long.push(socket);
     }
+    // b serves as well once it has read that a has devices.
+    for (let reply: number | null = null; reply !== 0; ) {
+      const first = await connect(b.proxyPort);
+      reply = first.reply;
+      first.socket.destroy();
+    }
+    let phase = 'before';
     let stopped = false;
     const replies = new Map<string, number>();
     const count = (what: string) => replies.set(what, (replies.get(what) ?? 0) + 1);
@@ -98,18 +105,18 @@ t.test(
         while (!stopped) {
           const { socket, reply } = await connect(proxyPort, username);
           if (reply !== 0) {
-            count(`${username} at ${proxyPort === a.proxyPort ? 'a' : 'b'}: ${reply}`);
+            count(`${phase}, ${username} at ${proxyPort === a.proxyPort ? 'a' : 'b'}: ${reply}`);
             socket.destroy();
           } else count((await finish(socket, Buffer.alloc(SHORT_BYTES, 'short'))) ? 'whole' : 'torn');
           // A balancer sends a's clients to the other one once it moves.
-          if (proxyPort === a.proxyPort && allMoved) return;
+          if (proxyPort === a.proxyPort && phase === 'moved') return;
         }
       }),
     );
-    let allMoved = false;
+    phase = 'moving';
     const stopping = a.stop(20_000);
     await Promise.all(moved);
-    allMoved = true;
+    phase = 'moved';
     const { socket, reply } = await connect(b.proxyPort);
     t.equal(reply, 0, 'where they are now');
     t.ok(await finish(socket, Buffer.alloc(SHORT_BYTES)));
