@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { ProxyFailure } from '../errors.js';
-import type { GatewayRun, PackageRoute } from '../live/records.js';
+import type { GatewayRun, PackageRoute, StickyRecord } from '../live/records.js';
 import type { Log } from '../runtime/logging.js';
 import { type Soon, soon } from '../runtime/soon.js';
 import { AllocationBook, type AllocationBookDeps } from './allocation-book.js';
@@ -287,14 +287,16 @@ export class Allocator<C extends Candidate> {
     return places.some((place) => fits(candidate, place)) ? { allocation, candidate } : undefined;
   }
 
+  /** @param decided what another gateway has decided meanwhile */
   async #bind(
     buyer: AllocationBuyer,
     wish: RouteWish,
     session: string,
     places: readonly Place[],
     exclude: ReadonlySet<string>,
+    decided: StickyRecord | null = null,
   ): Promise<AllocationOutcome<C>> {
-    const before = await this.#sessions.before(buyer.account, session);
+    const before = decided ?? (await this.#sessions.before(buyer.account, session));
     if (before === 'unavailable') {
       if (wish.strict) return AWAY; // it may have an exit that nobody can name now
     } else if (before !== null) {
@@ -313,7 +315,16 @@ export class Allocator<C extends Candidate> {
       if (wish.strict) return again === 'away' ? AWAY : { ok: false, code: 'SESSION_LOST' };
     }
     const fresh = await this.#fresh(buyer, places, exclude);
-    if (fresh.ok) this.#sessions.use(buyer.account, session, wish.ttlMinutes, fresh.allocation);
+    if (!fresh.ok) return fresh;
+    const { allocation } = fresh;
+    const { account } = buyer;
+    const faster = decided ? null : await this.#sessions.decide(account, session, wish, allocation, before);
+    if (faster !== null) {
+      fresh.release();
+      if (allocation.streams === 0 && allocation.sessions.size === 0) this.#book.end(allocation, 'ended');
+      return this.#bind(buyer, wish, session, places, exclude, faster);
+    }
+    this.#sessions.use(account, session, wish.ttlMinutes, allocation);
     return fresh;
   }
 
