@@ -11,6 +11,8 @@ import { PlainDevice } from '../../helpers/plain-device.js';
 const DEVICES = 4;
 const SESSIONS = 3;
 
+t.setTimeout(120_000);
+
 let rig: GatewayRig;
 let far: Gateway;
 
