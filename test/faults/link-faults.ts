@@ -9,7 +9,7 @@ export const linkFaults: readonly Fault[] = [
   {
     id: 'link-cut',
     title: 'links between two gateways cut, and silent for 30 s, in mid-transfer',
-    streams: 'many',
+    streams: 'some',
     linked: true,
     linkBytesMaxPerStream: LINK_BYTES_MAX,
     lastsS: 30,
