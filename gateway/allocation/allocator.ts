@@ -1,5 +1,5 @@
 import type { ProxyFailure } from '../errors.js';
-import type { GatewayRun, PackageRoute } from '../live/records.js';
+import type { GatewayRun, PackageRoute, StickyRecord } from '../live/records.js';
 import type { Log } from '../runtime/logging.js';
 import { type Soon, soon } from '../runtime/soon.js';
 import { AllocationBook, type AllocationBookDeps } from './allocation-book.js';
@@ -242,9 +242,15 @@ export class Allocator<C extends Candidate> {
     return candidate && suits(candidate, search) ? { allocation, candidate } : undefined;
   }
 
-  async #bind(search: Search, wish: RouteWish, session: string): Promise<AllocationOutcome<C>> {
+  /** @param decided what another gateway has decided meanwhile */
+  async #bind(
+    search: Search,
+    wish: RouteWish,
+    session: string,
+    decided: StickyRecord | null = null,
+  ): Promise<AllocationOutcome<C>> {
     const { buyer } = search;
-    const before = await this.#sessions.before(buyer.account, session);
+    const before = decided ?? (await this.#sessions.before(buyer.account, session));
     if (before === 'unavailable') {
       if (wish.strict) return AWAY; // it may have an exit that nobody can name now
     } else if (before !== null) {
@@ -263,7 +269,16 @@ export class Allocator<C extends Candidate> {
       if (wish.strict) return again === 'away' ? AWAY : { ok: false, code: 'SESSION_LOST' };
     }
     const fresh = this.#outcome(await this.#rotation.fresh(search));
-    if (fresh.ok) this.#sessions.use(buyer.account, session, wish.ttlMinutes, fresh.allocation);
+    if (!fresh.ok) return fresh;
+    const { allocation } = fresh;
+    const { account } = buyer;
+    const faster = decided ? null : await this.#sessions.decide(account, session, wish, allocation, before);
+    if (faster !== null) {
+      fresh.release();
+      if (allocation.streams === 0 && allocation.sessions.size === 0) this.#book.end(allocation, 'ended');
+      return this.#bind(search, wish, session, faster);
+    }
+    this.#sessions.use(account, session, wish.ttlMinutes, allocation);
     return fresh;
   }
 

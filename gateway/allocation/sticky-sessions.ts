@@ -1,6 +1,6 @@
 import type { LiveRedis } from '../live/connection.js';
 import type { StickyRecord } from '../live/records.js';
-import { readSticky, writeSticky } from '../live/store.js';
+import { readSticky, takeSticky, writeSticky } from '../live/sticky.js';
 import type { Clock } from '../runtime/clock.js';
 import type { CandidateIndex } from './candidate-index.js';
 import type { Candidate } from './candidates.js';
@@ -35,6 +35,7 @@ export class StickySessions {
       index: Pick<CandidateIndex<Candidate>, 'byDevice'>;
       /** As the allocator's. */
       gatewayWith?: ((deviceId: string) => Promise<string | null>) | undefined;
+      workerWith?: ((deviceId: string) => number | null) | undefined;
     },
     private readonly sessionsMax: number,
   ) {}
@@ -66,6 +67,25 @@ export class StickySessions {
     if (own !== undefined && (!gatewayWith || index.byDevice(own.deviceId) !== undefined)) return own;
     const recalled = await this.recall(account, session);
     return own !== undefined && (recalled === null || recalled === 'unavailable') ? own : recalled;
+  }
+
+  /**
+   * Before a session goes out through another device than it did. Returns null, or what another gateway or worker has
+   * decided at the same moment, which holds. Never rejects: while Redis is away each decides alone.
+   */
+  async decide(
+    account: string,
+    session: string,
+    { ttlMinutes }: { ttlMinutes: number },
+    { allocationId, device, providerId, exitIp }: LiveAllocation,
+    before: StickyRecord | null | 'unavailable',
+  ): Promise<StickyRecord | null> {
+    const { redis, gatewayWith, workerWith } = this.deps;
+    const isAlone = !gatewayWith && !workerWith;
+    if (isAlone || device === null || before === 'unavailable') return null;
+    const record: StickyRecord = { allocationId, deviceId: device.deviceId, providerId, exitIp };
+    const deviceIdBefore = before?.deviceId ?? null;
+    return takeSticky(redis, account, session, record, ttlMinutes * 60_000, deviceIdBefore).catch(() => null);
   }
 
   /** The session was used with this allocation (and from now on goes out through its device). */

@@ -18,7 +18,7 @@ import { LinkServer } from './link-server.js';
 import { LinkedPipeline, type OwnPipeline } from './linked-pipeline.js';
 import { PeerDirectory } from './peer-directory.js';
 import { serveOnLink } from './serve.js';
-import { linkAddressOf } from './settings.js';
+import { linkPlaceOf } from './settings.js';
 
 /** Bytes that a stream of a link may hold unread at most, on a long way. */
 const STREAM_WINDOW_BYTES_MAX = 4 * 1024 * 1024;
@@ -80,6 +80,7 @@ export class GatewayLinks {
           tunnelWindowBytesMax: config.linkUnreadBytesMax,
         },
         connectTimeoutMs: config.linkConnectTimeoutMs,
+        pingMs: config.linkPingMs,
         idleMs: config.linkIdleMs,
       },
       { identity, clock, log },
@@ -100,8 +101,7 @@ export class GatewayLinks {
       log,
       gatewayId,
       describe: () => ({
-        host: linkAddressOf(config),
-        port: this.#port,
+        ...linkPlaceOf(config, this.#port),
         draining: isDraining(),
         devices: index.counts(),
       }),

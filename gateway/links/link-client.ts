@@ -11,7 +11,7 @@ import { LINK_GATEWAY_HEADER, LINK_PATH } from './link-server.js';
 
 /** The pause after a failed attempt to make a link; it doubles with each further one, ms. */
 const RETRY_MS_MIN = 200;
-const RETRY_MS_MAX = 30_000;
+const RETRY_MS_MAX = 5_000;
 /** The pause after a request that nobody answered on a link that is up, ms. */
 const DOUBT_MS = 2_000;
 /** How often idle links are looked for, ms. */
@@ -23,6 +23,8 @@ export interface LinkClientOptions {
   /** In force on links from here. */
   limits: SessionLimits;
   connectTimeoutMs: number;
+  /** Of links with streams. */
+  pingMs: number;
   idleMs: number;
 }
 
@@ -87,10 +89,15 @@ export class LinkClient {
     return link !== undefined && link.retryAtMs > this.deps.clock.monotonicMs();
   }
 
-  /** A request got no sign of life: nothing is asked there for a moment. A link that is dead will be found so by its pings. */
+  /**
+   * A request got no sign of life: nothing is asked there for a moment. A link that carries streams is found dead by its
+   * pings; another one is given up: TCP may take as long again as the way was broken to find it whole.
+   */
   doubt(gatewayId: string): void {
     const link = this.#links.get(gatewayId);
-    if (link !== undefined) link.retryAtMs = this.deps.clock.monotonicMs() + DOUBT_MS;
+    if (link === undefined) return;
+    link.retryAtMs = this.deps.clock.monotonicMs() + DOUBT_MS;
+    if (link.mux?.streamCount === 0) link.mux.destroy();
   }
 
   /** An open link, at once where there is one; null: it can not be had now. Never rejects. */
@@ -226,7 +233,7 @@ export class LinkClient {
       limits: limitsMessage(this.options.limits),
       policy_version: '',
       terms_version: '',
-      ping_live_ms: defaultTimings.pingLiveMs,
+      ping_live_ms: this.options.pingMs,
       ping_idle_ms: defaultTimings.pingIdleMs,
     });
   }

@@ -11,7 +11,8 @@ export const linkSettings = {
   linkHost: text('TS_GATEWAY_LINK_HOST', 'address the link port listens on', '0.0.0.0'),
   linkAddress: text(
     'TS_GATEWAY_LINK_ADDRESS',
-    'host name or IP address that other gateways reach the link port by; unset: the name of this host',
+    'host name or IP address that other gateways reach the link port by, with `:port` where it has another one there ' +
+      '(IPv6 in brackets then; each worker has the next one); unset: the name of this host',
     null,
   ),
   linkCert: text(
@@ -50,6 +51,12 @@ export const linkSettings = {
     default: 300_000,
     min: 1_000,
   }),
+  linkPingMs: integer(
+    'TS_GATEWAY_LINK_PING_MS',
+    'how often the other end of a link with streams is asked for a sign of life; silence of twice as long ends the link, ' +
+      'and its streams are reset',
+    { default: 5_000, min: 500, max: 60_000 },
+  ),
   linkConnectTimeoutMs: integer(
     'TS_GATEWAY_LINK_CONNECT_TIMEOUT_MS',
     'time to make a link; then the request that wanted it goes to another gateway',
@@ -68,14 +75,36 @@ export function problemsOfLinks(c: LinkConfig): string[] {
     ['TS_GATEWAY_LINK_TLS_KEY', c.linkKey],
     ['TS_GATEWAY_LINK_TLS_CA', c.linkCa],
   ].filter(([, path]) => path === null);
-  return missing.map(([name]) => `TS_GATEWAY_LINK_PORT needs ${name}`);
+  const told = Number(HOST_AND_PORT.exec(c.linkAddress ?? '')?.[3] ?? 1);
+  return [
+    ...missing.map(([name]) => `TS_GATEWAY_LINK_PORT needs ${name}`),
+    ...(told < 1 || told > 65_535 ? [`TS_GATEWAY_LINK_ADDRESS: ${told} is no port`] : []),
+  ];
 }
 
-/** Where others are told to connect to. */
-export function linkAddressOf({
-  linkAddress,
-  linkHost,
-}: Pick<LinkConfig, 'linkAddress' | 'linkHost'>): string {
-  if (linkAddress !== null) return linkAddress;
-  return linkHost === '0.0.0.0' || linkHost === '::' ? hostname() : linkHost;
+const HOST_AND_PORT = /^(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})$/;
+
+/** Where others are told to connect to; `port` is what this end listens on. */
+export function linkPlaceOf(
+  { linkAddress, linkHost }: Pick<LinkConfig, 'linkAddress' | 'linkHost'>,
+  port: number,
+): { host: string; port: number } {
+  const [, ipv6, name, told] = HOST_AND_PORT.exec(linkAddress ?? '') ?? [];
+  if (told !== undefined) return { host: (ipv6 ?? name) as string, port: Number(told) };
+  if (linkAddress !== null) return { host: linkAddress, port };
+  return { host: linkHost === '0.0.0.0' || linkHost === '::' ? hostname() : linkHost, port };
+}
+
+/** `TS_GATEWAY_LINK_PORT` and `_ADDRESS` of a worker: where a port is named, each has the next one. */
+export function linkPortsOfWorker(
+  { linkPort, linkAddress }: Pick<LinkConfig, 'linkPort' | 'linkAddress'>,
+  worker: number,
+): Pick<LinkConfig, 'linkPort' | 'linkAddress'> {
+  return {
+    linkPort: linkPort ? linkPort + worker - 1 : linkPort,
+    linkAddress:
+      linkAddress && HOST_AND_PORT.test(linkAddress)
+        ? linkAddress.replace(/\d+$/, (port) => String(Number(port) + worker - 1))
+        : linkAddress,
+  };
 }

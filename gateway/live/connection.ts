@@ -40,6 +40,7 @@ export class LiveRedis extends Redis {
   // Defined on the instance by ioredis (`scripts` option).
   declare readonly claimTake: ScriptCommands['claimTake'];
   declare readonly claimRelease: ScriptCommands['claimRelease'];
+  declare readonly stickyTake: ScriptCommands['stickyTake'];
   declare readonly reportMeters: ScriptCommands['reportMeters'];
   declare readonly settleMeters: ScriptCommands['settleMeters'];
   declare readonly dropOrphanMeters: ScriptCommands['dropOrphanMeters'];

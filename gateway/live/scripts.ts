@@ -44,6 +44,23 @@ return 1
 `;
 
 /**
+ * KEYS 1 sticky
+ * ARGV 1 StickyRecord JSON, 2 ttl ms, 3 deviceId of that record, 4 deviceId that the session had, or ''
+ * Returns '' when the session goes out through that device from now on; else the StickyRecord JSON of somebody who was
+ * faster. A value that cannot be read counts as none.
+ */
+const stickyTake = `
+local held = redis.call('GET', KEYS[1])
+if held then
+  local ok, record = pcall(cjson.decode, held)
+  local device = ok and type(record) == 'table' and record.deviceId or nil
+  if device and device ~= ARGV[3] and device ~= ARGV[4] then return held end
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return ''
+`;
+
+/**
  * KEYS 1 meters, 2 dirty meters (one gateway's)
  * ARGV six for each meter: key, bytesUp, bytesDown, final 0/1, allocationEnded 0/1, MeterReport JSON
  * Keeps the larger of each count and whatever was final or ended (reports may arrive late, twice or out of order);
@@ -191,6 +208,7 @@ return #ARGV / 5
 export const scripts = {
   claimTake: { numberOfKeys: 1, lua: claimTake },
   claimRelease: { numberOfKeys: 1, lua: claimRelease },
+  stickyTake: { numberOfKeys: 1, lua: stickyTake },
   reportMeters: { numberOfKeys: 2, lua: reportMeters },
   settleMeters: { numberOfKeys: 3, lua: settleMeters },
   dropOrphanMeters: { numberOfKeys: 2, lua: dropOrphanMeters },
@@ -198,7 +216,7 @@ export const scripts = {
   showWallets: { numberOfKeys: 1, lua: showWallets },
 };
 
-/** The scripts as methods. Call them through `claims.ts`, `meters.ts` and `wallets.ts`. */
+/** The scripts as methods. Call them through `claims.ts`, `meters.ts`, `store.ts` and `wallets.ts`. */
 export interface ScriptCommands {
   claimTake(
     claim: string,
@@ -208,6 +226,13 @@ export interface ScriptCommands {
     displaces: string,
   ): Promise<[0 | 1, string]>;
   claimRelease(claim: string, allocationId: string): Promise<0 | 1>;
+  stickyTake(
+    sticky: string,
+    recordJson: string,
+    ttlMs: string,
+    deviceId: string,
+    deviceIdBefore: string,
+  ): Promise<string>;
   reportMeters(meters: string, dirty: string, ...args: string[]): Promise<number>;
   settleMeters(meters: string, dirty: string, settled: string, ...args: string[]): Promise<Array<0 | 1>>;
   dropOrphanMeters(meters: string, dirty: string, ...keys: string[]): Promise<number>;

@@ -17,7 +17,6 @@ import type {
   PortPolicy,
   ProviderPrice,
   Restrictions,
-  StickyRecord,
   SubUserLimits,
   TicketRecord,
 } from './records.js';
@@ -149,13 +148,6 @@ const isPackageRoute = isRecordOf<PackageRoute>({
   bytesUsed: isMissingOr(isCount),
 });
 
-const isSticky = isRecordOf<StickyRecord>({
-  allocationId: isString,
-  deviceId: isString,
-  providerId: isString,
-  exitIp: isString,
-});
-
 const isProviderPrice = isRecordOf<ProviderPrice>({ microsPerGb: isMicros, effectiveFromMs: isCount });
 
 const isLiveSettings = isRecordOf<LiveSettings>({
@@ -190,11 +182,13 @@ export function decode<T>(redis: LiveRedis, key: string, text: string | null, ch
   return null;
 }
 
-async function read<T>(redis: LiveRedis, key: string, check: Check<T>): Promise<T | null> {
+/** As `decode`, of what the key holds. */
+export async function read<T>(redis: LiveRedis, key: string, check: Check<T>): Promise<T | null> {
   return decode(redis, key, await redis.get(key), check);
 }
 
-async function write(redis: LiveRedis, key: string, value: object, ttlMs?: number): Promise<void> {
+/** JSON of the value; `ttlMs`: how long it is kept, left out: until it is deleted. */
+export async function write(redis: LiveRedis, key: string, value: object, ttlMs?: number): Promise<void> {
   const text = JSON.stringify(value);
   if (ttlMs === undefined) await redis.set(key, text);
   else await redis.set(key, text, 'PX', Math.max(1, Math.round(ttlMs)));
@@ -385,21 +379,6 @@ export function readPackageRoute(redis: LiveRedis, packageId: string): Promise<P
 
 export async function deletePackageRoute(redis: LiveRedis, packageId: string): Promise<void> {
   await redis.del(liveKeys.packageRoute(packageId));
-}
-
-/** `ttlMs`: the session's idle time; written again on use. */
-export function writeSticky(
-  redis: LiveRedis,
-  account: string,
-  session: string,
-  record: StickyRecord,
-  ttlMs: number,
-): Promise<void> {
-  return write(redis, liveKeys.sticky(account, session), record, ttlMs);
-}
-
-export function readSticky(redis: LiveRedis, account: string, session: string): Promise<StickyRecord | null> {
-  return read(redis, liveKeys.sticky(account, session), isSticky);
 }
 
 // Prices and settings of the data path.

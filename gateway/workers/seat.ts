@@ -2,6 +2,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { SocketHandle } from '../../agent-protocol/raw-socket.js';
 import type { GatewayConfig } from '../config.js';
+import { linkPortsOfWorker } from '../links/settings.js';
 import type { PortName } from './messages.js';
 import type { WorkerSiblings } from './siblings.js';
 
@@ -26,8 +27,7 @@ export interface WorkerSeat {
  */
 export function configOfWorker(config: GatewayConfig, worker: number): GatewayConfig {
   if (worker === 1) return config;
-  const linkPort = config.linkPort ? config.linkPort + worker - 1 : config.linkPort;
-  return { ...config, gatewayId: `${config.gatewayId}-w${worker}`, linkPort };
+  return { ...config, gatewayId: `${config.gatewayId}-w${worker}`, ...linkPortsOfWorker(config, worker) };
 }
 
 /** The folder of the worker's journal. */

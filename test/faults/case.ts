@@ -4,7 +4,7 @@ import type { Books } from './books.js';
 import type { Fault } from './catalogue.js';
 import { whoHolds } from './holders.js';
 import { Random } from './random.js';
-import { Traffic, type TransferPlan } from './traffic.js';
+import { type ProxyAddress, Traffic, type TransferPlan } from './traffic.js';
 import { BUYER_PRICE_MICROS_PER_GB, type Site, type World } from './world.js';
 
 /** What may be counted and not delivered of each stream that lived when a process was killed. */
@@ -55,12 +55,15 @@ export async function runCase(
 ): Promise<CaseResult> {
   const startMs = performance.now();
   const random = new Random(createHash('sha256').update(`${fault.id} ${seed}`).digest().readUInt32LE(0));
-  for (const site of world.sites) await world.withWorkers(site, fault.gatewayWorkers ?? 1);
+  for (const site of world.sites)
+    await world.withShape(site, fault.gatewayWorkers ?? 1, fault.linked ?? false);
   for (const site of world.sites) await world.untilDevicesOnline(site);
   const site = fault.id === 'disk-full' ? world.sites[0] : random.pick(world.sites);
   const other = site === world.sites[0] ? world.sites[1] : world.sites[0];
   await world.untilDevicesAtEase(site);
   if (fault.hitsGateway) site.onlineSinceMs = null;
+  // Linked ones have to have read what each other has.
+  if (fault.linked) await untilServing(world, fault, new Traffic(world.origin), performance.now(), []);
   const before = await books.settled(0, 700, SETTLE_TIMEOUT_MS);
   const [samplesBefore, violationsBefore] = [books.samples, books.violations.length];
   const traffic = new Traffic(world.origin);
@@ -71,7 +74,7 @@ export async function runCase(
   startStreams(world, traffic, fault, scale, random);
   if (fault.streams !== 'none') await startThin(world, thin, random);
   await untilFlowing(traffic);
-  const churn = fault.streams === 'none' ? null : startChurn(world, traffic, random);
+  const churn = fault.streams === 'none' ? null : startChurn(world, fault, traffic, random);
   let streams = 0;
   const strike = () => {
     streams = Math.max(streams, traffic.liveCount + thin.liveCount);
@@ -93,7 +96,7 @@ export async function runCase(
   const healedMs = performance.now();
   const relayedThen = traffic.relayedBytes + thin.relayedBytes;
   const bookedAfter = untilBooked(books, before + relayedThen, healedMs);
-  const servesAfterMs = await untilServing(world, traffic, healedMs, notes);
+  const servesAfterMs = await untilServing(world, fault, traffic, healedMs, notes);
   if (churn) clearInterval(churn);
   const stuck = (await traffic.end(END_TIMEOUT_MS)) + (await thin.end(END_TIMEOUT_MS));
   const bookedAfterMs = await bookedAfter;
@@ -105,7 +108,7 @@ export async function runCase(
 
   failures.push(...new Set(books.violations.slice(violationsBefore)), ...(await books.proof()));
   if (underBytes > 0) failures.push(`${underBytes} bytes relayed and not booked`);
-  if (overBytes > OVER_BYTES_MAX_PER_STREAM * streams)
+  if (overBytes > (OVER_BYTES_MAX_PER_STREAM + (fault.linkBytesMaxPerStream ?? 0)) * streams)
     failures.push(`${overBytes} bytes booked and not delivered, with ${streams} streams`);
   if (servesAfterMs > RECOVERY_MS_MAX)
     failures.push(
@@ -150,7 +153,7 @@ function startStreams(world: World, traffic: Traffic, fault: Fault, scale: numbe
       const paceBytesPerS = fast
         ? random.integer(5e6, 4e7)
         : random.integer(5e4, fault.lastsS > 10 ? 5e5 : 3e6);
-      traffic.start(world.proxy(site, buyer), {
+      traffic.start(proxyOf(world, fault, site, buyer, i), {
         kind,
         sizeBytes: Math.ceil(paceBytesPerS * seconds),
         paceBytesPerS,
@@ -178,31 +181,40 @@ async function untilFlowing(traffic: Traffic): Promise<void> {
   while (!flowing() && performance.now() < untilMs) await delay(20);
 }
 
-function startChurn(world: World, traffic: Traffic, random: Random): NodeJS.Timeout {
+/** Of linked gateways every other stream goes across. */
+function proxyOf(world: World, { linked }: Fault, site: Site, buyer: number, nth: number): ProxyAddress {
+  return linked && nth % 2 === 0 ? world.proxyAcross(site, buyer) : world.proxy(site, buyer);
+}
+
+function startChurn(world: World, fault: Fault, traffic: Traffic, random: Random): NodeJS.Timeout {
+  let nth = 0;
   return setInterval(() => {
+    nth++;
     for (const site of world.sites) {
       const plan: TransferPlan = {
         kind: random.pick(['download', 'upload']),
         sizeBytes: random.integer(1, 200_000),
         paceBytesPerS: 2e6,
       };
-      traffic.start(world.proxy(site, random.integer(0, 1)), plan);
+      traffic.start(proxyOf(world, fault, site, random.integer(0, 1), nth), plan);
     }
   }, CHURN_MS);
 }
 
 async function untilServing(
   world: World,
+  fault: Fault,
   traffic: Traffic,
   healedMs: number,
   notes: string[],
 ): Promise<number> {
   let lookAtMs = healedMs + LATE_MS;
-  const waiting = new Set<Site>(world.sites);
+  const waiting = new Set<ProxyAddress>(world.sites.map((site) => world.proxy(site, 0)));
+  if (fault.linked) for (const site of world.sites) waiting.add(world.proxyAcross(site, 0));
   while (waiting.size > 0 && performance.now() - healedMs < 3 * RECOVERY_MS_MAX) {
     await Promise.all(
-      [...waiting].map(async (site) => {
-        if (await traffic.probe(world.proxy(site, 0), 2_000)) waiting.delete(site);
+      [...waiting].map(async (proxy) => {
+        if (await traffic.probe(proxy, 2_000)) waiting.delete(proxy);
       }),
     );
     if (waiting.size > 0 && performance.now() > lookAtMs) {

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { liveKeys } from '../../gateway/live/keys.js';
 import { killEverything } from './everything.js';
+import { linkFaults } from './link-faults.js';
 import { callApi } from './people.js';
 import type { Random } from './random.js';
 import { postgresTap, Replayer, redisTap } from './taps.js';
@@ -37,6 +38,10 @@ export interface Fault {
   hitsGateway?: boolean;
   /** Processes of each gateway; left out: one. */
   gatewayWorkers?: number;
+  /** The gateways are linked, and half of the streams go through devices of the other one. */
+  linked?: boolean;
+  /** Bytes of a stream that may be lost on the link between the gateways, counted as they are. */
+  linkBytesMaxPerStream?: number;
   /** Seconds it lasts by itself, so that transfers are made long enough. */
   lastsS: number;
   /**
@@ -357,6 +362,7 @@ export const catalogue: readonly Fault[] = [
       for (const link of links) link.mode = 'pass';
     },
   },
+  ...linkFaults,
   {
     id: 'fsync-slow',
     title: 'fdatasync of the journal takes 15 s',

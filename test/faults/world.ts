@@ -13,6 +13,7 @@ import { signalProcess, startServerProcess } from '../../deploy/standalone/servi
 import type { GatewayStatus } from '../../gateway/private-server.js';
 import { projectPath } from '../../gateway/runtime/project-path.js';
 import { Link } from './link.js';
+import { COUNTRIES, type LinkDoor, openLinkCa, openLinkDoor } from './linked.js';
 import { callApi, makePeople, type TestBuyer } from './people.js';
 import { Program } from './program.js';
 import { Origin, type ProxyAddress } from './traffic.js';
@@ -27,6 +28,10 @@ export interface Site {
   apiUrl: string;
   /** Gateway to Redis, control plane to Redis, control plane to Postgres. */
   links: { gatewayRedis: Link; controlRedis: Link; controlPostgres: Link };
+  /** What the other gateway reaches this one by, when they are linked. */
+  door: LinkDoor;
+  /** Of its devices. */
+  country: string;
   /** The folder of the gateway's journal. */
   journalDir: string;
   /** Since when all its devices are connected, as far as anyone looked; null: unknown. */
@@ -127,8 +132,9 @@ export class World {
     const smallJournalDisk = await mountSmall(join(folder, 'gateway-a'));
     if (smallJournalDisk) undo.push(() => execFileSync('umount', [join(folder, 'gateway-a')]));
 
+    const ca = await openLinkCa(undo);
     const sites: Site[] = [];
-    for (const name of ['a', 'b']) {
+    for (const [i, name] of ['a', 'b'].entries()) {
       const [apiPort, proxyPort, tunnelPort, metricsPort] = [
         await freePort(),
         await freePort(),
@@ -143,6 +149,8 @@ export class World {
       undo.push(() => Promise.all(Object.values(links).map((link) => link.close())));
       const database = new URL(postgres.url);
       database.port = String(links.controlPostgres.port);
+      const door = await openLinkDoor(`gateway-${name}`, ca, undo);
+      const country = COUNTRIES[i] as string;
       const journalDir = join(folder, `gateway-${name}`);
       await mkdir(journalDir, { recursive: true });
       const common = {
@@ -196,6 +204,7 @@ export class World {
           TS_JOURNAL_SLOTS: '32',
           TS_JOURNAL_EXTENT_SLOTS: '32',
           TS_JOURNAL_RESERVE_SLOTS: '8',
+          TS_DEV_LOOPBACK_COUNTRY: country,
         },
       });
       sites.push({
@@ -206,6 +215,8 @@ export class World {
         metricsPort,
         apiUrl: `http://127.0.0.1:${apiPort}`,
         links,
+        door,
+        country,
         journalDir,
         onlineSinceMs: null,
       });
@@ -293,6 +304,13 @@ export class World {
     return { proxyPort: site.proxyPort, username, password };
   }
 
+  /** In at the site, out through a device of the other one: for linked gateways. */
+  proxyAcross(site: Site, buyer: number): ProxyAddress {
+    const { country } = site === this.sites[0] ? this.sites[1] : this.sites[0];
+    const proxy = this.proxy(site, buyer);
+    return { ...proxy, username: `${proxy.username}-cc-${country.toLowerCase()}` };
+  }
+
   /** Null: it does not answer. With a worker that stands still it takes some time. */
   async gatewayStatus(site: Site): Promise<GatewayStatus | null> {
     const answer = await fetch(`http://127.0.0.1:${site.metricsPort}/status`, {
@@ -301,12 +319,16 @@ export class World {
     return answer === null ? null : ((await answer.json()) as GatewayStatus);
   }
 
-  /** Makes it a gateway of so many processes; nothing happens when it is one. */
-  async withWorkers(site: Site, workers: number): Promise<void> {
+  /** Makes it a gateway of so many processes, linked with the other or not; nothing happens when it is one. */
+  async withShape(site: Site, workers: number, linked: boolean): Promise<void> {
     const { env } = site.gateway.spec;
-    if ((env.TS_WORKERS ?? '1') === String(workers)) return;
+    const isLinked = env.TS_GATEWAY_LINK_PORT !== undefined;
+    if ((env.TS_WORKERS ?? '1') === String(workers) && isLinked === linked) return;
     await site.gateway.stop();
     env.TS_WORKERS = String(workers);
+    for (const [name, value] of Object.entries(site.door.env))
+      if (linked) env[name] = value;
+      else delete env[name];
     await site.gateway.start();
     site.onlineSinceMs = null;
   }

@@ -1,5 +1,5 @@
 import type { LiveRedis } from '../../gateway/live/connection.js';
-import type { ClaimRecord } from '../../gateway/live/records.js';
+import type { ClaimRecord, StickyRecord } from '../../gateway/live/records.js';
 import type { Clock } from '../../gateway/runtime/clock.js';
 import { silentLog } from '../../gateway/runtime/logging.js';
 
@@ -138,6 +138,15 @@ export class FleetRedis {
   }
   async claimTake(key: string, json: string, ttlMs: string, allocationId: string, displaces: string) {
     return this.#claimTake(key, json, ttlMs, allocationId, displaces);
+  }
+  /** As the script `stickyTake`. */
+  async stickyTake(key: string, json: string, ttlMs: string, deviceId: string, before: string): Promise<string> {
+    const kept = this.#live(key)?.value;
+    const holder = kept === undefined ? before : (JSON.parse(kept) as StickyRecord).deviceId;
+    this.#count(key, key.length + json.length + 80, 2);
+    if (kept !== undefined && ![deviceId, before].includes(holder)) return kept;
+    this.#strings.set(key, { value: json, expiresAtMs: this.clock.monotonicMs() + Number(ttlMs) });
+    return '';
   }
   async claimRelease(key: string, allocationId: string): Promise<0 | 1> {
     const kept = this.#live(key);

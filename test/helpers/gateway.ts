@@ -40,6 +40,8 @@ export interface GatewayRig {
     bytesUp: number;
     bytesDown: number;
   }>;
+  /** Another gateway on the same Redis; it stops with this one. */
+  another: (name: string, env?: Record<string, string>) => Promise<Gateway>;
   /** Stops the gateway and starts another on the same data. */
   restart: () => Promise<void>;
   stop: () => Promise<void>;
@@ -81,21 +83,24 @@ export async function startGatewayRig(env: Record<string, string> = {}): Promise
     deniedIps: [],
   });
   await markReady(redis);
-  const config = readGatewayConfig({
-    TS_REDIS_URL: server.url,
-    TS_GATEWAY_ID: 'test',
-    TS_GATEWAY_DATA_DIR: dataDir,
-    TS_PROXY_HOST: '127.0.0.1',
-    TS_PROXY_PORT: '0',
-    TS_TUNNEL_HOST: '127.0.0.1',
-    TS_TUNNEL_PORT: '0',
-    TS_METRICS_PORT: '0',
-    TS_DEV_LOOPBACK_COUNTRY: 'US',
-    TS_DELIVERY_INTERVAL_MS: '20',
-    // A machine that stalls for a second sheds nothing: that is shown by tests of their own.
-    TS_LOOP_LAG_MS_MAX: '0',
-    ...env,
-  });
+  const configOf = (name: string, folder: string, further: Record<string, string>) =>
+    readGatewayConfig({
+      TS_REDIS_URL: server.url,
+      TS_GATEWAY_ID: name,
+      TS_GATEWAY_DATA_DIR: folder,
+      TS_PROXY_HOST: '127.0.0.1',
+      TS_PROXY_PORT: '0',
+      TS_TUNNEL_HOST: '127.0.0.1',
+      TS_TUNNEL_PORT: '0',
+      TS_METRICS_PORT: '0',
+      TS_DEV_LOOPBACK_COUNTRY: 'US',
+      TS_DELIVERY_INTERVAL_MS: '20',
+      // A machine that stalls for a second sheds nothing: that is shown by tests of their own.
+      TS_LOOP_LAG_MS_MAX: '0',
+      ...further,
+    });
+  const config = configOf('test', dataDir, env);
+  const others: Array<{ gateway: Gateway; bank: WalletBank; folder: string }> = [];
   const bank = startWalletBank(redis, 'test');
   const rig: GatewayRig = {
     redis,
@@ -119,11 +124,22 @@ export async function startGatewayRig(env: Record<string, string> = {}): Promise
       (await (await fetch(`http://127.0.0.1:${rig.gateway.metricsPort}/status`)).json()) as Awaited<
         ReturnType<GatewayRig['status']>
       >,
+    another: async (name, env = {}) => {
+      const folder = await mkdtemp(join(tmpdir(), `ts-${name}-`));
+      const gateway = await startGateway(configOf(name, folder, env), silentLog);
+      others.push({ gateway, bank: startWalletBank(redis, name), folder });
+      return gateway;
+    },
     restart: async () => {
       await rig.gateway.stop(0);
       rig.gateway = await startGateway(config, silentLog);
     },
     stop: async () => {
+      for (const other of others) {
+        await other.gateway.stop(0);
+        await other.bank.stop();
+        await rm(other.folder, { recursive: true, force: true });
+      }
       await rig.gateway.stop(0);
       await bank.stop();
       redis.disconnect();

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { readSticky } from '../../../gateway/live/store.js';
+import { readSticky } from '../../../gateway/live/sticky.js';
 import { onEachRedis } from '../live/servers.js';
 import { device, gateway } from './world.js';
 

@@ -22,7 +22,12 @@ import {
   type LinkRequest,
 } from '../../../gateway/links/messages.js';
 import { PeerDirectory } from '../../../gateway/links/peer-directory.js';
-import type { LinkConfig } from '../../../gateway/links/settings.js';
+import {
+  type LinkConfig,
+  linkPlaceOf,
+  linkPortsOfWorker,
+  problemsOfLinks,
+} from '../../../gateway/links/settings.js';
 import { connectLive } from '../../../gateway/live/connection.js';
 import { liveKeys, PRESENCE_TTL_MS, SUMMARY_KEPT_MS } from '../../../gateway/live/keys.js';
 import { type GatewaySummary, readSummaries, writeSummary } from '../../../gateway/live/summaries.js';
@@ -83,6 +88,22 @@ t.test('requests and answers are read as version 1 writes them, and nothing else
   });
 });
 
+t.test('where others are told to connect to', async (t) => {
+  const at = (linkAddress: string | null) => linkPlaceOf({ linkAddress, linkHost: '10.0.0.1' }, 7_000);
+  t.same(at(null), { host: '10.0.0.1', port: 7_000 });
+  t.same(at('gw-1.internal'), { host: 'gw-1.internal', port: 7_000 });
+  t.same(at('gw-1.internal:7100'), { host: 'gw-1.internal', port: 7_100 });
+  t.same(at('fd00::1'), { host: 'fd00::1', port: 7_000 });
+  t.same(at('[fd00::1]:7100'), { host: 'fd00::1', port: 7_100 });
+  t.same(linkPortsOfWorker({ linkPort: 7_000, linkAddress: 'gw-1:7100' }, 3), {
+    linkPort: 7_002,
+    linkAddress: 'gw-1:7102',
+  });
+  t.same(linkPortsOfWorker({ linkPort: 0, linkAddress: 'gw-1' }, 3), { linkPort: 0, linkAddress: 'gw-1' });
+  const config = { linkPort: 7_000, linkAddress: 'gw-1:70000', linkCert: 'c', linkKey: 'k', linkCa: 'ca' };
+  t.same(problemsOfLinks(config as LinkConfig), ['TS_GATEWAY_LINK_ADDRESS: 70000 is no port']);
+});
+
 t.test('whose certificate it is', async (t) => {
   const names = (subjectaltname: string) => ({ subjectaltname });
   t.ok(vouchesFor(names('DNS:gw-1, IP Address:127.0.0.1'), 'gw-1'));
@@ -125,7 +146,13 @@ async function linked(t: Test, options: { streamsMax?: number } = {}) {
   const clock = new ManualClock();
   const client = (identity = a, gatewayId = 'a', idleMs = 60_000) => {
     const made = new LinkClient(
-      { gatewayId, limits: { ...defaultLimits, streamsMax: 20 }, connectTimeoutMs: 5_000, idleMs },
+      {
+        gatewayId,
+        limits: { ...defaultLimits, streamsMax: 20 },
+        connectTimeoutMs: 5_000,
+        pingMs: 5_000,
+        idleMs,
+      },
       { identity, clock, log: silentLog },
     );
     t.teardown(() => made.close());

@@ -6,6 +6,7 @@ import type {
   PackageRoute,
   TicketRecord,
 } from '../../../gateway/live/records.js';
+import { readSticky, takeSticky, writeSticky } from '../../../gateway/live/sticky.js';
 import * as store from '../../../gateway/live/store.js';
 import { accountSnapshot, claimRecord, onEachRedis, recordingLog } from './servers.js';
 
@@ -78,10 +79,20 @@ onEachRedis(t, async (t, server) => {
     await store.deletePackageRoute(redis, 'pk');
     t.equal(await store.readPackageRoute(redis, 'pk'), null);
 
-    await store.writeSticky(redis, 'acme', 'one', sticky, 60_000);
-    t.same(await store.readSticky(redis, 'acme', 'one'), sticky);
-    t.equal(await store.readSticky(redis, 'acme', 'two'), null);
-    t.equal(await store.readSticky(redis, 'other', 'one'), null, 'private to the account');
+    await writeSticky(redis, 'acme', 'one', sticky, 60_000);
+    t.same(await readSticky(redis, 'acme', 'one'), sticky);
+    t.equal(await readSticky(redis, 'acme', 'two'), null);
+    t.equal(await readSticky(redis, 'other', 'one'), null, 'private to the account');
+    const elsewhere = { ...sticky, allocationId: 'b', deviceId: 'e' };
+    t.same(await takeSticky(redis, 'acme', 'one', elsewhere, 60_000, null), sticky, 'somebody was faster');
+    t.equal(await takeSticky(redis, 'acme', 'one', sticky, 60_000, null), null, 'again');
+    t.equal(
+      await takeSticky(redis, 'acme', 'one', elsewhere, 60_000, 'd'),
+      null,
+      'in place of what it knows',
+    );
+    t.same(await readSticky(redis, 'acme', 'one'), elsewhere);
+    t.equal(await takeSticky(redis, 'acme', 'two', sticky, 60_000, null), null, 'the first one');
 
     await store.writeProviderPrice(redis, price);
     t.same(await store.readProviderPrice(redis), price);
