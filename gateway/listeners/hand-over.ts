@@ -50,7 +50,7 @@ export interface HandedRequest extends Handed {
 /** The other workers of this gateway. Each has a part of the devices, and serves what goes through them. */
 export interface Siblings {
   readonly self: number;
-  /** Who the login's requests are to go to first: that worker knows where its exit is. null: stay here. */
+  /** Who the login's requests are to go to first: that worker knows where its exit is, or has devices. null: stay here. */
   homeOf(auth: Authenticated): number | null;
   /** Who may be asked when those have no device that will do; null: nobody is left. */
   next(tried: readonly number[]): number | null;

@@ -263,7 +263,9 @@ export class WorkersParent implements WorkerWatcher {
   }
 
   async #metrics(): Promise<string> {
-    const reports = (await this.#reports(true)).map(([number, { metrics }]) => [number, metrics ?? []] as const);
+    const reports = (await this.#reports(true)).map(
+      ([number, { metrics }]) => [number, metrics ?? []] as const,
+    );
     const serving = new Set(this.#serving().map(({ number }) => number));
     return workersMetrics(
       new Map(reports),
