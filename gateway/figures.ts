@@ -33,8 +33,8 @@ export interface FigureParts {
 export interface GatewayFigures {
   status(): GatewayStatus;
   ailments(): string[];
-  /** All of it, for the process above a worker. */
-  report(): Promise<WorkerReport>;
+  /** All of it, for the process above a worker; metrics where they are wanted. */
+  report(withMetrics: boolean): Promise<WorkerReport>;
 }
 
 /** `/status`, and what is wrong for `/health`. */
@@ -62,9 +62,9 @@ export function gatewayFigures(parts: FigureParts): GatewayFigures {
       ...(redis.status === 'ready' ? [] : ['live state away']),
       ...(isDraining() ? ['draining'] : []),
     ],
-    report: async () => ({
+    report: async (withMetrics) => ({
       pid: process.pid,
-      metrics: await metrics.getMetricsAsJSON(),
+      metrics: withMetrics ? await metrics.getMetricsAsJSON() : null,
       status: figures.status(),
       ailments: figures.ailments(),
     }),

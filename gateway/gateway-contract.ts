@@ -12,8 +12,8 @@ export interface Gateway {
   linkPort: number;
   /** 0: a worker has none. */
   metricsPort: number;
-  /** What the private port would tell now. */
-  report(): Promise<WorkerReport>;
+  /** What the private port would tell now; metrics where they are wanted. */
+  report(withMetrics: boolean): Promise<WorkerReport>;
   /** Of one that only settles: resolves when all that its journal held is booked. */
   settled(): Promise<void>;
   /**

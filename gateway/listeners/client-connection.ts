@@ -31,7 +31,8 @@ export class ClientConnection implements RawSink {
   #retry: (() => void) | null = null;
   #timer: NodeJS.Timeout | null = null;
   #deadlineAtMs = 0;
-  readonly #localAddress: string | undefined;
+  /** Where the client connected to, as it was told with the connection; undefined: the socket knows. */
+  readonly toldLocalAddress: string | undefined;
 
   /**
    * `unread`: what was read of the socket before, to come first. `timeLeftMs`: to the deadline, when what came before
@@ -47,7 +48,7 @@ export class ClientConnection implements RawSink {
       localAddress,
     }: { unread?: Buffer; timeLeftMs?: number; localAddress?: string } = {},
   ) {
-    this.#localAddress = localAddress;
+    this.toldLocalAddress = localAddress;
     this.#raw = raw;
     this.peer = peer;
     this.#settings = settings;
@@ -59,7 +60,7 @@ export class ClientConnection implements RawSink {
 
   /** The address of this machine that the client connected to; empty once the connection is gone. */
   get localAddress(): string {
-    return this.#localAddress ?? this.#raw.localAddress;
+    return this.toldLocalAddress ?? this.#raw.localAddress;
   }
 
   /** The client is gone, or it was told goodbye. */

@@ -41,8 +41,8 @@ export interface HandedRequest extends Handed {
   readonly requestId: string;
   readonly credentials: ProxyCredentials;
   readonly clientAddress: string;
-  /** The address of this machine that the client connected to. */
-  readonly localAddress: string;
+  /** The address of this machine that the client connected to; left out: the connection knows. */
+  readonly localAddress?: string | undefined;
   /** What was read behind the request, base64. */
   readonly head: string;
 }
@@ -50,7 +50,7 @@ export interface HandedRequest extends Handed {
 /** The other workers of this gateway. Each has a part of the devices, and serves what goes through them. */
 export interface Siblings {
   readonly self: number;
-  /** Who the login's requests are to go to first: that worker knows where its exit is. null: stay here. */
+  /** Who the login's requests are to go to first: that worker knows where its exit is, or has devices. null: stay here. */
   homeOf(auth: Authenticated): number | null;
   /** Who may be asked when those have no device that will do; null: nobody is left. */
   next(tried: readonly number[]): number | null;
@@ -107,7 +107,6 @@ export async function giveAway(
   { asks, requestId }: Pick<HandedRequest, 'asks' | 'requestId'>,
 ): Promise<void> {
   if (client.closed) return;
-  const { localAddress } = client;
   const { socket, head } = client.release();
   socket.pause();
   const request: HandedRequest = {
@@ -115,7 +114,7 @@ export async function giveAway(
     requestId,
     credentials: login.credentials,
     clientAddress: client.peer.address,
-    localAddress,
+    localAddress: client.toldLocalAddress,
     head: head.toString('base64'),
     tried,
     devicesLeft,
@@ -125,7 +124,7 @@ export async function giveAway(
   if (connection !== null) return siblings.pass(worker, request, connection);
   try {
     const [own, others] = await siblings.pairs.make();
-    passEnd(siblings, worker, request, others);
+    passEnd(siblings, worker, { ...request, localAddress: client.localAddress }, others);
     joinSockets(socket, own);
   } catch (error) {
     socket.reset();

@@ -46,7 +46,9 @@ function runWorker(): void {
         if (socket) siblings?.link(message.worker, (events) => openLink(socket as LinkHandle, events));
         return;
       case 'report':
-        gateway?.report().then((report) => send({ kind: 'report', id: message.id, report }), silent);
+        gateway
+          ?.report(message.withMetrics)
+          .then((report) => send({ kind: 'report', id: message.id, report }), silent);
         return;
       case 'stop':
         drain(message.drainMs);

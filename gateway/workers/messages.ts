@@ -16,7 +16,8 @@ export interface DevicesMessage {
 /** How a worker is, when it is asked. */
 export interface WorkerReport {
   pid: number;
-  metrics: ProcessMetrics;
+  /** null: nobody asked for them. They cost more than all the rest. */
+  metrics: ProcessMetrics | null;
   status: GatewayStatus;
   ailments: string[];
 }
@@ -46,7 +47,7 @@ export type ToWorker =
   /** The process of that run of a worker has ended. */
   | { kind: 'over'; run: GatewayRun }
   | ({ from: number } & DevicesMessage)
-  | { kind: 'report'; id: number }
+  | { kind: 'report'; id: number; withMetrics: boolean }
   | { kind: 'stop'; drainMs: number };
 
 export type FromWorker =

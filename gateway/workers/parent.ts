@@ -210,9 +210,9 @@ export class WorkersParent implements WorkerWatcher {
     for (const worker of serving) worker.send({ kind: 'serving', workers });
   }
 
-  async #reports(): Promise<Array<[number, WorkerReport]>> {
+  async #reports(withMetrics = false): Promise<Array<[number, WorkerReport]>> {
     const asked = [...this.#workers.values()].map(
-      async (worker) => [worker.number, await worker.report()] as const,
+      async (worker) => [worker.number, await worker.report(withMetrics)] as const,
     );
     return (await Promise.all(asked)).filter(
       (answer): answer is [number, WorkerReport] => answer[1] !== null,
@@ -263,7 +263,9 @@ export class WorkersParent implements WorkerWatcher {
   }
 
   async #metrics(): Promise<string> {
-    const reports = (await this.#reports()).map(([number, { metrics }]) => [number, metrics] as const);
+    const reports = (await this.#reports(true)).map(
+      ([number, { metrics }]) => [number, metrics ?? []] as const,
+    );
     const serving = new Set(this.#serving().map(({ number }) => number));
     return workersMetrics(
       new Map(reports),

@@ -112,13 +112,19 @@ export class WorkerSiblings implements Siblings {
 
   homeOf({ params, buyer }: Authenticated): number | null {
     if (params.packageId !== null) return this.#homeOfPackage(buyer.packageRoute);
-    if (params.session === null) return null;
+    if (params.session === null) return this.#own?.registry.size === 0 ? this.#withDevices() : null;
     const first = hashOf(`${buyer.account} ${params.session}`) % this.workers;
     for (let i = 0; i < this.workers; i++) {
       const worker = 1 + ((first + i) % this.workers);
       if (worker === this.self) return null;
       if (this.#takes(worker)) return worker;
     }
+    return null;
+  }
+
+  /** Of one that has just begun, say: its devices went to others, who have to be asked in any case. */
+  #withDevices(): number | null {
+    for (const { worker } of this.#devices.values()) if (this.#takes(worker)) return worker;
     return null;
   }
 

@@ -116,7 +116,7 @@ export class WorkerProcess {
   }
 
   /** How it is; null: it does not say. */
-  report(): Promise<WorkerReport | null> {
+  report(withMetrics: boolean): Promise<WorkerReport | null> {
     if (this.state === 'starting' || this.state === 'over') return Promise.resolve(null);
     const id = this.#nextReport++;
     return new Promise((resolve) => {
@@ -127,7 +127,7 @@ export class WorkerProcess {
         resolve(report);
       };
       this.#reports.set(id, done);
-      this.send({ kind: 'report', id });
+      this.send({ kind: 'report', id, withMetrics });
     });
   }
 

@@ -53,6 +53,7 @@ t.test(
   async (t) => {
     t.equal(readGatewayConfig({}).workers, 1);
     t.equal(readGatewayConfig({ TS_WORKERS: '2' }, { TS_WORKERS: '3' }).workers, 3);
+    t.same(problemsOf({ TS_WORKERS: '0' }), ['TS_WORKERS must be a whole number from 1 to 64']);
     const long = 'g'.repeat(61);
     t.same(problemsOf({ TS_GATEWAY_ID: long }), []);
     t.same(problemsOf({ TS_GATEWAY_ID: long, TS_WORKERS: '2' }), [

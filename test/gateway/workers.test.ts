@@ -53,8 +53,8 @@ interface Running {
   output: () => string;
 }
 let gateway: Running;
-/** What gateways with wrong settings said: they start beside the others, which wait for each other. */
-let misconfigured: Promise<[string, string]>;
+/** What a gateway with wrong settings said: it starts beside the others, which wait for each other. */
+let misconfigured: Promise<string>;
 
 /** The gateway as a process; the ports stay those of the first. */
 async function start(workers: number, more: Record<string, string> = {}): Promise<Running> {
@@ -146,7 +146,10 @@ async function share(worker: number, of: Worker): Promise<void> {
   await before?.untilClosed();
 }
 
-/** Echoes; at port 80 it answers each piece as an HTTP server would, at 53 each datagram. */
+/**
+ * Echoes; at port 80 it answers each piece as an HTTP server would, at 53 each datagram. It answers pings: without a sign of
+ * life it would be taken for dead when a stream has to wait.
+ */
 function serve(device: PlainDevice): void {
   device.echo();
   const echo = device.onFrame;
@@ -156,6 +159,7 @@ function serve(device: PlainDevice): void {
     if (type === 4 && (unpack(payload) as PlainOpen).network === 'udp')
       device.send(5, streamId, Buffer.of(0));
     else if (type === 10) device.send(10, streamId, payload);
+    else if (type === 11) device.send(12, streamId, payload);
     else if (type === 4 && (unpack(payload) as PlainOpen).port === 80) {
       http.add(streamId);
       device.send(5, streamId, Buffer.of(0));
@@ -244,15 +248,14 @@ t.before(async () => {
   await writeFile(join(dataDir, 'cert.pem'), testCertificate.cert);
   await writeFile(join(dataDir, 'key.pem'), testCertificate.key);
   await writeFile(join(dataDir, 'no-key.pem'), 'no key');
-  const failure = (workers: number, more: Record<string, string>) =>
-    start(workers, { TS_GATEWAY_DATA_DIR: join(dataDir, 'wrong'), ...more }).then(
-      () => 'it started',
-      (error: Error) => error.message,
-    );
-  misconfigured = Promise.all([
-    failure(0, {}),
-    failure(2, { TS_PROXY_TLS_KEY: join(dataDir, 'no-key.pem') }),
-  ]);
+  const more = {
+    TS_GATEWAY_DATA_DIR: join(dataDir, 'wrong'),
+    TS_PROXY_TLS_KEY: join(dataDir, 'no-key.pem'),
+  };
+  misconfigured = start(2, more).then(
+    () => 'it started',
+    (error: Error) => error.message,
+  );
   const buyerId = await addBuyer(world.pool, 2_000_000n);
   await world.pool.query(
     `INSERT INTO buyer_tokens (id, buyer_id, kind, token_hash, prefix, scopes)
@@ -414,8 +417,6 @@ t.test('a worker that is killed comes back with its journal; the others go on', 
   kept.send(200_000);
   torn.send(200_000);
   await until(async () => kept.received === 200_000 && torn.received === 200_000, 'both are under way');
-  // The device answers no pings: without a sign of life it would be taken for dead.
-  const talking = setInterval(() => kept.send(1_000), 1_000);
   const passedByOthers = async () => {
     const text = await (await get('/metrics')).text();
     return [...text.matchAll(/^ts_worker_requests_passed_total\{worker="[13]"\} (\d+)$/gm)].reduce(
@@ -472,7 +473,6 @@ t.test('a worker that is killed comes back with its journal; the others go on', 
   await servesSoon(t, 'its device serves at the other worker', backAtMs);
   await share(2, 2);
   await servesSoon(t, 'and at its own', performance.now());
-  clearInterval(talking);
   kept.send(200_000);
   await until(async () => kept.received === kept.sent, 'a stream of the other worker goes on');
   first.socket.destroy();
@@ -544,8 +544,7 @@ t.test('a drain lets streams end, at each worker, and the parent waits', async (
 });
 
 t.test('what is wrong with the settings is told once', async (t) => {
-  const [none, noKey] = await misconfigured;
-  t.match(none, /TS_WORKERS must be a whole number from 1 to 64/);
+  const noKey = await misconfigured;
   t.match(noKey, /it ended with 1/);
   t.equal(noKey.match(/no-key\.pem/g)?.length, 1);
 });

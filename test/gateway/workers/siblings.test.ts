@@ -119,6 +119,18 @@ t.test('nobody is sent to a worker that is gone before it is told that it is', a
   t.same(homes, new Set([null, 3]));
 });
 
+t.test('a worker without devices asks one that has some at once', async (t) => {
+  const { siblings, link } = make();
+  for (const worker of [2, 3]) link(worker);
+  siblings.onServing([1, 2, 3]);
+  const anyExit = { params: { session: null, packageId: null } } as unknown as Authenticated;
+  t.equal(siblings.homeOf(anyExit), null, 'nobody has any');
+  siblings.onDevices(3, { kind: 'devices', came: [['device', 'exit', 1]], gone: [] });
+  t.equal(siblings.homeOf(anyExit), 3);
+  siblings.onServing([1, 2]);
+  t.equal(siblings.homeOf(anyExit), null, 'it has gone');
+});
+
 t.test('the one that comes after it has a channel of its own', async (t) => {
   const { siblings, link } = make();
   const before = link(2);
