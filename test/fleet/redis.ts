@@ -140,7 +140,13 @@ export class FleetRedis {
     return this.#claimTake(key, json, ttlMs, allocationId, displaces);
   }
   /** As the script `stickyTake`. */
-  async stickyTake(key: string, json: string, ttlMs: string, deviceId: string, before: string): Promise<string> {
+  async stickyTake(
+    key: string,
+    json: string,
+    ttlMs: string,
+    deviceId: string,
+    before: string,
+  ): Promise<string> {
     const kept = this.#live(key)?.value;
     const holder = kept === undefined ? before : (JSON.parse(kept) as StickyRecord).deviceId;
     this.#count(key, key.length + json.length + 80, 2);
