@@ -64,7 +64,6 @@ export class WorkersParent implements WorkerWatcher {
     try {
       const started = await this.#start();
       this.#started = true;
-      for (const worker of leftBehind(this.config)) this.#launch(worker, true);
       return started;
     } catch (error) {
       await this.stop(0);
@@ -98,6 +97,8 @@ export class WorkersParent implements WorkerWatcher {
     });
     // What is wrong with the settings shows at the first: it is told once.
     await this.#launch(1, false).ready;
+    // Beside the others: until it has begun nobody knows that what was held for its devices is free.
+    for (const worker of leftBehind(this.config)) this.#launch(worker, true);
     const others = this.#numbers()
       .slice(1)
       .map((number) => this.#launch(number, false));
@@ -168,7 +169,7 @@ export class WorkersParent implements WorkerWatcher {
     if (drained) this.#workers.delete(number);
     this.#tellOver(worker.run);
     this.#tellWhoServes();
-    if (this.#stopping !== null || !this.#started) return;
+    if (this.#stopping !== null || (!this.#started && !settles)) return;
     if (!drained) void this.#launchAgain(worker, how);
     else if (!settles && !this.#own().some(({ state }) => state !== 'over')) this.onDrained();
   }

@@ -525,6 +525,7 @@ t.test('a drain lets streams end, at each worker, and the parent waits', async (
     'the one that settled is gone',
   );
   for (const worker of BOTH) await share(worker, worker);
+  await servesSoon(t, 'the device that came back serves', performance.now());
   const streams = await Promise.all(BOTH.map(async (worker) => (await socks(username(worker))).socket));
   const pids = (await status()).workers.map(({ pid }) => pid);
   gateway.process.kill('SIGTERM');
