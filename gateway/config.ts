@@ -3,6 +3,7 @@ import { hostname } from 'node:os';
 import { loginBackoffDefaults } from './buyers/login-backoff.js';
 import { linkSettings, problemsOfLinks } from './links/settings.js';
 import { type DedicatedPort, readDedicatedPort } from './listeners/port-protocol.js';
+import { redisUrl } from './live/redis-url.js';
 import { isCidr } from './runtime/addresses.js';
 import {
   flag,
@@ -32,7 +33,7 @@ export const gatewaySettings = {
     ),
     defaultText: 'the name of the machine',
   },
-  redisUrl: secret('TS_REDIS_URL', 'the live state, redis://host:port', 'redis://127.0.0.1:6379'),
+  redisUrl,
   controlPlaneUrl: text(
     'TS_CONTROL_PLANE_URL',
     'API of the control plane, http(s)://host:port: meters go straight there while Redis is away; unset: they wait',

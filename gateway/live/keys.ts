@@ -150,9 +150,10 @@ export const liveKeys = {
 
   /**
    * STRING, set by the control plane after it has rebuilt the live state. Missing means Redis came back empty: the
-   * control plane rebuilds, and a gateway must not call an unknown account a wrong one.
+   * control plane rebuilds, and a gateway must not call an unknown account a wrong one. In a cluster each master has one,
+   * with a hash tag (`LiveRedis.primaryTags`) that is the master's: any of them may come back empty by itself.
    */
-  ready: () => `${PREFIX}ready`,
+  ready: (tag = '') => (tag === '' ? `${PREFIX}ready` : `${PREFIX}ready:{${tag}}`),
 
   /**
    * STRING `Actor` of the control plane: whom a ticket for an event stream was given to. Owner: control plane
@@ -182,6 +183,7 @@ export const COMMANDS_KEPT = 10_000;
 export function controlPlaneKeyPatterns(): string[] {
   return [
     liveKeys.ready(),
+    liveKeys.ready('*'),
     liveKeys.settled('*'),
     liveKeys.usageBooked('*'),
     liveKeys.wallets('*'),

@@ -8,6 +8,8 @@ import { randomUUID } from 'node:crypto';
 import type { OriginLists } from '../runtime/origin/origin-policy.js';
 import type { LiveRedis } from './connection.js';
 import { liveKeys, PRESENCE_TTL_MS } from './keys.js';
+import type { CommandCall } from './live-redis.js';
+import { readMany, sendMany } from './many.js';
 import type {
   AccountSnapshot,
   DevicePresence,
@@ -275,14 +277,14 @@ export async function writePresences(
   nowMs: number,
 ): Promise<void> {
   if (presences.length === 0) return;
-  const batch = redis.pipeline();
+  const calls: CommandCall[] = [];
   const scores: Array<string | number> = [];
   for (const presence of presences) {
-    batch.set(liveKeys.device(presence.deviceId), JSON.stringify(presence), 'PX', PRESENCE_TTL_MS);
+    calls.push(['set', liveKeys.device(presence.deviceId), JSON.stringify(presence), 'PX', PRESENCE_TTL_MS]);
     scores.push(nowMs + PRESENCE_TTL_MS, presence.deviceId);
   }
-  batch.zadd(liveKeys.devicesOnline(), ...scores);
-  firstError(await batch.exec());
+  calls.push(['zadd', liveKeys.devicesOnline(), ...scores]);
+  await sendMany(redis, calls);
 }
 
 export function writePresence(redis: LiveRedis, presence: DevicePresence, nowMs: number): Promise<void> {
@@ -291,9 +293,10 @@ export function writePresence(redis: LiveRedis, presence: DevicePresence, nowMs:
 
 /** The tunnel is gone: the device stops being listed before its presence expires. */
 export async function deletePresence(redis: LiveRedis, deviceId: string): Promise<void> {
-  firstError(
-    await redis.pipeline().del(liveKeys.device(deviceId)).zrem(liveKeys.devicesOnline(), deviceId).exec(),
-  );
+  await sendMany(redis, [
+    ['del', liveKeys.device(deviceId)],
+    ['zrem', liveKeys.devicesOnline(), deviceId],
+  ]);
 }
 
 export function readPresence(redis: LiveRedis, deviceId: string): Promise<DevicePresence | null> {
@@ -315,12 +318,9 @@ export async function readPresencesOf(
   const presences: DevicePresence[] = [];
   for (let i = 0; i < deviceIds.length; i += READ_BATCH) {
     const keys = deviceIds.slice(i, i + READ_BATCH).map((id) => liveKeys.device(id));
-    const batch = redis.pipeline();
-    for (const key of keys) batch.get(key);
-    const replies = (await batch.exec()) ?? [];
-    firstError(replies);
-    replies.forEach(([, text], n) => {
-      const presence = decode(redis, keys[n] as string, text as string | null, isDevicePresence);
+    const texts = await readMany(redis, keys);
+    keys.forEach((key, n) => {
+      const presence = decode(redis, key, texts[n] ?? null, isDevicePresence);
       if (presence) presences.push(presence);
     });
   }
@@ -371,12 +371,13 @@ export async function writePackageRoutes(
   nowMs: number,
 ): Promise<void> {
   if (routes.length === 0) return;
-  const batch = redis.pipeline();
-  for (const route of routes) {
-    const ttlMs = Math.max(1, Math.round(route.expiresAtMs - nowMs));
-    batch.set(liveKeys.packageRoute(route.packageId), JSON.stringify(route), 'PX', ttlMs);
-  }
-  for (const [error] of (await batch.exec()) ?? []) if (error) throw error;
+  await sendMany(
+    redis,
+    routes.map((route) => {
+      const ttlMs = Math.max(1, Math.round(route.expiresAtMs - nowMs));
+      return ['set', liveKeys.packageRoute(route.packageId), JSON.stringify(route), 'PX', ttlMs];
+    }),
+  );
 }
 
 export function readPackageRoute(redis: LiveRedis, packageId: string): Promise<PackageRoute | null> {
@@ -434,16 +435,16 @@ export function readLiveSettings(redis: LiveRedis): Promise<LiveSettings | null>
  * Redis was rebuilt in between and reads everything again.
  */
 export async function markReady(redis: LiveRedis): Promise<void> {
-  await redis.set(liveKeys.ready(), randomUUID());
+  const mark = randomUUID();
+  await Promise.all(redis.primaryTags.map((tag) => redis.set(liveKeys.ready(tag), mark)));
 }
 
-/** The marker of the last rebuild; null: Redis came back empty and is not rebuilt yet. */
-export function readReady(redis: LiveRedis): Promise<string | null> {
-  return redis.get(liveKeys.ready());
-}
-
-/** Throws the first error among a pipeline's replies, or when there are none. */
-export function firstError(replies: ReadonlyArray<[Error | null, unknown]> | null): void {
-  if (replies === null) throw new Error('the live state gave no replies to a batch');
-  for (const [error] of replies) if (error) throw error;
+/**
+ * The marker of the last rebuild; null: Redis, or a node of the cluster, came back empty and is not rebuilt yet. After a
+ * failover in a cluster it is another one, too.
+ */
+export async function readReady(redis: LiveRedis): Promise<string | null> {
+  const marks = await Promise.all(redis.primaryTags.map((tag) => redis.get(liveKeys.ready(tag))));
+  if (marks.length <= 1) return marks[0] ?? null;
+  return marks.includes(null) ? null : [redis.primaries, ...marks].join(' ');
 }
