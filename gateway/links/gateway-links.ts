@@ -34,6 +34,8 @@ export interface LinkParts {
   index: Pick<CandidateIndex<Tunnel>, 'byExit' | 'free'>;
   isDraining: () => boolean;
   isOverloaded: () => boolean;
+  /** No sign of life of that gateway for some seconds. */
+  isSilent: (gatewayId: string) => boolean;
   /** It is one of several workers, which reach each other without links. */
   isWorker: boolean;
   /** Where they are shown. */
@@ -107,6 +109,7 @@ export class GatewayLinks {
         devices: this.#countDevices(),
       }),
       isSibling: (id) => parts.isWorker && baseOf(id) === base,
+      isSilent: parts.isSilent,
       onRead: () => this.#client.keepOnly((id) => this.#directory.get(id) !== null),
     });
     this.#homes = new Homes({
@@ -114,7 +117,7 @@ export class GatewayLinks {
       log,
       gatewayId,
       registry,
-      isPeer: (id) => this.#directory.get(id) !== null,
+      isPeer: (id) => this.#directory.canBeAsked(id),
       hasExit: (exit) => index.byExit(exitKey(exit), NONE) !== undefined,
     });
     this.pipeline = new LinkedPipeline({

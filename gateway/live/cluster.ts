@@ -25,6 +25,9 @@ export class ClusterRedis extends Cluster implements LiveRedis {
   declare readonly dropOrphanMeters: ScriptCommands['dropOrphanMeters'];
   declare readonly askWallets: ScriptCommands['askWallets'];
   declare readonly showWallets: ScriptCommands['showWallets'];
+  declare readonly keepDevice: ScriptCommands['keepDevice'];
+  declare readonly keepGateway: ScriptCommands['keepGateway'];
+  declare readonly dropOwn: ScriptCommands['dropOwn'];
 
   readonly log: Log;
   readonly #attendance: Attendance;

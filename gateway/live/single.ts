@@ -28,6 +28,9 @@ export class SingleRedis extends Redis implements LiveRedis {
   declare readonly dropOrphanMeters: ScriptCommands['dropOrphanMeters'];
   declare readonly askWallets: ScriptCommands['askWallets'];
   declare readonly showWallets: ScriptCommands['showWallets'];
+  declare readonly keepDevice: ScriptCommands['keepDevice'];
+  declare readonly keepGateway: ScriptCommands['keepGateway'];
+  declare readonly dropOwn: ScriptCommands['dropOwn'];
 
   readonly log: Log;
   readonly primaryTags = NO_TAG;

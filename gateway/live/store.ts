@@ -7,13 +7,10 @@
 import { randomUUID } from 'node:crypto';
 import type { OriginLists } from '../runtime/origin/origin-policy.js';
 import type { LiveRedis } from './connection.js';
-import { liveKeys, PRESENCE_TTL_MS } from './keys.js';
-import type { CommandCall } from './live-redis.js';
-import { readMany, sendMany } from './many.js';
+import { liveKeys } from './keys.js';
+import { sendMany } from './many.js';
 import type {
   AccountSnapshot,
-  DevicePresence,
-  GatewayPresence,
   LiveSettings,
   PackageRoute,
   PortPolicy,
@@ -38,7 +35,7 @@ import {
   parseJson,
 } from './validation.js';
 
-const isNetworkType = isOneOf('wifi', 'mobile', 'ethernet', 'unknown');
+export const isNetworkType = isOneOf('wifi', 'mobile', 'ethernet', 'unknown');
 
 const restrictions: { [K in keyof Required<Restrictions>]: Check<Restrictions[K]> } = {
   bandwidthBytesPerSecondMax: isMissingOr(isNullOr(isCount)),
@@ -107,35 +104,6 @@ const isTicket = isRecordOf<TicketRecord>({
   clientVersion: isString,
 });
 
-const isDevicePresence = isRecordOf<DevicePresence>({
-  sessionId: isString,
-  deviceId: isString,
-  providerId: isString,
-  country: isString,
-  city: isNullOr(isString),
-  asn: isNullOr(isCount),
-  state: isMissingOr(isNullOr(isString)),
-  stateCode: isMissingOr(isNullOr(isString)),
-  isp: isMissingOr(isNullOr(isString)),
-  networkType: isNetworkType,
-  gatewayId: isString,
-  exitIp: isString,
-  connectedAtMs: isCount,
-  streams: isCount,
-  rttMs: (value): value is number => typeof value === 'number',
-  status: isOneOf('sharing', 'paused', 'draining'),
-});
-
-const isGatewayPresence = isRecordOf<GatewayPresence>({
-  gatewayId: isString,
-  epoch: isString,
-  version: isString,
-  startedAtMs: isCount,
-  tunnels: isCount,
-  streams: isCount,
-  draining: isBoolean,
-});
-
 const isPackageRoute = isRecordOf<PackageRoute>({
   allocationId: isString,
   buyerId: isString,
@@ -192,7 +160,7 @@ export function decode<T>(redis: LiveRedis, key: string, text: string | null, ch
   return null;
 }
 
-async function read<T>(redis: LiveRedis, key: string, check: Check<T>): Promise<T | null> {
+export async function read<T>(redis: LiveRedis, key: string, check: Check<T>): Promise<T | null> {
   return decode(redis, key, await redis.get(key), check);
 }
 
@@ -266,95 +234,6 @@ export function writeTicket(
 export async function takeTicket(redis: LiveRedis, ticketSha256Hex: string): Promise<TicketRecord | null> {
   const key = liveKeys.ticket(ticketSha256Hex);
   return decode(redis, key, await redis.getdel(key), isTicket);
-}
-
-// Presence of devices: written by the gateway that holds the tunnel, at PRESENCE_TTL_MS / 3.
-
-/** Writes all given presences and their places in the online set in one round trip. */
-export async function writePresences(
-  redis: LiveRedis,
-  presences: readonly DevicePresence[],
-  nowMs: number,
-): Promise<void> {
-  if (presences.length === 0) return;
-  const calls: CommandCall[] = [];
-  const scores: Array<string | number> = [];
-  for (const presence of presences) {
-    calls.push(['set', liveKeys.device(presence.deviceId), JSON.stringify(presence), 'PX', PRESENCE_TTL_MS]);
-    scores.push(nowMs + PRESENCE_TTL_MS, presence.deviceId);
-  }
-  calls.push(['zadd', liveKeys.devicesOnline(), ...scores]);
-  await sendMany(redis, calls);
-}
-
-export function writePresence(redis: LiveRedis, presence: DevicePresence, nowMs: number): Promise<void> {
-  return writePresences(redis, [presence], nowMs);
-}
-
-/** The tunnel is gone: the device stops being listed before its presence expires. */
-export async function deletePresence(redis: LiveRedis, deviceId: string): Promise<void> {
-  await sendMany(redis, [
-    ['del', liveKeys.device(deviceId)],
-    ['zrem', liveKeys.devicesOnline(), deviceId],
-  ]);
-}
-
-export function readPresence(redis: LiveRedis, deviceId: string): Promise<DevicePresence | null> {
-  return read(redis, liveKeys.device(deviceId), isDevicePresence);
-}
-
-/** Devices present now, in no order. Forgets those that stopped showing signs of life. */
-export async function readPresences(redis: LiveRedis, nowMs: number): Promise<DevicePresence[]> {
-  const online = liveKeys.devicesOnline();
-  await redis.zremrangebyscore(online, '-inf', String(nowMs));
-  return readPresencesOf(redis, await redis.zrange(online, '0', '-1'));
-}
-
-/** Of these devices those that are present now, in no order. */
-export async function readPresencesOf(
-  redis: LiveRedis,
-  deviceIds: readonly string[],
-): Promise<DevicePresence[]> {
-  const presences: DevicePresence[] = [];
-  for (let i = 0; i < deviceIds.length; i += READ_BATCH) {
-    const keys = deviceIds.slice(i, i + READ_BATCH).map((id) => liveKeys.device(id));
-    const texts = await readMany(redis, keys);
-    keys.forEach((key, n) => {
-      const presence = decode(redis, key, texts[n] ?? null, isDevicePresence);
-      if (presence) presences.push(presence);
-    });
-  }
-  return presences;
-}
-
-/** How many devices are present now. */
-export function countPresences(redis: LiveRedis, nowMs: number): Promise<number> {
-  return redis.zcount(liveKeys.devicesOnline(), `(${nowMs}`, '+inf');
-}
-
-/** Keys fetched in one round trip by the readers of many. */
-const READ_BATCH = 500;
-
-export async function writeGatewayPresence(redis: LiveRedis, presence: GatewayPresence): Promise<void> {
-  await Promise.all([
-    write(redis, liveKeys.gateway(presence.gatewayId), presence, PRESENCE_TTL_MS),
-    redis.sadd(liveKeys.gateways(), presence.gatewayId),
-  ]);
-}
-
-/** Gateways that are there, by id. */
-export async function readGatewayPresences(redis: LiveRedis): Promise<GatewayPresence[]> {
-  const ids = await redis.smembers(liveKeys.gateways());
-  const presences = await Promise.all(ids.sort().map((id) => readGatewayPresence(redis, id)));
-  return presences.filter((presence) => presence !== null);
-}
-
-export function readGatewayPresence(redis: LiveRedis, gatewayId: string): Promise<GatewayPresence | null> {
-  return read(redis, liveKeys.gateway(gatewayId), isGatewayPresence);
-}
-
-export async function deleteGatewayPresence(redis: LiveRedis, gatewayId: string): Promise<void> {
-  await redis.del(liveKeys.gateway(gatewayId));
 }
 
 // Routes: pulled packages (control plane writes) and named proxy sessions (gateways write).

@@ -7,6 +7,7 @@ import { connectLive, type LiveRedis } from '../../gateway/live/connection.js';
 import { forgetControlPlaneState } from '../../gateway/live/forget.js';
 import { liveKeys } from '../../gateway/live/keys.js';
 import { readDirtyMeters, reportMeters, settleMeters } from '../../gateway/live/meters.js';
+import * as presences from '../../gateway/live/presence.js';
 import * as store from '../../gateway/live/store.js';
 import { readExit, writeExits } from '../../gateway/live/summaries.js';
 import { askWallets, readWalletBell, ringWalletBell, showWallets } from '../../gateway/live/wallets.js';
@@ -50,7 +51,7 @@ async function everythingWorks(t: Test): Promise<void> {
   t.equal(await readExit(redis, exits[39] as never), GATEWAY);
 
   const now = Date.now();
-  const presences = exits.map(({ providerId, exitIp }, n) => ({
+  const devices = exits.map(({ providerId, exitIp }, n) => ({
     ...ticketRecord({ deviceId: `d${n}`, providerId }),
     gatewayId: GATEWAY,
     exitIp,
@@ -59,9 +60,9 @@ async function everythingWorks(t: Test): Promise<void> {
     rttMs: 1,
     status: 'sharing' as const,
   }));
-  await store.writePresences(redis, presences, now);
-  t.equal((await store.readPresencesOf(redis, ['d0', 'd1', 'd2', 'none', 'd39'])).length, 4);
-  for (const { deviceId } of presences) await store.deletePresence(redis, deviceId);
+  await presences.writePresences(redis, devices, now);
+  t.equal((await presences.readPresencesOf(redis, ['d0', 'd1', 'd2', 'none', 'd39'])).length, 4);
+  for (const { deviceId } of devices) await presences.deletePresence(redis, deviceId, GATEWAY);
   const accounts = exits.map((_, n) =>
     accountSnapshot({ account: `acct${n}`, passwordlessIps: ['192.0.2.1/32'] }),
   );

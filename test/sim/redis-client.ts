@@ -75,6 +75,13 @@ class SimulatedClient {
   set(key: string, value: string, _px?: 'PX', ttlMs?: number) {
     return this.#write(() => this.#redis.set(key, value, ttlMs));
   }
+  /** Only by one process at a time here. */
+  keepGateway(key: string, json: string, ttlMs: string) {
+    return this.#write(() => {
+      this.#redis.set(key, json, Number(ttlMs));
+      return '';
+    });
+  }
   hset(key: string, ...pairs: string[]) {
     return this.#write(() => this.#redis.hset(key, pairs));
   }
