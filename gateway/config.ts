@@ -1,5 +1,6 @@
 import { isIP } from 'node:net';
 import { hostname } from 'node:os';
+import { buyerDirectoryDefaults } from './buyers/directory.js';
 import { loginBackoffDefaults } from './buyers/login-backoff.js';
 import { linkSettings, problemsOfLinks } from './links/settings.js';
 import { type DedicatedPort, readDedicatedPort } from './listeners/port-protocol.js';
@@ -291,6 +292,12 @@ export const gatewaySettings = {
     'TS_WALLET_TERM_MS',
     'time a gateway goes on spending what was set aside while Redis does not confirm it; then streams wait',
     { default: 120_000, min: 1_000 },
+  ),
+  snapshotTermMs: integer(
+    'TS_SNAPSHOT_TERM_MS',
+    'time that what a gateway knows of an account or pulled package opens new connections while Redis is away or being rebuilt; ' +
+      'then they are refused until it is back',
+    { default: buyerDirectoryDefaults.staleMaxMs, min: 1_000 },
   ),
   usageDeliveryIntervalMs: integer(
     'TS_USAGE_DELIVERY_INTERVAL_MS',

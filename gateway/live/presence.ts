@@ -10,6 +10,9 @@ import type { DevicePresence, GatewayPresence, GatewayRun } from './records.js';
 import { decode, isNetworkType, read } from './store.js';
 import { isBoolean, isCount, isMissingOr, isNullOr, isOneOf, isRecordOf, isString } from './validation.js';
 
+/** Keys read or written in one round trip. */
+const BATCH = 500;
+
 const isDevicePresence = isRecordOf<DevicePresence>({
   sessionId: isString,
   deviceId: isString,
@@ -43,9 +46,9 @@ const isGatewayPresence = isRecordOf<GatewayPresence>({
 // Presence of devices: written by the gateway that holds the tunnel, at PRESENCE_TTL_MS / 3.
 
 /**
- * Writes all given presences and their places in the online set in one round trip. `came`: the devices have just opened these
- * tunnels, which makes them the newest whatever other gateways' clocks say. Else one whose device has opened a newer
- * one at another gateway is left out. Resolves to each one's `sinceMs` from now on, in their order; null: left out.
+ * Writes all given presences and their places in the online set, many in one round trip. `came`: the devices have just opened
+ * these tunnels, which makes them the newest whatever other gateways' clocks say. Else one whose device has opened a
+ * newer one at another gateway is left out. Resolves to each one's `sinceMs` from now on, in their order; null: left out.
  */
 export async function writePresences(
   redis: LiveRedis,
@@ -53,30 +56,28 @@ export async function writePresences(
   nowMs: number,
   came = false,
 ): Promise<Array<number | null>> {
-  if (presences.length === 0) return [];
-  const replies = await sendMany(
-    redis,
-    presences.map((presence): CommandCall => {
-      const { deviceId, gatewayId, connectedAtMs, sinceMs = connectedAtMs } = presence;
-      const json = JSON.stringify({ ...presence, sinceMs });
-      const ttlMs = String(PRESENCE_TTL_MS);
-      return [
-        'keepDevice',
-        liveKeys.device(deviceId),
-        json,
-        ttlMs,
-        gatewayId,
-        String(sinceMs),
-        came ? '1' : '0',
-      ];
-    }),
-  );
-  const since = replies.map((reply) => (reply === '' ? null : Number(reply)));
-  const scores = presences.flatMap(({ deviceId }, i) =>
-    since[i] === null ? [] : [nowMs + PRESENCE_TTL_MS, deviceId],
-  );
-  if (scores.length > 0) await redis.zadd(liveKeys.devicesOnline(), ...scores);
+  const since: Array<number | null> = [];
+  for (let i = 0; i < presences.length; i += BATCH) {
+    const some = presences.slice(i, i + BATCH);
+    const replies = await sendMany(
+      redis,
+      some.map((presence) => keepDevice(presence, came)),
+    );
+    const kept = replies.map((reply) => (reply === '' ? null : Number(reply)));
+    since.push(...kept);
+    const scores = some.flatMap(({ deviceId }, n) =>
+      kept[n] === null ? [] : [nowMs + PRESENCE_TTL_MS, deviceId],
+    );
+    if (scores.length > 0) await redis.zadd(liveKeys.devicesOnline(), ...scores);
+  }
   return since;
+}
+
+function keepDevice(presence: DevicePresence, came: boolean): CommandCall {
+  const { deviceId, gatewayId, connectedAtMs, sinceMs = connectedAtMs } = presence;
+  const json = JSON.stringify({ ...presence, sinceMs });
+  const ttlMs = String(PRESENCE_TTL_MS);
+  return ['keepDevice', liveKeys.device(deviceId), json, ttlMs, gatewayId, String(sinceMs), came ? '1' : '0'];
 }
 
 /** `writePresences` of one. */
@@ -112,8 +113,8 @@ export async function readPresencesOf(
   deviceIds: readonly string[],
 ): Promise<DevicePresence[]> {
   const presences: DevicePresence[] = [];
-  for (let i = 0; i < deviceIds.length; i += READ_BATCH) {
-    const keys = deviceIds.slice(i, i + READ_BATCH).map((id) => liveKeys.device(id));
+  for (let i = 0; i < deviceIds.length; i += BATCH) {
+    const keys = deviceIds.slice(i, i + BATCH).map((id) => liveKeys.device(id));
     const texts = await readMany(redis, keys);
     keys.forEach((key, n) => {
       const presence = decode(redis, key, texts[n] ?? null, isDevicePresence);
@@ -127,9 +128,6 @@ export async function readPresencesOf(
 export function countPresences(redis: LiveRedis, nowMs: number): Promise<number> {
   return redis.zcount(liveKeys.devicesOnline(), `(${nowMs}`, '+inf');
 }
-
-/** Keys fetched in one round trip by the readers of many. */
-const READ_BATCH = 500;
 
 /** Resolves to null, or to the record of a process that began later under the same id, which then stays. */
 export async function writeGatewayPresence(

@@ -95,6 +95,11 @@ if (redisKinds().includes('redis-server')) {
 
   t.test('keys of all nodes, scripts, batches and streams', everythingWorks);
 
+  t.test('the API counts requests', async (t) => {
+    const counters = group.nodes.map(({ redis }) => redis.keys(`${liveKeys.apiRateLimit()}*`));
+    t.ok((await Promise.all(counters)).flat().length > 0);
+  });
+
   t.test('what the control plane has told is forgotten on all nodes, and told again', async (t) => {
     const ready = await store.readReady(redis);
     t.match(ready, /\S/);
