@@ -1,6 +1,5 @@
 /** What everything in the control plane works with, made from its settings. */
 import { Api } from 'grammy';
-import type { Redis } from 'ioredis';
 import type pg from 'pg';
 import { connectLive, type LiveRedis } from '../gateway/live/connection.js';
 import type { Clock } from '../gateway/runtime/clock.js';
@@ -10,7 +9,7 @@ import { noteBlocked } from './bot/guests.js';
 import { telegramCodeSender } from './bot/login-code-sender.js';
 import type { ControlPlaneConfig } from './config.js';
 import { createPool } from './db/pool.js';
-import { connectLimiter, redisReady } from './db/redis.js';
+import { connectLimiter, type LimiterRedis, redisReady } from './db/redis.js';
 import type { OriginTables } from './policy/origins.js';
 import type { RecentLog } from './system/recent-log.js';
 import { type LoginCodeSender, loggedCodeSender } from './telegram/login-code-sender.js';
@@ -25,7 +24,7 @@ export interface Collaborators {
   pool: pg.Pool;
   redis: LiveRedis;
   /** For the rate limiter alone: fails at once while Redis is away. */
-  limiterRedis: Redis;
+  limiterRedis: LimiterRedis;
   codeSender: LoginCodeSender;
   /** Messages to people; one queue with the login codes. */
   telegram: MessageSender;

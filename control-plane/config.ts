@@ -1,3 +1,4 @@
+import { redisUrl } from '../gateway/live/redis-url.js';
 import {
   flag,
   integer,
@@ -38,7 +39,7 @@ export const controlPlaneSettings = {
     'connections to Postgres at once; above it requests wait up to 5 s, then get 503',
     { default: 20, min: 2, max: 1_000 },
   ),
-  redisUrl: secret('TS_REDIS_URL', 'the live state, redis://host:port', 'redis://127.0.0.1:6379'),
+  redisUrl,
   migrateAtStart: flag('TS_MIGRATE_AT_START', 'bring the database schema up to date when starting', true),
   production: flag(
     'TS_PRODUCTION',

@@ -1,7 +1,6 @@
-import type { Redis } from 'ioredis';
 import type pg from 'pg';
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
-import { exposeRedis } from '../gateway/live/redis-metrics.js';
+import { exposeRedis, type ShownConnection } from '../gateway/live/redis-metrics.js';
 import { exposeBuild } from '../gateway/runtime/build-info.js';
 import type { Clock } from '../gateway/runtime/clock.js';
 import type { JobCounts } from './jobs/runner.js';
@@ -23,8 +22,8 @@ export interface ControlPlaneMetricsDeps {
   money: Pick<MoneyWatch, 'read' | 'ageS' | 'failures' | 'latest'>;
   record: Pick<RecordWatch, 'read' | 'failures'>;
   measures: Measures;
-  redis: Redis;
-  limiterRedis: Redis;
+  redis: ShownConnection;
+  limiterRedis: ShownConnection;
   /** Null: there is no bot. */
   bot: { worker: { counts: Readonly<Record<string, number>> } } | null;
   /** Null: no message leaves. */

@@ -1,8 +1,10 @@
 import { isIP } from 'node:net';
 import { hostname } from 'node:os';
+import { buyerDirectoryDefaults } from './buyers/directory.js';
 import { loginBackoffDefaults } from './buyers/login-backoff.js';
 import { linkSettings, problemsOfLinks } from './links/settings.js';
 import { type DedicatedPort, readDedicatedPort } from './listeners/port-protocol.js';
+import { redisUrl } from './live/redis-url.js';
 import { isCidr } from './runtime/addresses.js';
 import {
   flag,
@@ -32,7 +34,7 @@ export const gatewaySettings = {
     ),
     defaultText: 'the name of the machine',
   },
-  redisUrl: secret('TS_REDIS_URL', 'the live state, redis://host:port', 'redis://127.0.0.1:6379'),
+  redisUrl,
   controlPlaneUrl: text(
     'TS_CONTROL_PLANE_URL',
     'API of the control plane, http(s)://host:port: meters go straight there while Redis is away; unset: they wait',
@@ -295,6 +297,12 @@ export const gatewaySettings = {
     'TS_WALLET_TERM_MS',
     'time a gateway goes on spending what was set aside while Redis does not confirm it; then streams wait',
     { default: 120_000, min: 1_000 },
+  ),
+  snapshotTermMs: integer(
+    'TS_SNAPSHOT_TERM_MS',
+    'time that what a gateway knows of an account or pulled package opens new connections while Redis is away or being rebuilt; ' +
+      'then they are refused until it is back',
+    { default: buyerDirectoryDefaults.staleMaxMs, min: 1_000 },
   ),
   usageDeliveryIntervalMs: integer(
     'TS_USAGE_DELIVERY_INTERVAL_MS',

@@ -8,6 +8,7 @@ import type { GatewayStatus } from './private-server.js';
 import type { ProxyPorts } from './proxy-ports.js';
 import type { Relay } from './relay/relay.js';
 import type { Clock } from './runtime/clock.js';
+import type { Presence } from './tunnels/presence.js';
 import type { TunnelRegistry } from './tunnels/registry.js';
 import type { WorkerReport } from './workers/messages.js';
 
@@ -26,6 +27,7 @@ export interface FigureParts {
   redis: LiveRedis;
   /** null: it has none. */
   links: GatewayLinks | null;
+  presence: Pick<Presence, 'isReplaced'>;
   metrics: Registry;
 }
 
@@ -40,7 +42,7 @@ export interface GatewayFigures {
 /** `/status`, and what is wrong for `/health`. */
 export function gatewayFigures(parts: FigureParts): GatewayFigures {
   const { gatewayId, epoch, startedAtMs, clock, isDraining } = parts;
-  const { registry, relay, ports, delivery, journal, redis, links, metrics } = parts;
+  const { registry, relay, ports, delivery, journal, redis, links, presence, metrics } = parts;
   const figures: GatewayFigures = {
     status: () => ({
       gatewayId,
@@ -60,6 +62,7 @@ export function gatewayFigures(parts: FigureParts): GatewayFigures {
       ...(journal.state === 'open' ? [] : ['meter journal failed']),
       ...(journal.canAdmit ? [] : ['meter journal takes no new meters']),
       ...(redis.status === 'ready' ? [] : ['live state away']),
+      ...(presence.isReplaced ? ['another process has this gateway id'] : []),
       ...(isDraining() ? ['draining'] : []),
     ],
     report: async (withMetrics) => ({

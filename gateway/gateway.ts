@@ -10,6 +10,7 @@ import { BuyerDirectory } from './buyers/directory.js';
 import { AccountLimits } from './buyers/limits.js';
 import type { GatewayConfig } from './config.js';
 import { gatewayFigures } from './figures.js';
+import { FleetWatch } from './fleet-watch.js';
 import type { Gateway, GatewaySurroundings } from './gateway-contract.js';
 import { GatewayLinks } from './links/gateway-links.js';
 import { UdpPorts } from './listeners/udp-ports.js';
@@ -96,20 +97,17 @@ export async function startGateway(
     },
   });
   const checkOrigin = (address: string) => origins.check(address, live.originPolicy);
-  const directory = new BuyerDirectory({ redis, clock, log });
+  const directory = new BuyerDirectory({ redis, clock, log }, { staleMaxMs: config.snapshotTermMs });
   const limits = new AccountLimits(clock);
   const backoff = loginBackoff(config, clock);
   const bandwidth = new BandwidthLimits(clock, { bandwidthBurstMs: config.bandwidthBurstMs });
 
   const journalDir = seat?.journalDir ?? config.dataDir;
   mkdirSync(journalDir, { recursive: true });
-  const settings = meteringSettings({
-    journalSlots: config.journalSlots,
-    journalExtentSlots: config.journalExtentSlots,
-    journalReserveSlots: config.journalReserveSlots,
-    deliveryIntervalMs: config.deliveryIntervalMs,
-    deliveryGrowthMs: config.deliveryGrowthMs,
-  });
+  const { journalSlots, journalExtentSlots, journalReserveSlots, deliveryIntervalMs, deliveryGrowthMs } =
+    config;
+  const inJournal = { journalSlots, journalExtentSlots, journalReserveSlots };
+  const settings = meteringSettings({ ...inJournal, deliveryIntervalMs, deliveryGrowthMs });
   const journal = await Journal.open({
     path: join(journalDir, 'meters.journal'),
     mapped: config.journalMapped,
@@ -157,15 +155,11 @@ export async function startGateway(
     clock,
     log,
     unsettledRuns: () => meters.runs(),
-    settings: {
-      walletWaitMs: config.walletWaitMs,
-      walletIdleMs: config.walletIdleMs,
-      walletAdmitMs: config.walletAdmitMs,
-      walletTermMs: config.walletTermMs,
-    },
+    settings: config,
   });
   const walletLoop = new WalletLoop(wallets);
 
+  const ownRun = { gatewayId: config.gatewayId, epoch };
   const index = new CandidateIndex<Tunnel>();
   const allocator = new Allocator<Tunnel>(
     {
@@ -173,15 +167,16 @@ export async function startGateway(
       clock,
       index,
       log,
-      gateway: { gatewayId: config.gatewayId, epoch },
+      gateway: ownRun,
       onAllocationEnded: endAllocation,
       workerWith: (deviceId) => siblings?.workerWith(deviceId) ?? null,
       gatewayWith:
         config.linkPort === null ? undefined : async (id) => (await links?.gatewayWith(id)) ?? null,
-      isOver: (run) => siblings?.isOver(run) === true,
+      isOver: (run) => siblings?.isOver(run) === true || fleet.isOver(run),
     },
     { idleMs: config.allocationIdleMs, waitMs: config.exitWaitMs },
   );
+  const fleet = new FleetWatch({ redis, clock, log, ownRun, onOver: (run) => allocator.heldNoMore(run) });
   const registry = new TunnelRegistry();
   const originWatch = new OriginWatch({ registry, check: checkOrigin, log });
   const presence = new Presence({
@@ -287,6 +282,7 @@ export async function startGateway(
         isDraining: isLeaving,
         isOverloaded: () => ports.isOverloaded,
         isWorker: seat !== undefined,
+        isSilent: (id) => fleet.isSilent(id),
         metrics: metrics.registry,
       });
   const ports: ProxyPorts = new ProxyPorts(config, {
@@ -332,6 +328,7 @@ export async function startGateway(
       wallets.resync();
       void allocator.renew();
       void presence.refresh();
+      void fleet.refresh();
       links?.resync();
       void live
         .refresh()
@@ -366,6 +363,7 @@ export async function startGateway(
   walletLoop.start();
   allocator.start();
   access.start();
+  fleet.start();
   const repricing = setInterval(() => void live.refresh().then(reprice), REPRICE_INTERVAL_MS);
   const tunnelPort = isDraining() ? 0 : await tunnelServer.listen();
   const { proxyPort, dedicated } = isDraining() ? { proxyPort: 0, dedicated: [] } : await ports.listen();
@@ -383,6 +381,7 @@ export async function startGateway(
     journal,
     redis,
     links,
+    presence,
     metrics: metrics.registry,
   });
   const privateServer =
@@ -425,6 +424,7 @@ export async function startGateway(
     for (const tunnel of [...registry.all()])
       tunnel.mux.close({ code: 'shutting_down', reason: 'this gateway stopped' });
     await presence.stop();
+    await fleet.stop();
     await links?.close();
     await privateServer?.stop();
     await journal.close();

@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import type { LiveRedis } from '../../gateway/live/connection.js';
+import { readGatewayPresences } from '../../gateway/live/presence.js';
 import type { GatewayPresence } from '../../gateway/live/records.js';
-import { readGatewayPresences } from '../../gateway/live/store.js';
 import type { Clock } from '../../gateway/runtime/clock.js';
 import type { Log } from '../../gateway/runtime/logging.js';
 import { Periodic } from '../../gateway/runtime/periodic.js';

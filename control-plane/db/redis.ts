@@ -1,4 +1,6 @@
-import { Redis } from 'ioredis';
+import type { EventEmitter } from 'node:events';
+import type { Cluster, Redis } from 'ioredis';
+import { connectPlain } from '../../gateway/live/open.js';
 
 /** The live state did not answer. The API answers `live_state_unavailable`. */
 export class LiveStateUnavailable extends Error {
@@ -17,6 +19,9 @@ export async function live<T>(command: Promise<T>): Promise<T> {
   }
 }
 
+/** Of one server, or of a cluster's nodes. */
+export type LimiterRedis = Redis | Cluster;
+
 /** A rate limit is not worth waiting for: a command of the limiter fails after this time. */
 const LIMITER_TIMEOUT_MS = 250;
 
@@ -24,24 +29,22 @@ const LIMITER_TIMEOUT_MS = 250;
  * A connection for the rate limiter alone: while Redis is away its commands fail at once instead of waiting for it,
  * so that requests are answered, unlimited, without delay. `connectLive` is the one for the live state.
  */
-export function connectLimiter(url: string, onError: (error: Error) => void): Redis {
-  const redis = new Redis(url, {
+export function connectLimiter(url: string, onError: (error: Error) => void): LimiterRedis {
+  const redis = connectPlain(url, {
     connectionName: 'traffic-share-rate-limit',
-    commandTimeout: LIMITER_TIMEOUT_MS,
-    connectTimeout: 2_000,
-    socketTimeout: 4 * LIMITER_TIMEOUT_MS,
-    enableOfflineQueue: false,
-    enableAutoPipelining: true, // requests that come together are counted in one round trip
-    maxRetriesPerRequest: 0,
-    autoResendUnfulfilledCommands: false,
-    retryStrategy: (attempt) => Math.min(50 * attempt, 1_000),
+    commandTimeoutMs: LIMITER_TIMEOUT_MS,
+    connectTimeoutMs: 2_000,
+    reconnectDelayMaxMs: 1_000,
   });
   redis.on('error', onError);
   return redis;
 }
 
 /** Waits until the connection is usable, at most `timeoutMs`; says whether it is. */
-export async function redisReady(redis: Redis, timeoutMs: number): Promise<boolean> {
+export async function redisReady(
+  redis: EventEmitter & { readonly status: string },
+  timeoutMs: number,
+): Promise<boolean> {
   if (redis.status === 'ready') return true;
   return new Promise((resolve) => {
     const end = (ready: boolean) => {

@@ -1,6 +1,6 @@
 import { type Static, Type } from 'typebox';
 import type { LiveRedis } from '../../gateway/live/connection.js';
-import { readPresence } from '../../gateway/live/store.js';
+import { readPresence } from '../../gateway/live/presence.js';
 import type { Queryable } from '../db/pool.js';
 import { Nullable, Timestamp, Uuid } from '../http/schemas.js';
 import type { BusinessSettings } from '../settings/settings.js';

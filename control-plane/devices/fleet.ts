@@ -1,7 +1,7 @@
 import { type Static, Type } from 'typebox';
 import type { LiveRedis } from '../../gateway/live/connection.js';
+import { readPresencesOf } from '../../gateway/live/presence.js';
 import type { DevicePresence } from '../../gateway/live/records.js';
-import { readPresencesOf } from '../../gateway/live/store.js';
 import type { Queryable } from '../db/pool.js';
 import { listOrder, type SortedRow, type SortOf } from '../http/list-order.js';
 import { Nullable, Timestamp, Uuid } from '../http/schemas.js';

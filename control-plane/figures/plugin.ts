@@ -2,7 +2,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type pg from 'pg';
 import { Type } from 'typebox';
 import type { LiveRedis } from '../../gateway/live/connection.js';
-import { readPresences } from '../../gateway/live/store.js';
+import { readPresences } from '../../gateway/live/presence.js';
 import type { Clock } from '../../gateway/runtime/clock.js';
 import { Problem } from '../errors.js';
 import { Bytes, jsonBytes, Money, Nullable, problemResponses, Timestamp } from '../http/schemas.js';

@@ -1,7 +1,7 @@
 import rateLimit from '@fastify/rate-limit';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { Redis } from 'ioredis';
 import { liveKeys } from '../../gateway/live/keys.js';
+import type { LimiterRedis } from '../db/redis.js';
 import { Problem } from '../errors.js';
 import { clientAddress } from './client-address.js';
 
@@ -12,7 +12,7 @@ import { clientAddress } from './client-address.js';
  */
 export async function installRateLimit(
   app: FastifyInstance,
-  redis: Redis,
+  redis: LimiterRedis,
   requestsPerMinute: number,
 ): Promise<void> {
   await app.register(rateLimit, {

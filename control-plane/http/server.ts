@@ -12,11 +12,11 @@ import Fastify, {
   type RawRequestDefaultExpression,
   type RawServerDefault,
 } from 'fastify';
-import type { Redis } from 'ioredis';
 import type pg from 'pg';
 import { Type } from 'typebox';
 import type { Log } from '../../gateway/runtime/logging.js';
 import { spanEnded } from '../../gateway/runtime/spans.js';
+import type { LimiterRedis } from '../db/redis.js';
 import { Problem } from '../errors.js';
 import type { Answered } from '../measures.js';
 import { actorId } from './actor.js';
@@ -41,7 +41,7 @@ export interface ServerDeps {
   log: Log;
   pool: pg.Pool;
   /** For the rate limiter alone (`db/redis.ts`). */
-  limiterRedis: Redis;
+  limiterRedis: LimiterRedis;
   authenticate: Authenticate;
   trustedProxies: readonly string[];
   corsOrigins: readonly string[];

@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import type { LiveRedis } from '../../gateway/live/connection.js';
+import { countPresences, readGatewayPresences, readPresencesOf } from '../../gateway/live/presence.js';
 import type { DevicePresence } from '../../gateway/live/records.js';
-import { countPresences, readGatewayPresences, readPresencesOf } from '../../gateway/live/store.js';
 import type { Clock } from '../../gateway/runtime/clock.js';
 import { jsonBytes } from '../http/schemas.js';
 import { formatMicros } from '../ledger/money.js';

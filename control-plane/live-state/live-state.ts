@@ -79,6 +79,8 @@ export class LiveState {
   #stopped = false;
   #ticks = 0;
   #failing = false;
+  /** The servers that took writes at the last rebuild. */
+  #rebuiltOn: string | null = null;
 
   constructor(deps: LiveStateDeps) {
     this.#deps = deps;
@@ -152,6 +154,7 @@ export class LiveState {
    */
   async rebuild(): Promise<void> {
     const { redis, log, rebuilders = [] } = this.#deps;
+    const { primaries } = redis;
     await this.#writePrice();
     await this.#writeSettings();
     const accounts = await this.#writeAllAccounts();
@@ -163,12 +166,14 @@ export class LiveState {
       await markReady(redis);
       log.info({ accounts }, 'live_state_rebuilt');
     }
+    this.#rebuiltOn = primaries;
   }
 
   async #tick(): Promise<void> {
     const { pool, redis } = this.#deps;
     this.#ticks++;
-    if ((await readReady(redis)) === null) await this.rebuild();
+    // A failover loses what the replica had not got yet, and leaves the marker.
+    if ((await readReady(redis)) === null || redis.primaries !== this.#rebuiltOn) await this.rebuild();
     // A day's price comes into force at midnight without anyone's doing.
     if (this.#lastPrice !== JSON.stringify(await this.#deps.providerPrice())) this.#price = true;
     const accounts = this.#confirmAccounts;

@@ -1,7 +1,7 @@
 import { readClaims } from '../../gateway/live/claims.js';
 import type { LiveRedis } from '../../gateway/live/connection.js';
+import { readPresences } from '../../gateway/live/presence.js';
 import type { DevicePresence } from '../../gateway/live/records.js';
-import { readPresences } from '../../gateway/live/store.js';
 import type { Clock } from '../../gateway/runtime/clock.js';
 import { placeWords } from '../../gateway/runtime/origin/place-words.js';
 import { live } from '../db/redis.js';

@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import type { LiveRedis } from '../../gateway/live/connection.js';
-import { readPresence } from '../../gateway/live/store.js';
+import { readPresence } from '../../gateway/live/presence.js';
 import { withTransaction } from '../db/pool.js';
 import { withdrawOffers } from '../packages/offer.js';
 

@@ -1,8 +1,8 @@
 import type { LiveRedis } from '../../gateway/live/connection.js';
 import { liveKeys } from '../../gateway/live/keys.js';
 import { forgetMeteringGateway, readMeteringGateways, settleMeters } from '../../gateway/live/meters.js';
+import { readGatewayPresence } from '../../gateway/live/presence.js';
 import type { SettledMark } from '../../gateway/live/records.js';
-import { readGatewayPresence } from '../../gateway/live/store.js';
 
 /** Reports as they came, by meter key. Nothing about them is checked. */
 export type ReportBatch = ReadonlyMap<string, string>;

@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import type { LiveRedis } from '../../gateway/live/connection.js';
 import { readDirtyMeterKeys, readMeteringGateways } from '../../gateway/live/meters.js';
+import { readGatewayPresence } from '../../gateway/live/presence.js';
 import {
   parseMeterKey,
   runOf,
@@ -8,7 +9,6 @@ import {
   type WalletRecord,
   walletField,
 } from '../../gateway/live/records.js';
-import { readGatewayPresence } from '../../gateway/live/store.js';
 import {
   forgetWallets,
   parseWalletField,

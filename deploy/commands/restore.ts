@@ -7,7 +7,7 @@ import {
 import { RestoreTests } from '../../control-plane/backup/restore-test.js';
 import { BackupFailed } from '../../control-plane/backup/storage.js';
 import { databaseNameOf, stateOf } from '../../control-plane/backup/target.js';
-import { LiveRedis } from '../../gateway/live/connection.js';
+import { connectLive } from '../../gateway/live/connection.js';
 import { forgetControlPlaneState } from '../../gateway/live/forget.js';
 import { type BackupTools, EXIT, withArchive, withBackupTools, withPool } from './backup-command.js';
 import { print } from './database-command.js';
@@ -127,7 +127,7 @@ const clearedLine = (keys: number) => `cleared ${keys} keys of the live state`;
 
 /** The control plane tells Redis everything anew; what Redis says was committed is more than the restored record knows. */
 async function clear({ config, log }: Pick<BackupTools, 'config' | 'log'>): Promise<number> {
-  const redis = new LiveRedis({ url: config.redisUrl, log, connectionName: 'traffic-share-restore' });
+  const redis = connectLive({ url: config.redisUrl, log, connectionName: 'traffic-share-restore' });
   try {
     return await forgetControlPlaneState(redis);
   } catch (cause) {

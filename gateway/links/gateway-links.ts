@@ -33,6 +33,8 @@ export interface LinkParts {
   index: Pick<CandidateIndex<Tunnel>, 'byExit' | 'counts'>;
   isDraining: () => boolean;
   isOverloaded: () => boolean;
+  /** No sign of life of that gateway for some seconds. */
+  isSilent: (gatewayId: string) => boolean;
   /** It is one of several workers, which reach each other without links. */
   isWorker: boolean;
   /** Where they are shown. */
@@ -106,6 +108,7 @@ export class GatewayLinks {
         devices: index.counts(),
       }),
       isSibling: (id) => parts.isWorker && baseOf(id) === base,
+      isSilent: parts.isSilent,
       onRead: () => this.#client.keepOnly((id) => this.#directory.get(id) !== null),
     });
     this.#homes = new Homes({
@@ -113,7 +116,7 @@ export class GatewayLinks {
       log,
       gatewayId,
       registry,
-      isPeer: (id) => this.#directory.get(id) !== null,
+      isPeer: (id) => this.#directory.canBeAsked(id),
       hasExit: (exit) => index.byExit(exitKey(exit), NONE) !== undefined,
     });
     this.pipeline = new LinkedPipeline({

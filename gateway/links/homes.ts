@@ -1,7 +1,7 @@
 import type { Authenticated } from '../listeners/connect-pipeline.js';
 import type { LiveRedis } from '../live/connection.js';
 import { EXIT_TTL_MS } from '../live/keys.js';
-import { readPresence } from '../live/store.js';
+import { readPresence } from '../live/presence.js';
 import { type ExitPlace, readExit, writeExits } from '../live/summaries.js';
 import type { Log } from '../runtime/logging.js';
 import type { Soon } from '../runtime/soon.js';

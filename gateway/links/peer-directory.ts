@@ -30,6 +30,8 @@ export interface PeerDirectoryDeps {
   describe: () => Omit<GatewaySummary, 'gatewayId' | 'beat'>;
   /** Workers of this gateway are reached without a link. */
   isSibling: (gatewayId: string) => boolean;
+  /** No sign of life for some seconds: nothing new is asked of it, links to it stay. */
+  isSilent: (gatewayId: string) => boolean;
   /** After each reading. */
   onRead: () => void;
 }
@@ -90,6 +92,11 @@ export class PeerDirectory {
     return seen !== undefined && this.#isAlive(seen) ? seen.summary : null;
   }
 
+  /** Whether it is there and shows that it lives. */
+  canBeAsked(gatewayId: string): boolean {
+    return this.get(gatewayId) !== null && !this.deps.isSilent(gatewayId);
+  }
+
   /** Whether another gateway is there that does not drain. */
   get hasServing(): boolean {
     return [...this.#seen.values()].some((seen) => !seen.summary.draining && this.#isAlive(seen));
@@ -107,7 +114,7 @@ export class PeerDirectory {
     const found: Array<{ gatewayId: string; key: number }> = [];
     for (const [gatewayId, seen] of this.#seen) {
       const { summary } = seen;
-      if (exclude.has(gatewayId) || !this.#isAlive(seen)) continue;
+      if (exclude.has(gatewayId) || !this.#isAlive(seen) || this.deps.isSilent(gatewayId)) continue;
       const [free, sharing] = count(summary.devices, fallback === 'any' ? null : country, net);
       if (sharing === 0) continue;
       // Drawn as by lot with so many tickets (Efraimidis and Spirakis); all with free devices before all without.

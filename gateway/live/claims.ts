@@ -1,9 +1,10 @@
-import type { ChainableCommander } from 'ioredis';
 import type { LiveRedis } from './connection.js';
 import { liveKeys } from './keys.js';
+import type { CommandCall } from './live-redis.js';
+import { readMany } from './many.js';
 import type { ClaimRecord, GatewayRun } from './records.js';
 import type { ScriptCommands } from './scripts.js';
-import { decode, firstError } from './store.js';
+import { decode } from './store.js';
 import { isCount, isMissingOr, isNullOr, isRecordOf, isString } from './validation.js';
 
 /** How long a claim lives without renewal; its holder renews it at a third of this. */
@@ -70,18 +71,10 @@ export async function takeClaims(
   claims: readonly Claim[],
 ): Promise<Array<ClaimOutcome | null>> {
   if (claims.length === 0) return [];
-  const batch = redis.pipeline() as ChainableCommander & ScriptCommands;
-  const keys: string[] = [];
-  for (const claim of claims) {
-    const args = takeArguments(claim);
-    keys.push(args[0]);
-    void batch.claimTake(...args);
-  }
-  const replies = await batch.exec();
-  return claims.map((_, i) => {
-    const [error, reply] = replies?.[i] ?? [true, null];
-    return error ? null : outcome(redis, keys[i] as string, reply as [0 | 1, string]);
-  });
+  const calls = claims.map((claim): CommandCall => ['claimTake', ...takeArguments(claim)]);
+  return (await redis.sendAll(calls)).map(([error, reply], i) =>
+    error ? null : outcome(redis, calls[i]?.[1] as string, reply as [0 | 1, string]),
+  );
 }
 
 /** Frees the claim if the allocation holds it; says whether it did. */
@@ -109,12 +102,9 @@ export async function readClaims(
   const claims: Array<ClaimRecord | null> = [];
   for (let i = 0; i < exits.length; i += READ_BATCH) {
     const keys = exits.slice(i, i + READ_BATCH).map((exit) => liveKeys.claim(exit.providerId, exit.exitIp));
-    const batch = redis.pipeline();
-    for (const key of keys) batch.get(key);
-    const replies = (await batch.exec()) ?? [];
-    firstError(replies);
-    replies.forEach(([, text], n) => {
-      claims.push(decode(redis, keys[n] as string, text as string | null, isClaim));
+    const texts = await readMany(redis, keys);
+    keys.forEach((key, n) => {
+      claims.push(decode(redis, key, texts[n] ?? null, isClaim));
     });
   }
   return claims;

@@ -108,6 +108,8 @@ export interface CommandReaderOptions {
 /** Below the connection's command time-out, so that a wait for nothing is not taken for a dead connection. */
 const BLOCK_MS = 500;
 const RETRY_MS = 200;
+/** Longest wait for the marks of a cluster's nodes. */
+const READY_WAIT_MS = 250;
 /** Entries in one read. A full one may mean that the stream was trimmed past us: resync. */
 const READ_MAX = 1_000;
 
@@ -121,6 +123,8 @@ export class CommandReader {
   readonly #options: CommandReaderOptions;
   #lastId: string | null = null;
   #ready: string | null = null;
+  /** The marker was not to be had lately: something may have been lost meanwhile. */
+  #unsure = false;
   #stopped = false;
   #loop: Promise<void> | null = null;
   #wake: (() => void) | null = null;
@@ -169,11 +173,12 @@ export class CommandReader {
   async #findPlace(): Promise<void> {
     const { redis, onResync } = this.#options;
     const newest = await readLastCommandId(redis);
-    const ready = await readReady(redis);
+    const ready = await this.#readReady();
     const first = this.#lastId === null;
     if (this.#lastId === null) this.#lastId = newest;
     else if (isBefore(newest, this.#lastId)) this.#lastId = '0-0'; // another stream: Redis was wiped or rolled back
-    this.#ready = ready;
+    this.#ready = ready ?? null;
+    this.#unsure = ready === undefined;
     onResync(first ? 'started' : 'reconnected');
   }
 
@@ -192,13 +197,30 @@ export class CommandReader {
       if (command) onCommand(command);
       else redis.log.error({ id }, 'command_unreadable');
     }
-    const ready = await readReady(redis);
+    const ready = await this.#readReady();
     if (this.#stopped) return;
-    if (ready !== this.#ready) {
+    if (ready === undefined) this.#unsure = true;
+    else if (ready !== this.#ready || this.#unsure) {
+      this.#unsure = false;
       this.#ready = ready;
       if (isBefore(await readLastCommandId(redis), this.#lastId as string)) this.#lastId = '0-0';
       onResync(ready === null ? 'wiped' : 'rebuilt');
     } else if (entries.length === READ_MAX) onResync('gap');
+  }
+
+  /**
+   * Undefined: part of a cluster gives no answer. Commands are read on meanwhile: they may be on another node, and are to
+   * be obeyed within a second.
+   */
+  async #readReady(): Promise<string | null | undefined> {
+    const { redis } = this.#options;
+    const ready = readReady(redis);
+    if (redis.primaryTags.length <= 1) return ready;
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<undefined>((resolve) => {
+      timer = setTimeout(resolve, READY_WAIT_MS, undefined);
+    });
+    return Promise.race([ready.catch(() => undefined), late]).finally(() => clearTimeout(timer));
   }
 
   #pause(ms: number): Promise<void> {

@@ -10,13 +10,14 @@ const SCAN_COUNT = 1_000;
  */
 export async function forgetControlPlaneState(redis: LiveRedis): Promise<number> {
   let removed = 0;
-  for (const pattern of controlPlaneKeyPatterns()) {
-    let cursor = '0';
-    do {
-      const [next, keys] = await redis.scan(cursor, 'MATCH', pattern, 'COUNT', SCAN_COUNT);
-      cursor = next;
-      for (const key of keys) removed += await redis.unlink(key);
-    } while (cursor !== '0');
-  }
+  for (const pattern of controlPlaneKeyPatterns())
+    for (const primary of redis.eachPrimary()) {
+      let cursor = '0';
+      do {
+        const [next, keys] = await primary.scan(cursor, 'MATCH', pattern, 'COUNT', SCAN_COUNT);
+        cursor = next;
+        for (const key of keys) removed += await redis.unlink(key);
+      } while (cursor !== '0');
+    }
   return removed;
 }

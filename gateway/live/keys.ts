@@ -28,16 +28,25 @@ export const liveKeys = {
   ticket: (ticketSha256Hex: string) => `${PREFIX}ticket:{${ticketSha256Hex}}`,
 
   /**
-   * STRING `DevicePresence`. Owner: the gateway that holds the device's tunnel. Expires after PRESENCE_TTL_MS,
-   * refreshed at a third of it. Readers: control plane (device lists, locations), later other gateways.
+   * STRING `DevicePresence`. Owner: the gateway that holds the device's newest tunnel (script `keepDevice`). Expires after
+   * PRESENCE_TTL_MS, refreshed at a third of it. Readers: control plane (device lists, locations), gateways.
    */
   device: (deviceId: string) => `${PREFIX}device:{${deviceId}}`,
 
   /** ZSET deviceId → presence expiry (ms since epoch). Owner: gateways. Trimmed by readers. Readers: control plane. */
   devicesOnline: () => `${PREFIX}devices-online`,
 
-  /** STRING `GatewayPresence`. Owner: that gateway. Expires after PRESENCE_TTL_MS. Readers: control plane. */
+  /**
+   * STRING `GatewayPresence`. Owner: that gateway, of two with the same id the one that began last (script `keepGateway`).
+   * Expires after PRESENCE_TTL_MS, refreshed at a third of it. Readers: control plane.
+   */
   gateway: (gatewayId: string) => `${PREFIX}gateway:{gw:${gatewayId}}`,
+
+  /**
+   * HASH gatewayId → `GatewayBeat`. Owner: that gateway, every BEAT_INTERVAL_MS. No expiry: readers judge by their own clock how
+   * long a beat stands still, and remove it after SUMMARY_KEPT_MS. One key, so that all are read in one round trip.
+   */
+  gatewayBeats: () => `${PREFIX}gateway-beats`,
 
   /**
    * HASH gatewayId → `GatewaySummary`: what other gateways may ask it for. Owner: that gateway, where links are on: once a
@@ -150,9 +159,10 @@ export const liveKeys = {
 
   /**
    * STRING, set by the control plane after it has rebuilt the live state. Missing means Redis came back empty: the
-   * control plane rebuilds, and a gateway must not call an unknown account a wrong one.
+   * control plane rebuilds, and a gateway must not call an unknown account a wrong one. In a cluster each master has one,
+   * with a hash tag (`LiveRedis.primaryTags`) that is the master's: any of them may come back empty by itself.
    */
-  ready: () => `${PREFIX}ready`,
+  ready: (tag = '') => (tag === '' ? `${PREFIX}ready` : `${PREFIX}ready:{${tag}}`),
 
   /**
    * STRING `Actor` of the control plane: whom a ticket for an event stream was given to. Owner: control plane
@@ -168,7 +178,9 @@ export const liveKeys = {
 export const WALLET_BELL_KEPT = 10_000;
 /** How long a device or gateway counts as present without a sign of life. */
 export const PRESENCE_TTL_MS = 15_000;
-/** How long a summary that does not change any more is left in the hash. */
+/** How often a gateway says that it is there. */
+export const BEAT_INTERVAL_MS = 1_000;
+/** How long a summary or beat that does not change any more is left in the hash. */
 export const SUMMARY_KEPT_MS = 60_000;
 /** How long it is known which gateway an exit was at. Longer than presence: it costs a key each, and a wrong one a question. */
 export const EXIT_TTL_MS = 600_000;
@@ -182,6 +194,7 @@ export const COMMANDS_KEPT = 10_000;
 export function controlPlaneKeyPatterns(): string[] {
   return [
     liveKeys.ready(),
+    liveKeys.ready('*'),
     liveKeys.settled('*'),
     liveKeys.usageBooked('*'),
     liveKeys.wallets('*'),

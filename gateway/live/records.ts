@@ -112,6 +112,8 @@ export interface DevicePresence
   /** The address the gateway saw the tunnel come from. */
   exitIp: string;
   connectedAtMs: number;
+  /** Grows from tunnel to tunnel of the device, over all gateways; left out: not drawn yet, or by an older version. */
+  sinceMs?: number | undefined;
   streams: number;
   rttMs: number;
   status: 'sharing' | 'paused' | 'draining';

@@ -1,10 +1,16 @@
-import type { Redis } from 'ioredis';
 import { Gauge, type Registry } from 'prom-client';
+
+/** A connection to one server, or to a cluster's nodes. */
+export interface ShownConnection {
+  readonly status: string;
+  readonly commandQueue?: { readonly length: number };
+  nodes?(): ReadonlyArray<{ readonly commandQueue: { readonly length: number } }>;
+}
 
 /** Shows connections to Redis, each by a name of ours. */
 export function exposeRedis(
   registry: Registry,
-  connections: Readonly<Record<string, Pick<Redis, 'status' | 'commandQueue'>>>,
+  connections: Readonly<Record<string, ShownConnection>>,
 ): void {
   const registers = [registry];
   const labelNames = ['connection'];
@@ -24,7 +30,13 @@ export function exposeRedis(
     labelNames,
     registers,
     collect() {
-      for (const [connection, { commandQueue }] of all) this.set({ connection }, commandQueue?.length ?? 0);
+      for (const [connection, shown] of all) {
+        const servers = shown.nodes?.() ?? [shown];
+        this.set(
+          { connection },
+          servers.reduce((sum, { commandQueue }) => sum + (commandQueue?.length ?? 0), 0),
+        );
+      }
     },
   });
 }

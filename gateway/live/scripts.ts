@@ -204,6 +204,62 @@ end
 return #ARGV / 5
 `;
 
+/**
+ * KEYS 1 device
+ * ARGV 1 DevicePresence JSON with `"sinceMs":n`, 2 ttl ms, 3 its gatewayId, 4 that n, 5 whether the tunnel was just opened 0/1
+ * Writes the presence, unless another gateway's is of a newer tunnel. One just opened is newer than what is there: its sinceMs is
+ * raised above that. Returns the sinceMs written as text, or '' when another one stays.
+ */
+const keepDevice = `
+local held = redis.call('GET', KEYS[1])
+local json, since = ARGV[1], tonumber(ARGV[4])
+-- Its own record is the usual case, and decoding is most of what this costs.
+if held and not string.find(held, '"gatewayId":"' .. ARGV[3] .. '"', 1, true) then
+  local ok, record = pcall(cjson.decode, held)
+  if ok and type(record) == 'table' and type(record.sinceMs) == 'number' then
+    if ARGV[5] == '1' then
+      since = math.max(since, record.sinceMs + 1)
+    elseif record.sinceMs > since then
+      return ''
+    end
+  end
+end
+local text = string.format('%.0f', since)
+if text ~= ARGV[4] then json = string.gsub(json, '"sinceMs":%d+', '"sinceMs":' .. text) end
+redis.call('SET', KEYS[1], json, 'PX', ARGV[2])
+return text
+`;
+
+/**
+ * KEYS 1 gateway
+ * ARGV 1 GatewayPresence JSON, 2 ttl ms, 3 its epoch, 4 its startedAtMs
+ * Writes it, unless a process that began later has the id: then returns that one's JSON, else ''.
+ */
+const keepGateway = `
+local held = redis.call('GET', KEYS[1])
+if held then
+  local ok, record = pcall(cjson.decode, held)
+  if ok and type(record) == 'table' and record.epoch ~= ARGV[3] then
+    if type(record.startedAtMs) == 'number' and record.startedAtMs > tonumber(ARGV[4]) then return held end
+  end
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return ''
+`;
+
+/**
+ * KEYS 1 a record as JSON
+ * ARGV 1 field, 2 value
+ * Deletes it when the field has the value. Returns 1 when it did, else 0.
+ */
+const dropOwn = `
+local held = redis.call('GET', KEYS[1])
+if not held then return 0 end
+local ok, record = pcall(cjson.decode, held)
+if not ok or type(record) ~= 'table' or record[ARGV[1]] ~= ARGV[2] then return 0 end
+return redis.call('DEL', KEYS[1])
+`;
+
 /** For ioredis' `scripts` option. */
 export const scripts = {
   claimTake: { numberOfKeys: 1, lua: claimTake },
@@ -214,9 +270,12 @@ export const scripts = {
   dropOrphanMeters: { numberOfKeys: 2, lua: dropOrphanMeters },
   askWallets: { numberOfKeys: 1, lua: askWallets },
   showWallets: { numberOfKeys: 1, lua: showWallets },
+  keepDevice: { numberOfKeys: 1, lua: keepDevice },
+  keepGateway: { numberOfKeys: 1, lua: keepGateway },
+  dropOwn: { numberOfKeys: 1, lua: dropOwn },
 };
 
-/** The scripts as methods. Call them through `claims.ts`, `meters.ts`, `store.ts` and `wallets.ts`. */
+/** The scripts as methods. Call them through `claims.ts`, `meters.ts`, `wallets.ts`, `presence.ts` and `sticky.ts`. */
 export interface ScriptCommands {
   claimTake(
     claim: string,
@@ -238,4 +297,20 @@ export interface ScriptCommands {
   dropOrphanMeters(meters: string, dirty: string, ...keys: string[]): Promise<number>;
   askWallets(asks: string, ...args: string[]): Promise<number>;
   showWallets(wallets: string, ...args: string[]): Promise<number>;
+  keepDevice(
+    device: string,
+    presenceJson: string,
+    ttlMs: string,
+    gatewayId: string,
+    sinceMs: string,
+    came: '0' | '1',
+  ): Promise<string>;
+  keepGateway(
+    gateway: string,
+    presenceJson: string,
+    ttlMs: string,
+    epoch: string,
+    startedAtMs: string,
+  ): Promise<string>;
+  dropOwn(key: string, field: string, value: string): Promise<0 | 1>;
 }

@@ -7,11 +7,10 @@
 import { randomUUID } from 'node:crypto';
 import type { OriginLists } from '../runtime/origin/origin-policy.js';
 import type { LiveRedis } from './connection.js';
-import { liveKeys, PRESENCE_TTL_MS } from './keys.js';
+import { liveKeys } from './keys.js';
+import { sendMany } from './many.js';
 import type {
   AccountSnapshot,
-  DevicePresence,
-  GatewayPresence,
   LiveSettings,
   PackageRoute,
   PortPolicy,
@@ -35,7 +34,7 @@ import {
   parseJson,
 } from './validation.js';
 
-const isNetworkType = isOneOf('wifi', 'mobile', 'ethernet', 'unknown');
+export const isNetworkType = isOneOf('wifi', 'mobile', 'ethernet', 'unknown');
 
 const restrictions: { [K in keyof Required<Restrictions>]: Check<Restrictions[K]> } = {
   bandwidthBytesPerSecondMax: isMissingOr(isNullOr(isCount)),
@@ -102,35 +101,6 @@ const isTicket = isRecordOf<TicketRecord>({
   capBytesPerDay: isNullOr(isCount),
   termsVersion: isString,
   clientVersion: isString,
-});
-
-const isDevicePresence = isRecordOf<DevicePresence>({
-  sessionId: isString,
-  deviceId: isString,
-  providerId: isString,
-  country: isString,
-  city: isNullOr(isString),
-  asn: isNullOr(isCount),
-  state: isMissingOr(isNullOr(isString)),
-  stateCode: isMissingOr(isNullOr(isString)),
-  isp: isMissingOr(isNullOr(isString)),
-  networkType: isNetworkType,
-  gatewayId: isString,
-  exitIp: isString,
-  connectedAtMs: isCount,
-  streams: isCount,
-  rttMs: (value): value is number => typeof value === 'number',
-  status: isOneOf('sharing', 'paused', 'draining'),
-});
-
-const isGatewayPresence = isRecordOf<GatewayPresence>({
-  gatewayId: isString,
-  epoch: isString,
-  version: isString,
-  startedAtMs: isCount,
-  tunnels: isCount,
-  streams: isCount,
-  draining: isBoolean,
 });
 
 const isPackageRoute = isRecordOf<PackageRoute>({
@@ -260,97 +230,6 @@ export async function takeTicket(redis: LiveRedis, ticketSha256Hex: string): Pro
   return decode(redis, key, await redis.getdel(key), isTicket);
 }
 
-// Presence of devices: written by the gateway that holds the tunnel, at PRESENCE_TTL_MS / 3.
-
-/** Writes all given presences and their places in the online set in one round trip. */
-export async function writePresences(
-  redis: LiveRedis,
-  presences: readonly DevicePresence[],
-  nowMs: number,
-): Promise<void> {
-  if (presences.length === 0) return;
-  const batch = redis.pipeline();
-  const scores: Array<string | number> = [];
-  for (const presence of presences) {
-    batch.set(liveKeys.device(presence.deviceId), JSON.stringify(presence), 'PX', PRESENCE_TTL_MS);
-    scores.push(nowMs + PRESENCE_TTL_MS, presence.deviceId);
-  }
-  batch.zadd(liveKeys.devicesOnline(), ...scores);
-  firstError(await batch.exec());
-}
-
-export function writePresence(redis: LiveRedis, presence: DevicePresence, nowMs: number): Promise<void> {
-  return writePresences(redis, [presence], nowMs);
-}
-
-/** The tunnel is gone: the device stops being listed before its presence expires. */
-export async function deletePresence(redis: LiveRedis, deviceId: string): Promise<void> {
-  firstError(
-    await redis.pipeline().del(liveKeys.device(deviceId)).zrem(liveKeys.devicesOnline(), deviceId).exec(),
-  );
-}
-
-export function readPresence(redis: LiveRedis, deviceId: string): Promise<DevicePresence | null> {
-  return read(redis, liveKeys.device(deviceId), isDevicePresence);
-}
-
-/** Devices present now, in no order. Forgets those that stopped showing signs of life. */
-export async function readPresences(redis: LiveRedis, nowMs: number): Promise<DevicePresence[]> {
-  const online = liveKeys.devicesOnline();
-  await redis.zremrangebyscore(online, '-inf', String(nowMs));
-  return readPresencesOf(redis, await redis.zrange(online, '0', '-1'));
-}
-
-/** Of these devices those that are present now, in no order. */
-export async function readPresencesOf(
-  redis: LiveRedis,
-  deviceIds: readonly string[],
-): Promise<DevicePresence[]> {
-  const presences: DevicePresence[] = [];
-  for (let i = 0; i < deviceIds.length; i += READ_BATCH) {
-    const keys = deviceIds.slice(i, i + READ_BATCH).map((id) => liveKeys.device(id));
-    const batch = redis.pipeline();
-    for (const key of keys) batch.get(key);
-    const replies = (await batch.exec()) ?? [];
-    firstError(replies);
-    replies.forEach(([, text], n) => {
-      const presence = decode(redis, keys[n] as string, text as string | null, isDevicePresence);
-      if (presence) presences.push(presence);
-    });
-  }
-  return presences;
-}
-
-/** How many devices are present now. */
-export function countPresences(redis: LiveRedis, nowMs: number): Promise<number> {
-  return redis.zcount(liveKeys.devicesOnline(), `(${nowMs}`, '+inf');
-}
-
-/** Keys fetched in one round trip by the readers of many. */
-const READ_BATCH = 500;
-
-export async function writeGatewayPresence(redis: LiveRedis, presence: GatewayPresence): Promise<void> {
-  await Promise.all([
-    write(redis, liveKeys.gateway(presence.gatewayId), presence, PRESENCE_TTL_MS),
-    redis.sadd(liveKeys.gateways(), presence.gatewayId),
-  ]);
-}
-
-/** Gateways that are there, by id. */
-export async function readGatewayPresences(redis: LiveRedis): Promise<GatewayPresence[]> {
-  const ids = await redis.smembers(liveKeys.gateways());
-  const presences = await Promise.all(ids.sort().map((id) => readGatewayPresence(redis, id)));
-  return presences.filter((presence) => presence !== null);
-}
-
-export function readGatewayPresence(redis: LiveRedis, gatewayId: string): Promise<GatewayPresence | null> {
-  return read(redis, liveKeys.gateway(gatewayId), isGatewayPresence);
-}
-
-export async function deleteGatewayPresence(redis: LiveRedis, gatewayId: string): Promise<void> {
-  await redis.del(liveKeys.gateway(gatewayId));
-}
-
 // Routes: pulled packages (control plane writes) and named proxy sessions (gateways write).
 
 /** Expires by itself at `route.expiresAtMs`. */
@@ -365,12 +244,13 @@ export async function writePackageRoutes(
   nowMs: number,
 ): Promise<void> {
   if (routes.length === 0) return;
-  const batch = redis.pipeline();
-  for (const route of routes) {
-    const ttlMs = Math.max(1, Math.round(route.expiresAtMs - nowMs));
-    batch.set(liveKeys.packageRoute(route.packageId), JSON.stringify(route), 'PX', ttlMs);
-  }
-  for (const [error] of (await batch.exec()) ?? []) if (error) throw error;
+  await sendMany(
+    redis,
+    routes.map((route) => {
+      const ttlMs = Math.max(1, Math.round(route.expiresAtMs - nowMs));
+      return ['set', liveKeys.packageRoute(route.packageId), JSON.stringify(route), 'PX', ttlMs];
+    }),
+  );
 }
 
 export function readPackageRoute(redis: LiveRedis, packageId: string): Promise<PackageRoute | null> {
@@ -413,16 +293,16 @@ export function readLiveSettings(redis: LiveRedis): Promise<LiveSettings | null>
  * Redis was rebuilt in between and reads everything again.
  */
 export async function markReady(redis: LiveRedis): Promise<void> {
-  await redis.set(liveKeys.ready(), randomUUID());
+  const mark = randomUUID();
+  await Promise.all(redis.primaryTags.map((tag) => redis.set(liveKeys.ready(tag), mark)));
 }
 
-/** The marker of the last rebuild; null: Redis came back empty and is not rebuilt yet. */
-export function readReady(redis: LiveRedis): Promise<string | null> {
-  return redis.get(liveKeys.ready());
-}
-
-/** Throws the first error among a pipeline's replies, or when there are none. */
-export function firstError(replies: ReadonlyArray<[Error | null, unknown]> | null): void {
-  if (replies === null) throw new Error('the live state gave no replies to a batch');
-  for (const [error] of replies) if (error) throw error;
+/**
+ * The marker of the last rebuild; null: Redis, or a node of the cluster, came back empty and is not rebuilt yet. After a
+ * failover in a cluster it is another one, too.
+ */
+export async function readReady(redis: LiveRedis): Promise<string | null> {
+  const marks = await Promise.all(redis.primaryTags.map((tag) => redis.get(liveKeys.ready(tag))));
+  if (marks.length <= 1) return marks[0] ?? null;
+  return marks.includes(null) ? null : [redis.primaries, ...marks].join(' ');
 }

@@ -1,7 +1,7 @@
 /** What gateways tell each other of themselves, and at which of them an exit is. */
 import type { LiveRedis } from './connection.js';
 import { EXIT_TTL_MS, liveKeys } from './keys.js';
-import { firstError } from './store.js';
+import { sendMany } from './many.js';
 import { isBoolean, isCount, isRecordOf, isString, parseJson } from './validation.js';
 
 /** Free devices, and those that share, by country (ISO 3166 alpha-2) and type of network. */
@@ -78,10 +78,16 @@ export async function writeExits(
   exits: readonly ExitPlace[],
 ): Promise<void> {
   if (exits.length === 0) return;
-  const batch = redis.pipeline();
-  for (const { providerId, exitIp } of exits)
-    batch.set(liveKeys.exit(providerId, exitIp), gatewayId, 'PX', EXIT_TTL_MS);
-  firstError(await batch.exec());
+  await sendMany(
+    redis,
+    exits.map(({ providerId, exitIp }) => [
+      'set',
+      liveKeys.exit(providerId, exitIp),
+      gatewayId,
+      'PX',
+      EXIT_TTL_MS,
+    ]),
+  );
 }
 
 /** The gateway that the exit was at last; null: not known. */

@@ -4,7 +4,8 @@
  */
 import type { LiveRedis } from './connection.js';
 import { liveKeys } from './keys.js';
-import { decode, readGatewayPresence } from './store.js';
+import { readGatewayPresence } from './presence.js';
+import { decode } from './store.js';
 import { type Check, isCount, isListOf } from './validation.js';
 
 /** What went to one destination on one UTC day since the batch before: payload bytes, streams opened, times. */

@@ -3,9 +3,9 @@
  * (micro-dollars or bytes) **below 2^53**, so Lua and JavaScript numbers hold them exactly; they travel as decimal
  * text. Nothing in either hash ever falls; every write may be repeated. All functions reject when Redis is away.
  */
-import type { ChainableCommander } from 'ioredis';
 import type { LiveRedis } from './connection.js';
 import { liveKeys, WALLET_BELL_KEPT } from './keys.js';
+import { sendMany } from './many.js';
 import type { WalletAsk, WalletKind, WalletOwner, WalletRecord } from './records.js';
 import { decode } from './store.js';
 import { type Check, isBoolean, isMissingOr, isOneOf, isRecordOf } from './validation.js';
@@ -63,10 +63,11 @@ export async function ringWalletBell(
   fields: readonly string[],
 ): Promise<void> {
   if (fields.length === 0) return;
-  const batch: ChainableCommander = redis.pipeline();
-  for (const field of fields)
-    batch.xadd(liveKeys.walletBell(), 'MAXLEN', '~', WALLET_BELL_KEPT, '*', 'g', gatewayId, 'w', field);
-  for (const [error] of (await batch.exec()) ?? []) if (error) throw error;
+  const bell = liveKeys.walletBell();
+  await sendMany(
+    redis,
+    fields.map((field) => ['xadd', bell, 'MAXLEN', '~', WALLET_BELL_KEPT, '*', 'g', gatewayId, 'w', field]),
+  );
 }
 
 /** One ring of the bell. */

@@ -12,8 +12,8 @@ import { LinkedPipeline, type OwnPipeline } from '../../gateway/links/linked-pip
 import { decodeRequest, encodeAnswer } from '../../gateway/links/messages.js';
 import { PeerDirectory } from '../../gateway/links/peer-directory.js';
 import type { Attempts, Authenticated, Connected } from '../../gateway/listeners/connect-pipeline.js';
+import { writePresences } from '../../gateway/live/presence.js';
 import type { DevicePresence } from '../../gateway/live/records.js';
-import { writePresences } from '../../gateway/live/store.js';
 import type { Clock } from '../../gateway/runtime/clock.js';
 import { silentLog } from '../../gateway/runtime/logging.js';
 import { type Soon, soon } from '../../gateway/runtime/soon.js';
@@ -94,6 +94,7 @@ export class SimGateway {
         devices: this.index.counts(),
       }),
       isSibling: () => false,
+      isSilent: () => false,
       onRead: () => {},
     });
     this.pipeline = new LinkedPipeline({
@@ -153,10 +154,10 @@ export class SimGateway {
   }
 
   /** The device has its tunnel here now. */
-  attach(tunnel: SimTunnel): Promise<void> {
+  async attach(tunnel: SimTunnel): Promise<void> {
     this.tunnels.add(tunnel);
     this.allocator.deviceCame(tunnel);
-    return this.#tell([tunnel]);
+    await this.#tell([tunnel], true);
   }
 
   /** Asked to move, it has its next tunnel: here it leaves when nothing goes through it any more. */
@@ -186,12 +187,13 @@ export class SimGateway {
     await this.#tell(batch);
   }
 
-  #tell(tunnels: readonly SimTunnel[]): Promise<void> {
+  async #tell(tunnels: readonly SimTunnel[], came = false): Promise<void> {
     const { redis, clock } = this.parts;
-    return writePresences(
+    await writePresences(
       redis.client,
       tunnels.map((tunnel) => this.#presence(tunnel)),
       clock.nowMs(),
+      came,
     );
   }
 

@@ -1,5 +1,6 @@
 import type { LiveRedis } from '../../gateway/live/connection.js';
-import type { ClaimRecord, StickyRecord } from '../../gateway/live/records.js';
+import type { CommandCall, CommandReplies } from '../../gateway/live/live-redis.js';
+import type { ClaimRecord, DevicePresence, StickyRecord } from '../../gateway/live/records.js';
 import type { Clock } from '../../gateway/runtime/clock.js';
 import { silentLog } from '../../gateway/runtime/logging.js';
 
@@ -15,8 +16,6 @@ interface Kept {
   value: string;
   expiresAtMs: number;
 }
-
-type Reply = [Error | null, unknown];
 
 /** `ts:device:{…}` → `device`. */
 const kindOf = (key: string) => key.split(':', 2)[1] ?? key;
@@ -85,11 +84,6 @@ export class FleetRedis {
     this.#strings.set(key, { value, expiresAtMs: this.clock.monotonicMs() + ttlMs });
     this.#count(key, key.length + value.length, 2);
     return 'OK';
-  }
-
-  #del(key: string): number {
-    this.#count(key, key.length, 1);
-    return this.#strings.delete(key) ? 1 : 0;
   }
 
   /** As the script `claimTake`. */
@@ -162,23 +156,46 @@ export class FleetRedis {
     return 1;
   }
 
-  /** In one go: its commands are carried out when it is executed. */
-  pipeline() {
-    const work: Array<() => unknown> = [];
-    const pipeline = {
-      get: (key: string) => add(() => this.#get(key)),
-      set: (key: string, value: string, _px: 'PX', ttlMs: number) => add(() => this.#set(key, value, ttlMs)),
-      del: (key: string) => add(() => this.#del(key)),
-      claimTake: (...args: [string, string, string, string, string]) => add(() => this.#claimTake(...args)),
-      zadd: (key: string, ...pairs: Array<string | number>) => add(() => this.#zadd(key, pairs)),
-      zrem: (key: string, member: string) => add(() => this.#zrem(key, member)),
-      exec: async () => work.map((one): Reply => [null, one()]),
-    };
-    const add = (one: () => unknown) => {
-      work.push(one);
-      return pipeline;
-    };
-    return pipeline;
+  async zadd(key: string, ...pairs: Array<string | number>): Promise<number> {
+    return this.#zadd(key, pairs);
+  }
+
+  async sendAll(calls: readonly CommandCall[]): Promise<CommandReplies> {
+    return calls.map(([name, ...args]) => [null, this.#carryOut(name, args as string[])]);
+  }
+
+  #carryOut(name: CommandCall[0], args: string[]): unknown {
+    const [key = '', text = '', ttlMs = '', by = '', more = ''] = args;
+    if (name === 'get') return this.#get(key);
+    if (name === 'set') return this.#set(key, text, Number(args[3]));
+    if (name === 'claimTake') return this.#claimTake(key, text, ttlMs, by, more);
+    if (name === 'keepDevice') return this.#keepDevice(key, text, ttlMs, by, more, args[5] === '1');
+    throw new Error(`${name} is not simulated`);
+  }
+
+  /** As the script `keepDevice`. */
+  #keepDevice(
+    key: string,
+    json: string,
+    ttlMs: string,
+    gatewayId: string,
+    sinceMs: string,
+    came: boolean,
+  ): string {
+    const held = this.#live(key)?.value;
+    let since = Number(sinceMs);
+    let text = json;
+    if (held !== undefined && !held.includes(`"gatewayId":"${gatewayId}"`)) {
+      const before = (JSON.parse(held) as DevicePresence).sinceMs ?? 0;
+      if (!came && before > since) {
+        this.#count(key, key.length + json.length, 0);
+        return '';
+      }
+      since = came ? Math.max(since, before + 1) : since;
+      text = JSON.stringify({ ...JSON.parse(json), sinceMs: since });
+    }
+    this.#set(key, text, Number(ttlMs));
+    return String(since);
   }
 
   #zadd(key: string, pairs: Array<string | number>): number {
@@ -187,9 +204,5 @@ export class FleetRedis {
     for (let i = 0; i < pairs.length; i += 2) scores.set(String(pairs[i + 1]), Number(pairs[i]));
     this.#count(key, key.length + pairs.length * 25, 3);
     return pairs.length / 2;
-  }
-  #zrem(key: string, member: string): number {
-    this.#count(key, key.length + member.length, 1);
-    return this.#scores.get(key)?.delete(member) ? 1 : 0;
   }
 }

@@ -1,6 +1,6 @@
 /** Where a device comes from is checked again when it opens its tunnel, on the address the gateway sees. */
 import t from 'tap';
-import { readPresence } from '../../gateway/live/store.js';
+import { readPresence } from '../../gateway/live/presence.js';
 import { type GatewayRig, startGatewayRig } from '../helpers/gateway.js';
 import { PlainDevice } from '../helpers/plain-device.js';
 

@@ -13,7 +13,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { connect as dialTls } from 'node:tls';
 import { unpack } from 'msgpackr';
 import t, { type Test } from 'tap';
-import { readPresences } from '../../gateway/live/store.js';
+import { readPresences } from '../../gateway/live/presence.js';
 import type { GatewayStatus } from '../../gateway/private-server.js';
 import { projectPath } from '../../gateway/runtime/project-path.js';
 import { signedIn, startWorld, type TestWorld } from '../helpers/control-plane.js';

@@ -1,7 +1,7 @@
 import { createHash, createHmac, randomInt, randomUUID } from 'node:crypto';
 import { insertLogin, issuePair } from '../../control-plane/auth/logins.js';
 import { liveKeys } from '../../gateway/live/keys.js';
-import { writeGatewayPresence } from '../../gateway/live/store.js';
+import { writeGatewayPresence } from '../../gateway/live/presence.js';
 import { BOT_TOKEN, initData, newTelegramId, signedIn, TEST_ENV, withDevice } from './control-plane.js';
 import { TestMeter } from './money-world.js';
 import { type PaymentsWorld, TARGET } from './payments-world.js';

@@ -2,6 +2,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { startRedis as startRedisServer } from '../../deploy/standalone/services/redis.js';
 import { type GatewayConfig, readGatewayConfig } from '../../gateway/config.js';
 import { type Gateway, startGateway } from '../../gateway/gateway.js';
 import { connectLive, type LiveRedis } from '../../gateway/live/connection.js';
@@ -22,6 +23,8 @@ import { startWalletBank, type WalletBank } from './wallet-bank.js';
 /** A real gateway on a real Redis, with what a control plane would have published. */
 export interface GatewayRig {
   redis: LiveRedis;
+  /** kill -9 of Redis; what is returned starts an empty one on its port. */
+  killRedis: () => Promise<() => Promise<void>>;
   gateway: Gateway;
   config: GatewayConfig;
   account: AccountSnapshot;
@@ -51,7 +54,7 @@ const PASSWORD = 'q8Yt2LwR5mZx7Kc1';
 
 /** `env`: settings of the gateway beside those that tests need. */
 export async function startGatewayRig(env: Record<string, string> = {}): Promise<GatewayRig> {
-  const server = await startRedis();
+  let server = await startRedis();
   const redis = connectLive({ url: server.url, log: silentLog });
   const dataDir = await mkdtemp(join(tmpdir(), 'ts-gateway-'));
   const account: AccountSnapshot = {
@@ -104,6 +107,13 @@ export async function startGatewayRig(env: Record<string, string> = {}): Promise
   const bank = startWalletBank(redis, 'test');
   const rig: GatewayRig = {
     redis,
+    killRedis: async () => {
+      const { port } = server;
+      await server.kill();
+      return async () => {
+        server = await startRedisServer({ prefer: 'auto', port });
+      };
+    },
     bank,
     gateway: await startGateway(config, silentLog),
     config,

@@ -1,6 +1,6 @@
 import type { LiveRedis } from '../../gateway/live/connection.js';
+import { writeGatewayPresence } from '../../gateway/live/presence.js';
 import { runOf } from '../../gateway/live/records.js';
-import { writeGatewayPresence } from '../../gateway/live/store.js';
 import { MeterDelivery } from '../../gateway/metering/delivery.js';
 import { Journal } from '../../gateway/metering/journal.js';
 import { type MeteringSettings, meteringSettings } from '../../gateway/metering/limits.js';

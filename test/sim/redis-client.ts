@@ -75,6 +75,13 @@ class SimulatedClient {
   set(key: string, value: string, _px?: 'PX', ttlMs?: number) {
     return this.#write(() => this.#redis.set(key, value, ttlMs));
   }
+  /** Only by one process at a time here. */
+  keepGateway(key: string, json: string, ttlMs: string) {
+    return this.#write(() => {
+      this.#redis.set(key, json, Number(ttlMs));
+      return '';
+    });
+  }
   hset(key: string, ...pairs: string[]) {
     return this.#write(() => this.#redis.hset(key, pairs));
   }
@@ -104,19 +111,13 @@ class SimulatedClient {
   }
 
   /** Of XADD alone, as `XADD key MAXLEN ~ n * field value …`. All of them together are late or come twice. */
-  pipeline() {
-    const added: Array<[key: string, fields: string[]]> = [];
-    const pipeline = {
-      xadd(key: string, _maxlen: 'MAXLEN', _about: '~', _kept: number, _id: '*', ...fields: string[]) {
-        added.push([key, fields]);
-        return pipeline;
-      },
-      exec: () =>
-        this.#write(() =>
-          added.map(([key, fields]): [Error | null, string] => [null, this.#redis.xadd(key, fields)]),
-        ),
-    };
-    return pipeline;
+  sendAll(calls: ReadonlyArray<readonly [name: string, key: string, ...args: Array<string | number>]>) {
+    return this.#write(() =>
+      calls.map(([name, key, ...args]): [Error | null, string] => {
+        if (name !== 'xadd') throw new Error(`${name} is not simulated in a batch`);
+        return [null, this.#redis.xadd(key, args.slice(4) as string[])];
+      }),
+    );
   }
   /** `XREAD COUNT max [BLOCK ms] STREAMS key after`. Nothing to read: as if the time for it were over. */
   xread(_count: 'COUNT', max: number, ...rest: unknown[]) {

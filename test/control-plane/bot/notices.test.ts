@@ -7,7 +7,7 @@ import { dailyReportJob } from '../../../control-plane/figures/daily-report.js';
 import { appUpdatesJob } from '../../../control-plane/notices/app-updates.js';
 import { putNotices } from '../../../control-plane/notices/notices.js';
 import { MoneyWatch } from '../../../control-plane/reconciliation/figures.js';
-import { writeGatewayPresence } from '../../../gateway/live/store.js';
+import { writeGatewayPresence } from '../../../gateway/live/presence.js';
 import { systemClock } from '../../../gateway/runtime/clock.js';
 import { silentLog } from '../../../gateway/runtime/logging.js';
 import { startDialogueWorld } from '../../helpers/bot-dialogue.js';

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import t from 'tap';
 import { notify } from '../../../control-plane/inbox/inbox.js';
+import { writePresence } from '../../../gateway/live/presence.js';
 import type { DevicePresence } from '../../../gateway/live/records.js';
-import { writePresence } from '../../../gateway/live/store.js';
 import { signedIn, startWorld, type TestUser, withDevice } from '../../helpers/control-plane.js';
 
 t.test('dashboard', async (t) => {

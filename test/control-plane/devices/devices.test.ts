@@ -1,5 +1,5 @@
 import t from 'tap';
-import { writePresence } from '../../../gateway/live/store.js';
+import { writePresence } from '../../../gateway/live/presence.js';
 import { signedIn, startWorld, type TestUser, withDevice } from '../../helpers/control-plane.js';
 
 t.test('devices', async (t) => {

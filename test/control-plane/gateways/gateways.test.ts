@@ -1,6 +1,6 @@
 import t from 'tap';
+import { writeGatewayPresence } from '../../../gateway/live/presence.js';
 import { type GatewayPresence, runOf } from '../../../gateway/live/records.js';
-import { writeGatewayPresence } from '../../../gateway/live/store.js';
 import { signedIn, startWorld } from '../../helpers/control-plane.js';
 
 t.test('the fleet', async (t) => {

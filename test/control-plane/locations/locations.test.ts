@@ -4,8 +4,8 @@ import t from 'tap';
 import { LocationBoard } from '../../../control-plane/locations/board.js';
 import { takeClaim } from '../../../gateway/live/claims.js';
 import { connectLive } from '../../../gateway/live/connection.js';
+import { deletePresence, writePresences } from '../../../gateway/live/presence.js';
 import type { DevicePresence } from '../../../gateway/live/records.js';
-import { deletePresence, writePresences } from '../../../gateway/live/store.js';
 import { ManualClock } from '../../../gateway/runtime/clock.js';
 import { silentLog } from '../../../gateway/runtime/logging.js';
 import { signedIn, startWorld } from '../../helpers/control-plane.js';
@@ -161,7 +161,7 @@ t.test('locations of what is in the live state', async (t) => {
   });
 
   await t.test('who has gone is not told any more', async (t) => {
-    for (const { deviceId } of all) await deletePresence(redis, deviceId);
+    for (const { deviceId, gatewayId } of all) await deletePresence(redis, deviceId, gatewayId);
     t.equal((await find()).total.online, 0);
   });
 });

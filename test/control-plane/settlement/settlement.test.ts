@@ -10,9 +10,9 @@ import { createSettlement } from '../../../control-plane/settlement/settlement.j
 import { connectLive } from '../../../gateway/live/connection.js';
 import { liveKeys } from '../../../gateway/live/keys.js';
 import { readSettled, reportMeters } from '../../../gateway/live/meters.js';
+import { deletePresence, writePresence } from '../../../gateway/live/presence.js';
 import type { MeterReport } from '../../../gateway/live/records.js';
 import { meterKey } from '../../../gateway/live/records.js';
-import { deletePresence, writePresence } from '../../../gateway/live/store.js';
 import { systemClock } from '../../../gateway/runtime/clock.js';
 import { silentLog } from '../../../gateway/runtime/logging.js';
 import {
@@ -228,7 +228,7 @@ t.test('settlement', async (t) => {
     await deliver(redis, [meter], { final: true, allocationEnded: true });
     await worker.settleNow();
     t.equal(await status(), 'stopping', 'the tunnel may still hold a meter nobody heard of');
-    await deletePresence(redis, session.deviceId);
+    await deletePresence(redis, session.deviceId, presence.gatewayId);
     await worker.settleNow();
     t.equal(await status(), 'completed');
 

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import t from 'tap';
 import { invariants } from '../../../control-plane/settlement/invariants.js';
+import { deleteGatewayPresence, writeGatewayPresence } from '../../../gateway/live/presence.js';
 import { runOf } from '../../../gateway/live/records.js';
-import { deleteGatewayPresence, writeGatewayPresence } from '../../../gateway/live/store.js';
 import { signedIn, startWorld } from '../../helpers/control-plane.js';
 import { addBuyer, addSession, addUser, TestMeter } from '../../helpers/money-world.js';
 import { createWorker, deliver, fund, grant, readHold } from './world.js';
@@ -98,7 +98,7 @@ t.test('write-off', async (t) => {
     t.equal((await writeOff({})).body.code, 'validation_failed');
     t.equal((await writeOff({ run: runOf(LOST), epoch: LOST })).body.code, 'validation_failed');
     t.equal((await list('gateway_id=gw-lost&open=true')).length, 2, 'nothing was written off');
-    await deleteGatewayPresence(redis, 'gw-lost');
+    await deleteGatewayPresence(redis, { gatewayId: 'gw-lost', epoch: LOST });
     // Another run of the gateway is alive: the lost one may be given up.
     await writeGatewayPresence(redis, {
       gatewayId: 'gw-lost',

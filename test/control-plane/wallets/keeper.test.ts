@@ -16,8 +16,8 @@ import {
 import { connectLive } from '../../../gateway/live/connection.js';
 import { liveKeys } from '../../../gateway/live/keys.js';
 import { reportMeters } from '../../../gateway/live/meters.js';
+import { writeGatewayPresence } from '../../../gateway/live/presence.js';
 import { meterKey, runOf, type WalletOwner, walletField } from '../../../gateway/live/records.js';
-import { writeGatewayPresence } from '../../../gateway/live/store.js';
 import { askWallets, readWallets, ringWalletBell } from '../../../gateway/live/wallets.js';
 import { silentLog } from '../../../gateway/runtime/logging.js';
 import {

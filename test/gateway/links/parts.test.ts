@@ -327,7 +327,9 @@ t.test('what others have: known by what they write, and for as long as they writ
     ...more,
   });
   const { beat: _, gatewayId, ...own } = summary('a', {});
+  const silent = new Set<string>();
   const directory = new PeerDirectory({
+    isSilent: (id) => silent.has(id),
     redis,
     clock,
     log: silentLog,
@@ -356,6 +358,10 @@ t.test('what others have: known by what they write, and for as long as they writ
   t.same(ask({}), ['b', 'c', 'd'], 'free ones first');
   t.same(ask({ country: 'FR', fallback: 'any' }), ['b', 'c', 'd']);
   t.same(ask({}, ['b']), ['c', 'd'], 'nobody twice');
+  silent.add('b');
+  t.same(ask({}), ['c', 'd'], 'who is silent is not asked');
+  t.same([directory.canBeAsked('b'), directory.get('b')?.gatewayId], [false, 'b'], 'and still there');
+  silent.clear();
   t.equal(directory.get('d')?.draining, true);
   t.ok(directory.hasServing, 'two that do not drain');
   t.equal(directory.get('a-w2'), null, 'a worker of this gateway');

@@ -1,5 +1,6 @@
 import t from 'tap';
 import { liveKeys } from '../../../gateway/live/keys.js';
+import * as presences from '../../../gateway/live/presence.js';
 import type {
   DevicePresence,
   GatewayPresence,
@@ -98,10 +99,12 @@ onEachRedis(t, async (t, server) => {
     t.same(await store.readProviderPrice(redis), price);
     await store.writeLiveSettings(redis, settings);
     t.same(await store.readLiveSettings(redis), settings);
-    await store.writeGatewayPresence(redis, gatewayPresence);
-    t.same(await store.readGatewayPresence(redis, 'gw'), gatewayPresence);
-    await store.deleteGatewayPresence(redis, 'gw');
-    t.equal(await store.readGatewayPresence(redis, 'gw'), null);
+    await presences.writeGatewayPresence(redis, gatewayPresence);
+    t.same(await presences.readGatewayPresence(redis, 'gw'), gatewayPresence);
+    await presences.deleteGatewayPresence(redis, { gatewayId: 'gw', epoch: 'another' });
+    t.same(await presences.readGatewayPresence(redis, 'gw'), gatewayPresence, 'only by its own process');
+    await presences.deleteGatewayPresence(redis, gatewayPresence);
+    t.equal(await presences.readGatewayPresence(redis, 'gw'), null);
 
     t.equal(await store.readReady(redis), null);
     await store.markReady(redis);
@@ -125,15 +128,18 @@ onEachRedis(t, async (t, server) => {
   t.test('devices present, and those that went silent', async (t) => {
     const redis = server.connect(t);
     const many = Array.from({ length: 1_200 }, (_, i) => ({ ...presence, deviceId: `device-${i}` }));
-    await store.writePresences(redis, many, 1_000);
-    await store.writePresences(redis, [], 1_000);
-    t.equal((await store.readPresences(redis, 2_000)).length, 1_200);
-    t.same(await store.readPresence(redis, 'device-7'), many[7]);
-    await store.deletePresence(redis, 'device-7');
-    t.equal(await store.readPresence(redis, 'device-7'), null);
-    t.equal((await store.readPresences(redis, 2_000)).length, 1_199);
-    await store.writePresence(redis, presence, 100_000);
-    t.same(await store.readPresences(redis, 50_000), [presence], 'the others’ time has passed');
+    await presences.writePresences(redis, many, 1_000);
+    await presences.writePresences(redis, [], 1_000);
+    t.equal((await presences.readPresences(redis, 2_000)).length, 1_200);
+    t.same(await presences.readPresence(redis, 'device-7'), { ...many[7], sinceMs: presence.connectedAtMs });
+    await presences.deletePresence(redis, 'device-7', 'another');
+    t.ok(await presences.readPresence(redis, 'device-7'), 'only by its gateway');
+    await presences.deletePresence(redis, 'device-7', presence.gatewayId);
+    t.equal(await presences.readPresence(redis, 'device-7'), null);
+    t.equal((await presences.readPresences(redis, 2_000)).length, 1_199);
+    await presences.writePresence(redis, presence, 100_000);
+    const written = { ...presence, sinceMs: presence.connectedAtMs };
+    t.same(await presences.readPresences(redis, 50_000), [written], 'the others’ time has passed');
     t.equal(await redis.zcard(liveKeys.devicesOnline()), 1, 'and they are forgotten');
   });
 

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { Redis } from 'ioredis';
 import t, { type Test } from 'tap';
 import { startRedis as startRedisServer } from '../../../deploy/standalone/services/redis.js';
 import { connectLive, type LiveRedis } from '../../../gateway/live/connection.js';
@@ -155,7 +156,7 @@ t.test('a wiped or rolled back Redis fills again by itself', async (t) => {
   );
   await settlement.round();
   // Rolled back to a snapshot of before: old counts, old marks.
-  const rollBack = redis.multi().flushall();
+  const rollBack = (redis as unknown as Redis).multi().flushall();
   for (const [i, key] of keys.entries()) rollBack.restore(key, 0, old[i] as Buffer);
   await rollBack.exec();
   await until('rolled forward', async () => {

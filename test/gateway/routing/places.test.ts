@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import { readPresence } from '../../../gateway/live/store.js';
+import { readPresence } from '../../../gateway/live/presence.js';
 import { FLEET_ENV, type FleetDevice } from '../../helpers/fleet.js';
 import { type GatewayRig, startGatewayRig } from '../../helpers/gateway.js';
 import { mmdb } from '../../helpers/mmdb.js';

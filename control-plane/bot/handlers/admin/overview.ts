@@ -1,6 +1,6 @@
 import { Composer } from 'grammy';
 import type { LiveRedis } from '../../../../gateway/live/connection.js';
-import { readGatewayPresences } from '../../../../gateway/live/store.js';
+import { readGatewayPresences } from '../../../../gateway/live/presence.js';
 import { readAlerts } from '../../../alerts/alerts.js';
 import { computeDay, readTotals } from '../../../figures/figures.js';
 import { listPeople, type Person } from '../../../people/people.js';
