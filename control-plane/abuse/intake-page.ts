@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { Static } from 'typebox';
+import { type Say, textIn } from '../texts/fluent.js';
+import { LANGUAGES, type Language } from '../users/users.js';
 import type { StatusSchema } from './report-schemas.js';
 
 const STYLE = `
@@ -12,6 +14,7 @@ button { margin-top: 1rem; width: auto; }
 .error { color: #b3261e; }
 @media (prefers-color-scheme: dark) { .error { color: #ff8a80; } }
 code { font-size: 1.1em; overflow-wrap: anywhere; }
+nav a { display: inline-block; padding: .6rem .6rem .6rem 0; }
 .trap { position: absolute; left: -100vw; }
 `;
 
@@ -33,8 +36,182 @@ const ESCAPES: Record<string, string> = {
 };
 const escaped = (text: string) => text.replace(/[&<>"']/g, (one) => ESCAPES[one] as string);
 
-const shell = (title: string, content: string) => `<!doctype html>
-<html lang="en">
+const NATIVE_NAMES: Record<Language, string> = { en: 'English', ru: 'Русский', uz: 'O‘zbekcha' };
+
+/** What is wrong with a field of the form. */
+export type FieldError = 'missing' | 'future' | 'invalid';
+
+interface FormField {
+  name: string;
+  label: string;
+  hint: string;
+  /** What is said of a value that can not be taken. */
+  invalid: string;
+  attributes: string;
+}
+
+/** Labels and hints are messages. */
+const FIELDS: readonly FormField[] = [
+  {
+    name: 'exit_ip',
+    label: 'page-ip',
+    hint: 'page-ip-hint',
+    invalid: 'page-ip-invalid',
+    attributes: 'required maxlength="45" autocomplete="off" autocapitalize="off"',
+  },
+  {
+    name: 'happened_at',
+    label: 'page-when',
+    hint: 'page-when-hint',
+    invalid: 'page-when-invalid',
+    attributes: 'type="datetime-local" step="1" required',
+  },
+  {
+    name: 'destination',
+    label: 'page-destination',
+    hint: 'page-destination-hint',
+    invalid: 'page-destination-invalid',
+    attributes: 'maxlength="253" autocapitalize="off"',
+  },
+  {
+    name: 'port',
+    label: 'page-port',
+    hint: 'page-port-hint',
+    invalid: 'page-port-invalid',
+    attributes: 'inputmode="numeric" maxlength="5"',
+  },
+  {
+    name: 'contact',
+    label: 'page-contact',
+    hint: 'page-contact-hint',
+    invalid: 'page-contact-invalid',
+    attributes: 'maxlength="200"',
+  },
+];
+const DESCRIPTION: FormField = {
+  name: 'description',
+  label: 'page-what',
+  hint: 'page-what-hint',
+  invalid: 'page-what-invalid',
+  attributes: 'rows="8" required minlength="10" maxlength="4000"',
+};
+
+const STATES = { open: 'page-open', answered: 'page-answered', closed: 'page-closed' } as const;
+const OUTCOMES = {
+  acted: 'page-acted',
+  not_found: 'page-not-found',
+  no_abuse: 'page-no-abuse',
+  duplicate: 'page-duplicate',
+  spam: 'page-spam',
+} as const;
+
+/** The pages of reports of abuse in one language. */
+export class IntakePages {
+  readonly #say: Say;
+
+  constructor(private readonly language: Language) {
+    this.#say = (id, args) => escaped(textIn(language, id, args));
+  }
+
+  /** The form; with what was filled in and what is wrong with it, by field. */
+  form(values: Readonly<Record<string, string>>, errors: Readonly<Record<string, FieldError>>): string {
+    const t = this.#say;
+    const field = (one: FormField, control: (by: string) => string) => {
+      const { name, label, hint, invalid } = one;
+      const error = errors[name];
+      const words = { missing: 'page-missing', future: 'page-future', invalid };
+      const told = error && `<small class="error" id="${name}-error">${t(words[error])}</small>`;
+      const by = error ? ` aria-invalid="true" aria-describedby="${name}-error"` : '';
+      return `<label for="${name}">${t(label)}<small>${t(hint)}</small></label>\n${control(by)}${told ?? ''}`;
+    };
+    const input = (one: FormField) =>
+      field(one, (by) => {
+        const { name, attributes } = one;
+        return `<input id="${name}" name="${name}" value="${escaped(values[name] ?? '')}" ${attributes}${by}>`;
+      });
+    const text = escaped(values.description ?? '');
+    return this.#shell(
+      t('page-title'),
+      `<p>${t('page-intro')}</p>
+${Object.keys(errors).length === 0 ? '' : `<p class="error" role="alert">${t('page-not-sent')}</p>`}
+<form method="post" action="/abuse">
+${this.#keepLanguage()}
+${FIELDS.map(input).join('\n')}
+${field(DESCRIPTION, (by) => `<textarea id="description" name="description" ${DESCRIPTION.attributes}${by}>${text}</textarea>`)}
+<div class="trap" aria-hidden="true"><label for="website">${t('page-trap')}</label>
+<input id="website" name="website" tabindex="-1" autocomplete="off"></div>
+<button type="submit">${t('page-send')}</button>
+</form>
+<h2>${t('page-status')}</h2>
+${this.#statusForm()}`,
+    );
+  }
+
+  /** Why nothing was taken, other than what is wrong with a field. */
+  refusal(why: 'body_too_large' | 'rate_limited'): string {
+    const t = this.#say;
+    const words = { body_too_large: 'page-too-large', rate_limited: 'page-too-many' } as const;
+    return this.#shell(
+      t('page-title'),
+      `<p class="error" role="alert">${t(words[why])}</p>\n${this.#back()}`,
+    );
+  }
+
+  /** What the reporter is to write down. */
+  receipt({ reference, secret }: { reference: string; secret: string }): string {
+    const t = this.#say;
+    return this.#shell(
+      t('page-thanks'),
+      `<p>${t('page-received')}</p>
+<p>${t('page-reference')}: <code id="given-reference">${escaped(reference)}</code></p>
+<p>${t('page-secret')}: <code id="given-secret">${escaped(secret)}</code></p>
+${this.#back()}`,
+    );
+  }
+
+  /** What became of a report; null: reference or secret are wrong. */
+  status(status: Static<typeof StatusSchema> | null): string {
+    const t = this.#say;
+    if (status === null)
+      return this.#shell(
+        t('page-none-title'),
+        `<p class="error" role="alert">${t('page-none')}</p>\n${this.#statusForm()}`,
+      );
+    const { reference, state, outcome, answer, received_at: receivedAt } = status;
+    const when = `${receivedAt.slice(0, 16).replace('T', ' ')} UTC`;
+    return this.#shell(
+      t('page-report', { reference }),
+      `<p>${t('page-received-at', { when })} ${t(STATES[state])} ${outcome === null ? '' : t(OUTCOMES[outcome])}</p>
+${answer === null ? '' : `<h2>${t('page-answer')}</h2>\n<p>${escaped(answer).replaceAll('\n', '<br>')}</p>`}
+${this.#back()}`,
+    );
+  }
+
+  #statusForm(): string {
+    const t = this.#say;
+    return `<form method="post" action="/abuse/status">
+${this.#keepLanguage()}
+<label for="reference">${t('page-reference')}</label>
+<input id="reference" name="reference" required maxlength="40" autocomplete="off">
+<label for="secret">${t('page-secret')}</label>
+<input id="secret" name="secret" required maxlength="100" autocomplete="off">
+<button type="submit">${t('page-look')}</button>
+</form>`;
+  }
+
+  #keepLanguage(): string {
+    return `<input type="hidden" name="lang" value="${this.language}">`;
+  }
+
+  #back(): string {
+    return `<p><a href="/abuse?lang=${this.language}">${this.#say('page-back')}</a></p>`;
+  }
+
+  #shell(title: string, content: string): string {
+    const link = (one: Language) =>
+      `<a href="/abuse?lang=${one}" lang="${one}"${one === this.language ? ' aria-current="true"' : ''}>${NATIVE_NAMES[one]}</a>`;
+    return `<!doctype html>
+<html lang="${this.language}">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -43,6 +220,7 @@ const shell = (title: string, content: string) => `<!doctype html>
 <style>${STYLE}</style>
 </head>
 <body>
+<nav aria-label="${this.#say('page-languages')}">${LANGUAGES.map(link).join(' ')}</nav>
 <main>
 <h1>${title}</h1>
 ${content}
@@ -50,130 +228,5 @@ ${content}
 </body>
 </html>
 `;
-
-interface FormField {
-  name: string;
-  label: string;
-  hint: string;
-  attributes: string;
-}
-
-const FIELDS: readonly FormField[] = [
-  {
-    name: 'exit_ip',
-    label: 'Address the traffic came from',
-    hint: 'An IPv4 or IPv6 address, from your log.',
-    attributes: 'required maxlength="45" autocomplete="off" autocapitalize="off"',
-  },
-  {
-    name: 'happened_at',
-    label: 'When, in UTC',
-    hint: 'As exactly as you know: addresses change their user.',
-    attributes: 'type="datetime-local" step="1" required',
-  },
-  {
-    name: 'destination',
-    label: 'Your server (if you like)',
-    hint: 'Its name or address.',
-    attributes: 'maxlength="253" autocapitalize="off"',
-  },
-  {
-    name: 'port',
-    label: 'Its port (if you know)',
-    hint: 'Such as 443.',
-    attributes: 'inputmode="numeric" maxlength="5"',
-  },
-  {
-    name: 'contact',
-    label: 'How to reach you (if you like)',
-    hint: 'We use it for this report alone.',
-    attributes: 'maxlength="200"',
-  },
-];
-
-function fieldHtml(field: FormField, value: string, error: string | undefined): string {
-  const { name, label, hint, attributes } = field;
-  const told = error === undefined ? '' : `<small class="error" id="${name}-error">${escaped(error)}</small>`;
-  const by = error === undefined ? '' : ` aria-invalid="true" aria-describedby="${name}-error"`;
-  return `<label for="${name}">${label}<small>${hint}</small></label>
-<input id="${name}" name="${name}" value="${escaped(value)}" ${attributes}${by}>${told}`;
-}
-
-/** The form; with what was filled in and what is wrong with it, by field. */
-export function formPage(
-  values: Readonly<Record<string, string>>,
-  errors: Readonly<Record<string, string>>,
-): string {
-  const { description: wrong } = errors;
-  return shell(
-    'Report abuse',
-    `<p>Did traffic from one of our addresses harm you? Tell us here. We see who sent it, and answer; you need no account.</p>
-${Object.keys(errors).length === 0 ? '' : '<p class="error" role="alert">Not sent yet: something is missing or wrong below.</p>'}
-<form method="post" action="/abuse">
-${FIELDS.map((field) => fieldHtml(field, values[field.name] ?? '', errors[field.name])).join('\n')}
-<label for="description">What happened<small>A few lines of your log help most.</small></label>
-<textarea id="description" name="description" rows="8" required minlength="10" maxlength="4000"${
-      wrong === undefined ? '' : ' aria-invalid="true" aria-describedby="description-error"'
-    }>${escaped(values.description ?? '')}</textarea>${
-      wrong === undefined ? '' : `<small class="error" id="description-error">${escaped(wrong)}</small>`
-    }
-<div class="trap" aria-hidden="true"><label for="website">Leave this empty</label>
-<input id="website" name="website" tabindex="-1" autocomplete="off"></div>
-<button type="submit">Send</button>
-</form>
-<h2>What became of a report?</h2>
-${statusForm()}`,
-  );
-}
-
-const statusForm = (reference = '') => `<form method="post" action="/abuse/status">
-<label for="reference">Reference</label>
-<input id="reference" name="reference" value="${escaped(reference)}" required maxlength="40" autocomplete="off">
-<label for="secret">Secret</label>
-<input id="secret" name="secret" required maxlength="100" autocomplete="off">
-<button type="submit">Look</button>
-</form>`;
-
-/** Why nothing was taken, other than what is wrong with a field. */
-export function refusalPage(title: string, detail: string): string {
-  return shell(
-    escaped(title),
-    `<p class="error" role="alert">${escaped(detail)}</p>\n<p><a href="/abuse">Back</a></p>`,
-  );
-}
-
-/** What the reporter is to write down. */
-export function receiptPage({ reference, secret }: { reference: string; secret: string }): string {
-  return shell(
-    'Thank you',
-    `<p>Your report was received. Write both of these down: they show you our answer, and are shown only now.</p>
-<p>Reference: <code id="given-reference">${escaped(reference)}</code></p>
-<p>Secret: <code id="given-secret">${escaped(secret)}</code></p>
-<p><a href="/abuse">Back</a></p>`,
-  );
-}
-
-const STATES = { open: 'It waits for our answer.', answered: 'We have answered.', closed: 'It is closed.' };
-const OUTCOMES = {
-  acted: 'We acted against who sent the traffic.',
-  not_found: 'We found no traffic of ours that fits.',
-  no_abuse: 'We do not take it for abuse.',
-  duplicate: 'It was reported before.',
-  spam: 'It was no report.',
-};
-
-/** What became of a report; null: reference or secret are wrong. */
-export function statusPage(status: Static<typeof StatusSchema> | null): string {
-  if (status === null)
-    return shell(
-      'No such report',
-      `<p class="error" role="alert">There is no report with this reference and secret.</p>\n${statusForm()}`,
-    );
-  const { reference, state, outcome, answer, received_at: receivedAt } = status;
-  return shell(
-    `Report ${escaped(reference)}`,
-    `<p>Received ${receivedAt.slice(0, 16).replace('T', ' ')} UTC. ${STATES[state]} ${outcome === null ? '' : OUTCOMES[outcome]}</p>
-${answer === null ? '' : `<h2>Our answer</h2>\n<p>${escaped(answer).replaceAll('\n', '<br>')}</p>`}
-<p><a href="/abuse">Back</a></p>`,
-  );
+  }
 }

@@ -5,11 +5,12 @@ import { type Static, Type } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { addressGroup } from '../../gateway/runtime/addresses.js';
 import type { Clock } from '../../gateway/runtime/clock.js';
-import { Problem, problems } from '../errors.js';
+import { Problem } from '../errors.js';
 import { clientAddress } from '../http/client-address.js';
 import { limitBy } from '../http/rate-limit.js';
 import { problemResponses } from '../http/schemas.js';
-import { formPage, PAGE_POLICY, receiptPage, refusalPage, statusPage } from './intake-page.js';
+import { languageOf } from '../users/users.js';
+import { type FieldError, IntakePages, PAGE_POLICY } from './intake-page.js';
 import { NewReportBody, ReceiptSchema, StatusBody, StatusSchema, statusJson } from './report-schemas.js';
 import { addReport, newReceipt, type ReportReceipt, readReportStatus } from './reports.js';
 
@@ -34,7 +35,7 @@ const reportCheck = Compile(NewReportBody);
 const statusCheck = Compile(StatusBody);
 type Fields = Record<string, string>;
 
-/** Abuse reports from anybody: JSON at `/api/abuse_reports`, a page without script at `/abuse`. */
+/** Abuse reports from anybody: JSON at `/api/abuse_reports`, a page without script at `/abuse`, in each language. */
 export const intakePlugin: FastifyPluginAsyncTypebox<IntakeDeps> = async (app, deps) => {
   const { pool, clock } = deps;
   const byAddress = (request: FastifyRequest) => addressGroup(clientAddress(request));
@@ -125,16 +126,12 @@ export const intakePlugin: FastifyPluginAsyncTypebox<IntakeDeps> = async (app, d
         .type('text/html; charset=utf-8')
         .send(html);
     // People on a page are told in a page; all else is the API's to answer.
-    pages.setErrorHandler((error, _request, reply) => {
+    pages.setErrorHandler((error, request, reply) => {
       const { statusCode = 500 } = error as { statusCode?: number };
       if (statusCode !== 413 && statusCode !== 429) throw error;
       const code = statusCode === 413 ? 'body_too_large' : 'rate_limited';
       reply.problemCode = code;
-      return page(
-        reply,
-        refusalPage(problems[code].title, 'Please try again later, or with fewer words.'),
-        statusCode,
-      );
+      return page(reply, pagesFor(request).refusal(code), statusCode);
     });
 
     const options = {
@@ -143,22 +140,23 @@ export const intakePlugin: FastifyPluginAsyncTypebox<IntakeDeps> = async (app, d
       schema: { hide: true, body: Type.Unknown() },
     };
 
-    pages.get('/abuse', { config: { roles: ['none'] }, schema: { hide: true } }, (_request, reply) =>
-      page(reply, formPage({}, {})),
+    pages.get('/abuse', { config: { roles: ['none'] }, schema: { hide: true } }, (request, reply) =>
+      page(reply, pagesFor(request).form({}, {})),
     );
 
     pages.post('/abuse', { ...options, preHandler: limits }, async (request, reply) => {
       const fields = request.body as Fields;
+      const say = pagesFor(request);
       const body = reportOf(fields);
       const errors = fieldErrors(reportCheck, body);
-      if (Object.keys(errors).length > 0) return page(reply, formPage(fields, errors), 400);
+      if (Object.keys(errors).length > 0) return page(reply, say.form(fields, errors), 400);
       // Told nothing, a program does not try another way.
-      if ((fields[TRAP] ?? '') !== '') return page(reply, receiptPage(newReceipt()));
+      if ((fields[TRAP] ?? '') !== '') return page(reply, say.receipt(newReceipt()));
       try {
-        return page(reply, receiptPage(await take(body as Static<typeof NewReportBody>, request)), 201);
+        return page(reply, say.receipt(await take(body as Static<typeof NewReportBody>, request)), 201);
       } catch (error) {
         if (!(error instanceof Problem) || error.code !== 'validation_failed') throw error;
-        return page(reply, formPage(fields, { happened_at: 'must not be in the future' }), 400);
+        return page(reply, say.form(fields, { happened_at: 'future' }), 400);
       }
     });
 
@@ -168,7 +166,11 @@ export const intakePlugin: FastifyPluginAsyncTypebox<IntakeDeps> = async (app, d
       const report = statusCheck.Check(body)
         ? await readReportStatus(pool, body.reference, body.secret)
         : null;
-      return page(reply, statusPage(report && statusJson(report)), report === null ? 404 : 200);
+      return page(
+        reply,
+        pagesFor(request).status(report && statusJson(report)),
+        report === null ? 404 : 200,
+      );
     });
   });
 };
@@ -192,18 +194,24 @@ function utcOf(text: string): string {
   return parts === null ? text : `${parts[1]}T${parts[2]}${parts[3] ?? ':00'}Z`;
 }
 
-/** By field, in words; what Postgres can not keep as well. */
-function fieldErrors(check: typeof reportCheck, body: Record<string, unknown>): Record<string, string> {
-  const errors: Record<string, string> = {};
+/** In the language chosen on a page, else the first one that the browser asks for. */
+function pagesFor({ query, body, headers }: FastifyRequest): IntakePages {
+  const of = (from: unknown) => (from as Fields | undefined)?.lang;
+  return new IntakePages(languageOf(of(query) ?? of(body) ?? headers['accept-language']));
+}
+
+/** By field; what Postgres can not keep as well. */
+function fieldErrors(check: typeof reportCheck, body: Record<string, unknown>): Record<string, FieldError> {
+  const errors: Record<string, FieldError> = {};
   for (const [name, value] of Object.entries(body))
     if (typeof value === 'string' && (value.includes('\0') || /\p{Surrogate}/u.test(value)))
-      errors[name] = 'must be text';
+      errors[name] = 'invalid';
   if (check.Check(body)) return errors;
   for (const name of ['exit_ip', 'happened_at', 'description'])
-    if (body[name] === undefined) errors[name] = 'is required';
-  for (const { instancePath, message } of check.Errors(body)) {
+    if (body[name] === undefined) errors[name] = 'missing';
+  for (const { instancePath } of check.Errors(body)) {
     const name = instancePath.slice(1);
-    if (name !== '') errors[name] ??= message;
+    if (name !== '') errors[name] ??= 'invalid';
   }
   return errors;
 }

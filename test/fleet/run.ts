@@ -17,7 +17,7 @@ const USAGE = `npm run sim:fleet -- [options]
   --quick            20 000 devices, 10 gateways, 250 connections a second, 200 buyers
   --json FILE        writes the figures there, too`;
 
-function readPlan(args: string[]): { plan: FleetPlan; json: string | undefined } | null {
+function readPlan(args: string[]): { plan: FleetPlan; json: string | undefined } | 'help' | null {
   const { values } = parseArgs({
     args,
     options: {
@@ -44,14 +44,15 @@ function readPlan(args: string[]): { plan: FleetPlan; json: string | undefined }
     seed: number(values.seed, 1, 1),
   };
   const isGood = Object.values(plan).every((n) => n > 0) && plan.gateways >= 2;
-  return values.help || !isGood ? null : { plan, json: values.json };
+  if (values.help) return 'help';
+  return isGood ? { plan, json: values.json } : null;
 }
 
 async function main(): Promise<number> {
   const read = readPlan(process.argv.slice(2));
-  if (read === null) {
+  if (read === null || read === 'help') {
     console.error(USAGE);
-    return 2;
+    return read === null ? 2 : 0;
   }
   const { plan, json } = read;
   const isTty = process.stderr.isTTY;

@@ -127,7 +127,7 @@ t.test(
       t.ok(Number(refused.headers.get('retry-after')) > 60);
       const byPage = await submit('/abuse', { exit_ip: EXIT }, same);
       t.equal(byPage.status, 429, 'by the page as well');
-      t.match(byPage.body, /role="alert">Please try again later/, 'as a page');
+      t.match(byPage.body, /role="alert">That was often in a short time. Please try again later/, 'as a page');
       t.match(byPage.headers.get('content-type'), /^text\/html/);
       t.equal(await reports(), before);
       t.equal((await send(report(), other)).status, 201);
@@ -149,7 +149,7 @@ t.test('the page works without script, keeps what was filled in, and takes nothi
   t.notMatch(bad.body, /<script/i);
   t.match(bad.body, /&quot;&gt;&lt;script&gt;/, 'what was filled in is there still');
   t.match(bad.body, /role="alert"/);
-  t.match(bad.body, /id="happened_at-error">is required</);
+  t.match(bad.body, /id="happened_at-error">This is required.</);
   for (const fields of [
     { description: `${'x'.repeat(20)}\0` },
     { port: 'https' },
@@ -167,6 +167,15 @@ t.test('the page works without script, keeps what was filled in, and takes nothi
       400,
       JSON.stringify(fields),
     );
+
+  const russian = await world.call('GET', '/abuse?lang=ru');
+  t.match(russian.body, /<html lang="ru">/);
+  t.match(russian.body, /<input type="hidden" name="lang" value="ru">/, 'and stays so');
+  const wrong = await submit('/abuse', { exit_ip: 'x', happened_at: '', description: '', lang: 'ru' });
+  t.match(wrong.body, /id="exit_ip-error">Это не адрес IPv4 или IPv6\.</);
+  const asked = await fetch(`${world.url}/abuse`, { headers: { 'accept-language': 'uz-UZ,uz;q=0.9' } });
+  t.match(await asked.text(), /<html lang="uz">/, 'as the browser asks');
+  t.match((await world.call('GET', '/abuse?lang=%22%3E')).body, /<html lang="en">/);
 
   const good = {
     exit_ip: ` ${EXIT} `,
