@@ -198,7 +198,9 @@ export const findingsPlugin: FastifyPluginAsyncTypebox<FindingsDeps> = async (
                 description: '`lifted`: what was limited is so no more',
               }),
               text: Type.String({
-                examples: ['Buyer account acme: very many attempts …', 'It is suspended: …'],
+                examples: [
+                  'About the buyer account acme at Traffic Share\nWhat was seen: many attempts to reach destinations or ports that are not allowed.',
+                ],
               }),
               message: Nullable(Type.String({ examples: ['No mail ports, please.'] })),
               at: Timestamp,

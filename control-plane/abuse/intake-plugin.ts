@@ -166,11 +166,7 @@ export const intakePlugin: FastifyPluginAsyncTypebox<IntakeDeps> = async (app, d
       const report = statusCheck.Check(body)
         ? await readReportStatus(pool, body.reference, body.secret)
         : null;
-      return page(
-        reply,
-        pagesFor(request).status(report && statusJson(report)),
-        report === null ? 404 : 200,
-      );
+      return page(reply, pagesFor(request).status(report && statusJson(report)), report === null ? 404 : 200);
     });
   });
 };

@@ -15269,8 +15269,8 @@ export interface operations {
                              */
                             kind: "warned" | "throttled" | "suspended" | "lifted";
                             /**
-                             * @example Buyer account acme: very many attempts …
-                             * @example It is suspended: …
+                             * @example About the buyer account acme at Traffic Share
+                             *     What was seen: many attempts to reach destinations or ports that are not allowed.
                              */
                             text: string;
                             message: string | null;

@@ -127,7 +127,11 @@ t.test(
       t.ok(Number(refused.headers.get('retry-after')) > 60);
       const byPage = await submit('/abuse', { exit_ip: EXIT }, same);
       t.equal(byPage.status, 429, 'by the page as well');
-      t.match(byPage.body, /role="alert">That was often in a short time. Please try again later/, 'as a page');
+      t.match(
+        byPage.body,
+        /role="alert">That was often in a short time. Please try again later/,
+        'as a page',
+      );
       t.match(byPage.headers.get('content-type'), /^text\/html/);
       t.equal(await reports(), before);
       t.equal((await send(report(), other)).status, 201);
