@@ -177,6 +177,17 @@ async function judgeKubectl(args: readonly string[]): Promise<string[]> {
   if (args.join(' ') === `apply -k ${folder}`)
     return (await Promise.all(manifests.map(problemsOfManifest))).flat();
   const [dashN, space, ...words] = args;
+  if (dashN === '-n' && space === namespace && words.slice(0, 3).join(' ') === 'create secret generic') {
+    const [name = '', ...files] = words.slice(3);
+    return [
+      ...(JSON.stringify(manifests).includes(`"secretName":"${name}"`)
+        ? []
+        : [`no manifest takes the secret ${name}`]),
+      ...files
+        .filter((file) => !/^--from-file=[\w.]+(=[\w.]+)?$/.test(file))
+        .map((file) => `${file}: unknown`),
+    ];
+  }
   const known = new Set(manifests.map(({ kind, metadata }) => `${kind}/${metadata.name}`.toLowerCase()));
   const [verb = '', ...rest] = words[0] === 'rollout' ? words.slice(1) : words;
   if (dashN !== '-n' || space !== namespace || !['restart', 'status', 'logs'].includes(verb))

@@ -1,6 +1,8 @@
 /** What an attempt costs must not tell what is known: counted, since times are noise. */
 import * as crypto from 'node:crypto';
+import { createRequire, syncBuiltinESMExports } from 'node:module';
 import t from 'tap';
+import { authenticate } from '../../../gateway/buyers/authenticate.js';
 import type { AccountEntry } from '../../../gateway/buyers/directory.js';
 import type { PackageRoute } from '../../../gateway/live/records.js';
 import { accountSnapshot, claimRecord } from '../live/servers.js';
@@ -11,22 +13,20 @@ const sha256 = (text: string) => crypto.createHash('sha256').update(text).digest
 /** What one attempt did. */
 const work = { hashes: 0, comparisons: 0, lookups: 0, packageLookups: 0 };
 
-const { authenticate } = await t.mockImport<typeof import('../../../gateway/buyers/authenticate.js')>(
-  '../../../gateway/buyers/authenticate.js',
-  {
-    'node:crypto': {
-      ...crypto,
-      hash: (...of: Parameters<typeof crypto.hash>) => {
-        work.hashes += 1;
-        return crypto.hash(...of);
-      },
-      timingSafeEqual: (one: Buffer, other: Buffer) => {
-        work.comparisons += 1;
-        return crypto.timingSafeEqual(one, other);
-      },
-    },
-  },
-);
+// What is imported from node:crypto by name is this from now on, everywhere in this process.
+const counted = createRequire(import.meta.url)('node:crypto') as {
+  -readonly [K in keyof typeof crypto]: (typeof crypto)[K];
+};
+const { hash: realHash, timingSafeEqual: realComparison } = crypto;
+counted.hash = ((...of: Parameters<typeof crypto.hash>) => {
+  work.hashes += 1;
+  return realHash(...of);
+}) as typeof crypto.hash;
+counted.timingSafeEqual = (one, other) => {
+  work.comparisons += 1;
+  return realComparison(one, other);
+};
+syncBuiltinESMExports();
 
 function entry(passwords: readonly string[], snapshot = accountSnapshot({})): AccountEntry {
   return {

@@ -28,6 +28,7 @@ import {
   linkPortsOfWorker,
   problemsOfLinks,
 } from '../../../gateway/links/settings.js';
+import type { Attempts } from '../../../gateway/listeners/connect-pipeline.js';
 import { connectLive } from '../../../gateway/live/connection.js';
 import { liveKeys, PRESENCE_TTL_MS, SUMMARY_KEPT_MS } from '../../../gateway/live/keys.js';
 import { type GatewaySummary, readSummaries, writeSummary } from '../../../gateway/live/summaries.js';
@@ -420,9 +421,9 @@ t.test('whom to ask, in which order, and how often', async (t) => {
         buyer: { account: 'acme' },
         params: { packageId: null, session: null, country: null, fallback: 'none', ...more.params },
       }),
-      echo: async (_auth: unknown, { stays, exact }: { stays?: boolean; exact?: boolean }) => {
-        log.push(`here${stays ? ', stays' : ''}${exact ? ', exact' : ''}`);
-        return here.shift();
+      echo: async (_auth: unknown, { stays, exact, isLast }: Attempts) => {
+        log.push(`here${isLast ? ' at last' : ''}${stays ? ', stays' : ''}${exact ? ', exact' : ''}`);
+        return here.shift() ?? NO_PEER();
       },
       gaveUp: (_auth: unknown, { code }: ProxyFailure) => log.push(`gave up: ${code}`),
     } as unknown as OwnPipeline;
@@ -481,10 +482,30 @@ t.test('whom to ask, in which order, and how often', async (t) => {
     ['here', 'b, stays', 'c, stays', 'REFUSED'],
     'one that drains is passed over; what another one says is final',
   );
-  t.same(await run([NO_PEER()], { b: NO_PEER() }), ['here', 'b, stays', 'gave up: NO_PEER', 'NO_PEER']);
+  t.same(await run([NO_PEER()], { b: NO_PEER() }), [
+    'here',
+    'b, stays',
+    'here at last, stays',
+    'gave up: NO_PEER',
+    'NO_PEER',
+  ]);
+  t.same(
+    await run([NO_PEER(), OK], { b: NO_PEER() }),
+    ['here', 'b, stays', 'here at last, stays', 'OK'],
+    'a device has come meanwhile, or an exit come free',
+  );
   t.same(
     await run([NO_PEER()], Object.fromEntries([...'bcdefgh'].map((id) => [id, NO_PEER()]))),
-    ['here', 'b, stays', 'c, stays', 'd, stays', 'e, stays', 'gave up: NO_PEER', 'NO_PEER'],
+    [
+      'here',
+      'b, stays',
+      'c, stays',
+      'd, stays',
+      'e, stays',
+      'here at last, stays',
+      'gave up: NO_PEER',
+      'NO_PEER',
+    ],
     'so many and no more',
   );
   t.same(
@@ -505,7 +526,7 @@ t.test('whom to ask, in which order, and how often', async (t) => {
   );
   t.same(
     await run([NO_PEER('c'), NO_PEER()], { b: NO_PEER('c'), c: NO_PEER('b') }, { home: 'b' }),
-    ['b', 'c', 'here', 'here, stays', 'gave up: NO_PEER', 'NO_PEER'],
+    ['b', 'c', 'here', 'here, stays', 'here at last, stays', 'gave up: NO_PEER', 'NO_PEER'],
     'nobody is asked twice, whoever names whom',
   );
   t.same(
@@ -521,7 +542,15 @@ t.test('whom to ask, in which order, and how often', async (t) => {
   );
   t.same(
     await run([NO_PEER(), NO_PEER()], { b: NO_PEER() }, { params: wide }),
-    ['here, exact', 'b, stays, exact', 'here', 'b, stays', 'gave up: NO_PEER', 'NO_PEER'],
+    [
+      'here, exact',
+      'b, stays, exact',
+      'here',
+      'b, stays',
+      'here at last, stays',
+      'gave up: NO_PEER',
+      'NO_PEER',
+    ],
     'and it fails once',
   );
   t.same(
