@@ -281,6 +281,7 @@ t.test('memory is bounded', async (t) => {
   // Counts what reaches Redis; answers like an empty, complete one that knows accounts beginning with "k".
   const redis = {
     log: silentLog,
+    primaryTags: [''],
     async get(key: string) {
       if (key.includes('ready')) return '1';
       const account = /\{(.*)\}/.exec(key)?.[1] ?? '';
