@@ -54,6 +54,8 @@ export interface Siblings {
   homeOf(auth: Authenticated): number | null;
   /** Who may be asked when those have no device that will do; null: nobody is left. */
   next(tried: readonly number[]): number | null;
+  /** As `next`, of those that have a device: what this one can not serve, another one without any can not either. */
+  nextWithDevices(tried: readonly number[]): number | null;
   /** Gives a detached connection away. What can not be delivered is closed. */
   pass(to: number, request: HandedRequest, connection: SocketHandle): void;
   readonly pairs: SocketPairs;
@@ -83,14 +85,14 @@ export function place<T extends { ok: true }>(
   const served = serve({
     devicesMax: handed?.devicesLeft,
     stays,
-    goesOn: siblings.next(tried) !== null,
+    goesOn: siblings.nextWithDevices(tried) !== null,
   });
   return soon(served, (outcome): T | ProxyFailure | Elsewhere => {
     if (outcome.ok || outcome.elsewhere === undefined) return outcome;
     const { devicesLeft, worker: holder } = outcome.elsewhere;
     // A session that can not have its device back may still have another one here.
     if (holder !== null) return { ok: 'elsewhere', worker: holder, tried: before, devicesLeft, stays: true };
-    const worker = siblings.next(tried);
+    const worker = siblings.nextWithDevices(tried);
     return worker === null ? outcome : { ok: 'elsewhere', worker, tried, devicesLeft, stays };
   });
 }

@@ -46,6 +46,8 @@ export class WorkerSiblings implements Siblings {
   readonly #channels = new Map<number, Pick<PassChannel, 'pass' | 'close'>>();
   readonly #over = new EndedRuns(() => performance.now());
   readonly #devices = new Map<string, Elsewhere>();
+  /** How many of them each worker has. */
+  readonly #deviceCounts = new Map<number, number>();
   readonly #byExit = new Map<string, Set<string>>();
   /** To be told at the end of this turn: came, or gone (null). */
   readonly #news = new Map<string, DeviceCame | null>();
@@ -133,9 +135,18 @@ export class WorkerSiblings implements Siblings {
   }
 
   next(tried: readonly number[]): number | null {
+    return this.#nextThat(tried, () => true);
+  }
+
+  nextWithDevices(tried: readonly number[]): number | null {
+    return this.#nextThat(tried, (worker) => (this.#deviceCounts.get(worker) ?? 0) > 0);
+  }
+
+  #nextThat(tried: readonly number[], suits: (worker: number) => boolean): number | null {
     for (let i = 0; i < this.workers; i++) {
       const worker = 1 + ((this.self + i) % this.workers);
-      if (worker !== this.self && this.#takes(worker) && !tried.includes(worker)) return worker;
+      if (worker !== this.self && this.#takes(worker) && !tried.includes(worker) && suits(worker))
+        return worker;
     }
     return null;
   }
@@ -179,6 +190,7 @@ export class WorkerSiblings implements Siblings {
     for (const [deviceId, exit, connectedAtMs] of came) {
       this.#forget(deviceId);
       this.#devices.set(deviceId, { worker: from, exit, connectedAtMs });
+      this.#deviceCounts.set(from, (this.#deviceCounts.get(from) ?? 0) + 1);
       const onExit = this.#byExit.get(exit);
       if (onExit) onExit.add(deviceId);
       else this.#byExit.set(exit, new Set([deviceId]));
@@ -206,6 +218,7 @@ export class WorkerSiblings implements Siblings {
     const known = this.#devices.get(deviceId);
     if (known === undefined) return;
     this.#devices.delete(deviceId);
+    this.#deviceCounts.set(known.worker, (this.#deviceCounts.get(known.worker) ?? 1) - 1);
     const onExit = this.#byExit.get(known.exit);
     onExit?.delete(deviceId);
     if (onExit?.size === 0) this.#byExit.delete(known.exit);

@@ -11,7 +11,9 @@ function siblings(home: number | null = null, self = 1): Siblings {
   return {
     self,
     homeOf: () => home,
-    next: (tried) => [2, 3, 1].find((worker) => worker !== self && !tried.includes(worker)) ?? null,
+    next: () => null,
+    nextWithDevices: (tried) =>
+      [2, 3, 1].find((worker) => worker !== self && !tried.includes(worker)) ?? null,
     pass: () => {},
     pairs: null as never,
   };

@@ -106,6 +106,20 @@ t.test('what does not reach the other is served here, and the other is not asked
   t.equal(siblings.passed, 0);
 });
 
+t.test('what one with devices can not serve goes to others that have some, and to nobody else', async (t) => {
+  const { siblings, link } = make();
+  [link(2), link(3)];
+  siblings.onServing([1, 2, 3]);
+  t.equal(siblings.nextWithDevices([1]), null);
+  siblings.onDevices(3, { came: [['d1', 'p|192.0.2.1', 5]], gone: [] } as never);
+  t.equal(siblings.nextWithDevices([1]), 3);
+  t.equal(siblings.nextWithDevices([1, 3]), null);
+  siblings.onDevices(2, { came: [['d1', 'p|192.0.2.1', 9]], gone: [] } as never);
+  t.equal(siblings.nextWithDevices([1]), 2, 'a device that moves is counted once');
+  siblings.onDevices(2, { came: [], gone: ['d1'] } as never);
+  t.equal(siblings.nextWithDevices([1]), null);
+});
+
 t.test('nobody is sent to a worker that is gone before it is told that it is', async (t) => {
   const { siblings, link } = make();
   const [second] = [link(2), link(3)];
