@@ -12,7 +12,7 @@ const USAGE = `npm run sim:fleet -- [options]
   --gateways N       gateways (200)
   --connections N    buyers' connections a second, of all gateways (12500: 100 Gbit/s at 1 MB each)
   --buyers N         buyers (10000)
-  --seconds N        simulated seconds of each phase (20); a million devices take a quarter of an hour
+  --seconds N        simulated seconds of each phase (20)
   --seed S           equal seeds give like histories (1)
   --quick            20 000 devices, 10 gateways, 250 connections a second, 200 buyers
   --json FILE        writes the figures there, too`;
