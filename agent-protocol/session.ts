@@ -27,6 +27,7 @@ import {
   SESSION_FRAMES_PER_BEAT_MAX,
   type SessionLimits,
 } from './limits.js';
+import { LiveMap } from './live-set.js';
 import { Liveness } from './liveness.js';
 import type { RawSocket } from './raw-socket.js';
 import { TunnelWindowBudget } from './receive-window.js';
@@ -76,7 +77,7 @@ export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
   readonly #startedAtMs = performance.now();
   #state: SessionState = 'greeting';
   #saidHello = false;
-  readonly #streams = new Map<number, MuxStream>();
+  readonly #streams = new LiveMap<number, MuxStream>();
   /** Highest id opened, or seen in OPEN. */
   #lastStreamId = 0;
   /** @internal what the windows granted have grown beyond their first size, summed */
@@ -439,7 +440,7 @@ export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
     this.#heartbeat.remove(this);
     if (closeCode === null) this.#connection.destroy();
     else this.#connection.close(closeCode, reason.code);
-    for (const stream of [...this.#streams.values()]) stream.cut(RESET_TUNNEL_LOST);
+    for (const stream of this.#streams.values()) stream.cut(RESET_TUNNEL_LOST);
     this.handler.onClose(this, reason);
   }
 }
