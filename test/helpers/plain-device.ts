@@ -30,6 +30,8 @@ const TYPES = {
   GOAWAY: 14,
 };
 
+const HELLO = pack({ agent: 'plain', agent_version: '1.0.0', os: 'test', terms_version: '1', versions: [1] });
+
 /**
  * A device written from SPEC.md on plain `ws` and msgpack, with none of the project's wire code: random masks, whole
  * messages, and whatever `onFrame` answers.
@@ -97,10 +99,9 @@ export class PlainDevice {
     tcp.uncork();
   }
 
-  /** HELLO, and the WELCOME that answers it. */
-  async greet(): Promise<Record<string, unknown>> {
-    const hello = { agent: 'plain', agent_version: '1.0.0', os: 'test', terms_version: '1', versions: [1] };
-    this.send(TYPES.HELLO, 0, pack(hello));
+  /** HELLO, or the payload of another one, and the WELCOME that answers it. */
+  async greet(hello: Buffer = HELLO): Promise<Record<string, unknown>> {
+    this.send(TYPES.HELLO, 0, hello);
     const welcome = await this.next((frame) => frame.type === TYPES.WELCOME);
     const message = unpack(welcome.payload) as Record<string, unknown> & {
       limits: { stream_window_bytes: number };
