@@ -20,7 +20,7 @@ import { socksAssociate, udpReply, udpRequest } from '../helpers/socks-udp-clien
 import { UdpPeer } from '../helpers/udp-peer.js';
 import { sharingProvider, worldGateway } from '../helpers/world-gateway.js';
 
-const { DATAGRAM, DRAIN } = FrameType;
+const { DRAIN } = FrameType;
 const NO_PEER = 3;
 /** Sent and echoed by each short stream, by the one that lives through a drain, and by each datagram. */
 const SHORT_BYTES = 1_000;
@@ -137,11 +137,6 @@ t.test(
       const device = await PlainDevice.connect(tunnelPort, ticket, { 'x-forwarded-for': NETWORKS.US(1) });
       t.match(await device.greet(helloOfV1), { version: 1 }, 'the tunnel speaks version 1');
       device.echo();
-      const echo = device.onFrame;
-      device.onFrame = (frame) => {
-        if (frame.type === DATAGRAM) device.send(DATAGRAM, frame.streamId, frame.payload);
-        else echo(frame);
-      };
       t.teardown(() => device.socket.terminate());
       return device;
     };

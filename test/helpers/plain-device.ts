@@ -27,6 +27,7 @@ const TYPES = {
   FIN: 7,
   RESET: 8,
   CREDIT: 9,
+  DATAGRAM: 10,
   GOAWAY: 14,
 };
 
@@ -137,7 +138,7 @@ export class PlainDevice {
 
   /**
    * Accepts every OPEN and sends back whatever comes, with its FIN. It keeps to the window that the gateway grants,
-   * and returns credit for what it could send on. `greeting` goes out first on each stream. `dialCode` may refuse a
+   * and returns credit for what it could send on. Datagrams go back to where they were sent to, which has to be an address. `greeting` goes out first on each stream. `dialCode` may refuse a
    * destination; null: no answer at all.
    */
   echo(
@@ -174,6 +175,7 @@ export class PlainDevice {
         this.send(TYPES.OPENED, streamId, Buffer.from([0]));
         if (greeting.length > 0) this.send(TYPES.DATA, streamId, greeting);
       } else if (type === TYPES.RESET) streams.delete(streamId);
+      else if (type === TYPES.DATAGRAM) this.send(TYPES.DATAGRAM, streamId, payload);
       else if (stream && type === TYPES.DATA) stream.queue.push(payload);
       else if (stream && type === TYPES.CREDIT) stream.windowBytes += payload.readUInt32BE();
       else if (stream && type === TYPES.FIN) stream.finished = true;

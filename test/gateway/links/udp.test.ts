@@ -511,5 +511,16 @@ t.test('gateways that are old, drain or are full are passed over', async (t) => 
   t.equal((await second.next()).data.toString(), 'during');
   await closed(second.control);
   await stopped;
+
+  // And at one that drains itself.
+  const last = await client(t, narrow, german);
+  const sinceMs = performance.now();
+  const left = narrow.stop(1_500);
+  last.send('127.0.0.1', echo.port, 'still there');
+  t.equal((await last.next()).data.toString(), 'still there');
+  await closed(last.control);
+  t.ok(performance.now() - sinceMs >= 1_000, 'for the time there is');
+  await left;
+  await until(() => atThird.agent.counters.streamsOpen === 0, 'the device hears of it');
   await Promise.all([atOld, atNewer, atThird].map(({ agent }) => agent.stop()));
 });
