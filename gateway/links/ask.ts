@@ -67,7 +67,7 @@ export class Asking implements StreamHandler {
 
   onDatagram(stream: MuxStream, payload: Buffer): void {
     const answerBytes = payload.length - ANSWER_HEAD.length;
-    if (answerBytes > ANSWER_BYTES_MAX || payload.indexOf(ANSWER_HEAD) !== 0) {
+    if (answerBytes > ANSWER_BYTES_MAX || !payload.subarray(0, ANSWER_HEAD.length).equals(ANSWER_HEAD)) {
       stream.reset(ResetCode.INTERNAL);
       this.#tell({ ok: false, why: 'lost' });
     } else

@@ -24,7 +24,7 @@ export function exposeLinks(
   });
   new Gauge({
     name: 'ts_link_streams',
-    help: 'Connections relayed for buyers through another gateway: out, of buyers here; in, through devices here',
+    help: 'Connections and UDP associations relayed for buyers through another gateway: out, of buyers here; in, through devices here',
     labelNames: ['way'],
     registers,
     collect() {
