@@ -14,7 +14,7 @@ const DEVICES_MAX = 3;
 
 export interface ServeDeps {
   /** This gateway's own: what comes by a link goes no further. */
-  own: Pick<OwnPipeline, 'authenticate' | 'connect' | 'associate' | 'echo'>;
+  own: Pick<OwnPipeline, 'authenticate' | 'connect' | 'associate' | 'associationPlaces' | 'echo'>;
   isOverloaded: () => boolean;
   /** Where datagrams are counted that come to nothing. */
   totals: DatagramTotals;
@@ -64,6 +64,9 @@ async function associate(
   attempts: Attempts,
   stream: MuxStream,
 ): Promise<void> {
+  // Of the gateway, not of the buyer: another one may have room.
+  if (own.associationPlaces.isFull)
+    return end(stream, { ok: false, code: 'DRAINING', detail: 'associations' });
   const associated = await own.associate(auth, attempts);
   if (!associated.ok) return end(stream, associated);
   // Without room on the link there is none for its datagrams either: who asked goes on with another gateway.

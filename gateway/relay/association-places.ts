@@ -7,9 +7,13 @@ export class AssociationPlaces {
   /** `max`: at it there is no place until one is given back. */
   constructor(private readonly max: number) {}
 
+  get isFull(): boolean {
+    return this.#taken >= this.max;
+  }
+
   /** Takes a place; what is returned gives it back, once. null: none is free. */
   take(): (() => void) | null {
-    if (this.#taken >= this.max) return null;
+    if (this.isFull) return null;
     this.#taken++;
     return once(() => {
       this.#taken--;

@@ -576,6 +576,18 @@ t.test('gateways that are old, drain or are full are passed over', async (t) => 
   }
   t.ok(atNewer.agent.counters.streamsTotal >= 3);
 
+  const full = await start('full', { TS_UDP_ASSOCIATIONS_MAX: '0' });
+  const atFull = await agentAt(t, full);
+  await until(async () => {
+    const { control, send, next } = await client(t, rig.gateway, german);
+    send('127.0.0.1', echo.port, 'newer');
+    t.equal((await next()).data.toString(), 'newer');
+    control.destroy();
+    return (await metric(rig.gateway, 'ts_link_requests_total{outcome="DRAINING"}')) > 0;
+  }, 'one without room is asked, and another one serves');
+  t.equal(atFull.agent.counters.streamsTotal, 0);
+  await Promise.all([atFull.agent.stop(), full.stop(0)]);
+
   const narrow = await start('narrow', { TS_UDP_ASSOCIATIONS_MAX: '1', TS_DEV_LOOPBACK_COUNTRY: 'US' });
   const first = await client(t, narrow, german);
   t.equal((await associate(narrow, german)).reply, 1, 'CONN_LIMIT of the entry gateway');
