@@ -27,10 +27,10 @@ import type {
 import type { MeterRegistry } from './metering/registry.js';
 import type { Admission, Wallet } from './metering/wallet.js';
 import type { WalletBook } from './metering/wallet-book.js';
+import { AssociationPlaces } from './relay/association-places.js';
 import type { BandwidthLimits } from './relay/bandwidth.js';
 import type { Relay, RelayedStream } from './relay/relay.js';
 import type { Clock } from './runtime/clock.js';
-import { once } from './runtime/once.js';
 import { type Soon, soon } from './runtime/soon.js';
 import type { DialOutcome, Tunnel } from './tunnels/tunnel.js';
 import type { RefusedTarget } from './usage/refusal-book.js';
@@ -84,9 +84,11 @@ type Opened = { ok: true; exit: Exit } & RelayedStream;
 
 /** The way of one connection through the stages: who, where, which device, dial, relay. */
 export class GatewayPipeline implements ProxyPipeline {
-  #associationCount = 0;
+  readonly associationPlaces: AssociationPlaces;
 
-  constructor(private readonly deps: PipelineDeps) {}
+  constructor(private readonly deps: PipelineDeps) {
+    this.associationPlaces = new AssociationPlaces(deps.associationsMax);
+  }
 
   authenticate(credentials: ProxyCredentials & { username: string }): Soon<Authenticated | ProxyFailure> {
     if (this.deps.isDraining()) return { ok: false, code: 'DRAINING' };
@@ -177,11 +179,8 @@ export class GatewayPipeline implements ProxyPipeline {
     return this.#timed(auth, null, attempts, () => {
       if (this.deps.isDraining()) return { ok: false, code: 'DRAINING' };
       if (auth.buyer.limits.udp !== true) return { ok: false, code: 'UDP_NOT_ALLOWED' };
-      if (this.#associationCount >= this.deps.associationsMax) return { ok: false, code: 'CONN_LIMIT' };
-      this.#associationCount++;
-      const release = once(() => {
-        this.#associationCount--;
-      });
+      const release = this.associationPlaces.take();
+      if (release === null) return { ok: false, code: 'CONN_LIMIT' };
       const opened = this.#open(
         auth,
         {

@@ -3,7 +3,7 @@ import type { RawSocket } from '../../agent-protocol/raw-socket.js';
 import type { BuyerAccess } from '../buyers/directory.js';
 import type { RouteParams } from '../buyers/username.js';
 import type { ProxyFailure } from '../errors.js';
-import type { Association, AssociationClient } from '../relay/association.js';
+import type { AssociationClient, DatagramWay } from '../relay/association.js';
 import type { BuyerConnection } from '../relay/stream-duplex.js';
 import type { Soon } from '../runtime/soon.js';
 
@@ -84,7 +84,7 @@ export interface Associated {
   ok: true;
   exit: Exit;
   /** Carries datagrams for the client from now on. */
-  start(client: AssociationClient): Association;
+  start(client: AssociationClient): DatagramWay;
   /** The client went away before the association was used. */
   abandon(): void;
 }
