@@ -80,7 +80,6 @@ export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
   #lastStreamId = 0;
   /** @internal what the windows granted have grown beyond their first size, summed */
   readonly windowBudget = new TunnelWindowBudget(() => this.limits.tunnelWindowBytesMax);
-
   #opensInBeat = 0;
   #resetsInBeat = 0;
   #sessionFramesInBeat = 0;
