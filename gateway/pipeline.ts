@@ -16,6 +16,7 @@ import { dialFailures } from './dial-failures.js';
 import { type ProxyErrorCode, type ProxyFailure, proxyErrors } from './errors.js';
 import { exitOf } from './exits.js';
 import type {
+  AskedLogin,
   Associated,
   Attempts,
   Authenticated,
@@ -90,7 +91,7 @@ export class GatewayPipeline implements ProxyPipeline {
     this.associationPlaces = new AssociationPlaces(deps.associationsMax);
   }
 
-  authenticate(credentials: ProxyCredentials & { username: string }): Soon<Authenticated | ProxyFailure> {
+  authenticate(credentials: AskedLogin): Soon<Authenticated | ProxyFailure> {
     if (this.deps.isDraining()) return { ok: false, code: 'DRAINING' };
     return soon(this.#usernameOf(credentials), (username) => {
       if (typeof username !== 'string') return username;
@@ -99,7 +100,7 @@ export class GatewayPipeline implements ProxyPipeline {
       const { params } = parsed;
       return soon(this.#logIn(credentials, params), (known) => {
         if (!known.ok) return this.#tell(params.account, known);
-        const auth: Authenticated = { ok: true, buyer: known.buyer, params };
+        const auth: Authenticated = { ok: true, buyer: known.buyer, params, asked: credentials };
         return soon(this.#pay(auth), (unpaid) => (unpaid === null ? auth : this.#refuse(auth.buyer, unpaid)));
       });
     });
@@ -433,11 +434,8 @@ export class GatewayPipeline implements ProxyPipeline {
       allocated.release();
       return { ok: false, code: 'INTERNAL', detail: 'metering' };
     }
-    return {
-      ok: true,
-      exit: exitOf(candidate, auth.params.session),
-      ...opened.relayed,
-    };
+    const { splice, duplex, start, abandon } = opened.relayed;
+    return { ok: true, exit: exitOf(candidate, auth.params.session), splice, duplex, start, abandon };
   }
 }
 

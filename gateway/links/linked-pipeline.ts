@@ -7,6 +7,7 @@ import { Verdict } from '../../agent-protocol/verdict.js';
 import { ALONE, wishOf } from '../attempts.js';
 import type { ProxyErrorCode, ProxyFailure } from '../errors.js';
 import type {
+  AskedLogin,
   Associated,
   Attempts,
   Authenticated,
@@ -85,11 +86,6 @@ interface Search<T> {
   startMs: number;
 }
 
-/** Who logs in, as `authenticate` was told: another gateway will want to see for itself. */
-interface LinkedLogin extends Authenticated {
-  readonly asked: LinkRequest['login'];
-}
-
 /**
  * Devices here come first; then gateways that say they have one that may do. A named session or a pulled package goes to
  * the gateway that has its device. Each gateway is asked once for a request; one that has no device, is draining or away
@@ -98,12 +94,8 @@ interface LinkedLogin extends Authenticated {
 export class LinkedPipeline implements ProxyPipeline {
   constructor(private readonly deps: LinkedPipelineDeps) {}
 
-  authenticate(login: LinkRequest['login']): Soon<Authenticated | ProxyFailure> {
-    return soon(this.deps.own.authenticate(login), (auth) => {
-      if (!auth.ok) return auth;
-      const linked: LinkedLogin = { ...auth, asked: login };
-      return linked;
-    });
+  authenticate(login: AskedLogin): Soon<Authenticated | ProxyFailure> {
+    return this.deps.own.authenticate(login);
   }
 
   connect(
@@ -144,7 +136,7 @@ export class LinkedPipeline implements ProxyPipeline {
     auth: Authenticated,
     left: Pick<LinkRequest, 'devicesLeft' | 'stays' | 'exact'>,
   ): Omit<LinkRequest, 'asks'> {
-    const { username, password, clientAddress } = (auth as LinkedLogin).asked;
+    const { username, password, clientAddress } = auth.asked;
     return { login: { username, password, clientAddress }, ...left };
   }
 

@@ -16,11 +16,7 @@ export interface ProxyPipeline {
    * Who is this, and may they send traffic now. `username` and `password` are as the client sent them; password
    * null: none was given, which only an allowlisted `clientAddress` makes good.
    */
-  authenticate(credentials: {
-    username: string;
-    password: string | null;
-    clientAddress: string;
-  }): Soon<Authenticated | ProxyFailure>;
+  authenticate(asked: AskedLogin): Soon<Authenticated | ProxyFailure>;
   /**
    * A connection to the destination through a device, dialled before it resolves. `host` is a name or an IP address
    * without brackets; nothing of it is resolved here. Exactly one of the outcome's methods is to be called.
@@ -66,10 +62,23 @@ export interface EchoAnswer {
   bytesLeft: number | null;
 }
 
+/** A login as the client sent it; password null: none was given. */
+export interface AskedLogin {
+  readonly username: string;
+  readonly password: string | null;
+  readonly clientAddress: string;
+}
+
+/**
+ * Who was let in. Always written field by field, here and where it grows: of a copy (`{...auth}`) V8 makes a hidden class of its
+ * own each time, more bytes than the object has.
+ */
 export interface Authenticated {
   ok: true;
   buyer: BuyerAccess;
   params: RouteParams;
+  /** What was asked: another gateway will want to see for itself. */
+  asked: AskedLogin;
 }
 
 /** The device a buyer's bytes go through, as the buyer is told of it. */

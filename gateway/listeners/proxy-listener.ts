@@ -273,7 +273,8 @@ export class ProxyListener {
         return soon(asked, (auth) => {
           if (!auth.ok) return auth;
           peer.logIn();
-          return { ...auth, credentials, handed };
+          const { buyer, params } = auth;
+          return { ok: true, buyer, params, asked: auth.asked, credentials, handed };
         });
       },
       refused: (peer, { code, detail }, requestId) => {
