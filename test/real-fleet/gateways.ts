@@ -1,0 +1,96 @@
+/** What happens to gateways and control planes of the fleet: drained, killed, restarted. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { longestGapMs } from './load.js';
+import type { Phase, Scene } from './phase.js';
+
+/** Longest time without service of a killed gateway's devices' sessions, and how long newcomers may meet it, ms. */
+export const GAP_MS_MAX = 3_000;
+/** A killed gateway stays away so long, ms: its devices find others meanwhile. */
+const DEAD_MS = 9_000;
+/** Traffic goes on so long after everything is there again, ms. */
+const AFTER_MS = 2_000;
+const DRAINED_TIMEOUT_MS = 40_000;
+
+/** The programs' own words, in whole seconds with a tenth. */
+const s = (ms: number) => `${(ms / 1_000).toFixed(1)} s`;
+
+/** Stopped in order by its service manager or by the API, then started again: nobody may notice. */
+export function drain(gateway: number, by: 'signal' | 'api'): Phase {
+  return {
+    name: `gateway ${gateway + 1} drained ${by === 'api' ? 'by the API' : 'by SIGTERM'}, restarted`,
+    async run({ fleet, note, fail }) {
+      const { program } = fleet.gateway(gateway);
+      const { online } = await fleet.agents();
+      const startMs = performance.now();
+      if (by === 'signal') program.signal('SIGTERM');
+      else await fleet.asAdmin(`/api/admin/gateways/${fleet.gatewayId(gateway)}/drain`, {});
+      const inTime = await Promise.race([program.gone().then(() => true), delay(DRAINED_TIMEOUT_MS, false)]);
+      if (!inTime) {
+        fail('did not end');
+        await program.killAndWait();
+      }
+      note(`ended after ${s(performance.now() - startMs)}`);
+      await program.start();
+      await fleet.untilWell(gateway);
+      await fleet.untilOnline(online);
+      await delay(AFTER_MS);
+    },
+  };
+}
+
+/** kill -9, and started again after some seconds: sessions of its devices go on elsewhere within three. */
+export function kill(gateway: number): Phase {
+  return {
+    name: `gateway ${gateway + 1} killed, started after ${DEAD_MS / 1_000} s`,
+    newSessions: true,
+    async run(scene) {
+      const { fleet, load, note, fail } = scene;
+      const { program } = fleet.gateway(gateway);
+      const { online } = await fleet.agents();
+      const places = await Promise.all(load.sessions.map(({ buyer, name }) => fleet.placeOf(buyer, name)));
+      const hit = load.sessions.filter((_, n) => places[n]?.gatewayId === fleet.gatewayId(gateway));
+      if (hit.length === 0) fail('no session had a device there: nothing was measured');
+      scene.strike();
+      scene.mayCut();
+      const struckMs = performance.now();
+      scene.excuse(struckMs - GAP_MS_MAX, struckMs + GAP_MS_MAX);
+      program.signal('SIGKILL');
+      await program.gone();
+      const back = fleet.untilOnline(online).then((ms) => note(`devices back after ${s(ms)}`));
+      await Promise.all([back, delay(DEAD_MS)]);
+      await program.start();
+      await fleet.untilWell(gateway);
+      await delay(AFTER_MS);
+      const gaps = hit.map(({ attempts }) => longestGapMs(attempts, struckMs, performance.now()));
+      const longestMs = Math.max(0, ...gaps);
+      scene.gap(longestMs);
+      note(
+        `${hit.length} of ${load.sessions.length} sessions had their device there, without service for ${gaps.map((ms) => (ms / 1_000).toFixed(1)).join(', ')} s`,
+      );
+      if (longestMs > GAP_MS_MAX) fail(`a session had no service for ${s(longestMs)}`);
+    },
+  };
+}
+
+/** One of the two control planes: buyers must not notice. */
+export function controlPlane(which: number, signal: 'SIGTERM' | 'SIGKILL'): Phase {
+  return {
+    name: `control plane ${which + 1} ${signal === 'SIGKILL' ? 'killed' : 'stopped'}, restarted`,
+    async run({ fleet }) {
+      const { program } = fleet.system.controlPlanes[which] as (typeof fleet.system.controlPlanes)[number];
+      program.signal(signal);
+      await program.gone();
+      await delay(AFTER_MS);
+      await program.start();
+      await delay(AFTER_MS);
+    },
+  };
+}
+
+/** Nothing happens: what the rest is compared with. */
+export function quiet(lastsMs: number): Phase {
+  return {
+    name: 'nothing',
+    run: (_scene: Scene) => delay(lastsMs),
+  };
+}
