@@ -230,19 +230,14 @@ export class Fleet {
     return presence ? { deviceId: sticky.deviceId, gatewayId: presence.gatewayId } : null;
   }
 
-  /** Claims in Redis, and how many of them no named session keeps. */
-  async claims(): Promise<{ all: number; unnamed: number }> {
-    const texts: string[] = [];
+  /** Claims in Redis. */
+  async claims(): Promise<number> {
+    let count = 0;
     for (const { redis } of this.redis.nodes) {
       if (!(await redis.info('replication')).includes('role:master')) continue;
-      const keys = await redis.keys('ts:claim:*');
-      for (const key of keys) texts.push((await redis.get(key)) ?? '');
+      count += (await redis.keys('ts:claim:*')).length;
     }
-    const records = texts.filter(Boolean).map((text) => JSON.parse(text) as { sessionIdleMs?: number });
-    return {
-      all: records.length,
-      unnamed: records.filter(({ sessionIdleMs }) => sessionIdleMs === undefined).length,
-    };
+    return count;
   }
 
   /** Ends every node of the cluster, as kill -9 does. */

@@ -1,17 +1,16 @@
 /** What happens to gateways and control planes of the fleet: drained, killed, restarted. */
 import { setTimeout as delay } from 'node:timers/promises';
+import { patience } from '../helpers/busy-machine.js';
 import { longestGapMs } from './load.js';
 import type { Phase, Scene } from './phase.js';
 
 /** Longest time without service of a killed gateway's devices' sessions, and how long newcomers may meet it, ms. */
 export const GAP_MS_MAX = 3_000;
-/** A killed gateway stays away so long, ms: its devices find others meanwhile. */
-const DEAD_MS = 9_000;
 /** Traffic goes on so long after everything is there again, ms. */
 const AFTER_MS = 2_000;
 const DRAINED_TIMEOUT_MS = 40_000;
 
-/** The programs' own words, in whole seconds with a tenth. */
+/** For people. */
 const s = (ms: number) => `${(ms / 1_000).toFixed(1)} s`;
 
 /** Stopped in order by its service manager or by the API, then started again: nobody may notice. */
@@ -38,10 +37,10 @@ export function drain(gateway: number, by: 'signal' | 'api'): Phase {
   };
 }
 
-/** kill -9, and started again after some seconds: sessions of its devices go on elsewhere within three. */
-export function kill(gateway: number): Phase {
+/** kill -9, and started again after `deadMs`: sessions of its devices go on elsewhere within three seconds. */
+export function kill(gateway: number, deadMs: number): Phase {
   return {
-    name: `gateway ${gateway + 1} killed, started after ${DEAD_MS / 1_000} s`,
+    name: `gateway ${gateway + 1} killed, started after ${s(deadMs)}`,
     newSessions: true,
     async run(scene) {
       const { fleet, load, note, fail } = scene;
@@ -53,11 +52,12 @@ export function kill(gateway: number): Phase {
       scene.strike();
       scene.mayCut();
       const struckMs = performance.now();
-      scene.excuse(struckMs - GAP_MS_MAX, struckMs + GAP_MS_MAX);
+      const gapMsMax = GAP_MS_MAX * patience();
+      scene.excuse(struckMs - GAP_MS_MAX, struckMs + gapMsMax);
       program.signal('SIGKILL');
       await program.gone();
       const back = fleet.untilOnline(online).then((ms) => note(`devices back after ${s(ms)}`));
-      await Promise.all([back, delay(DEAD_MS)]);
+      await Promise.all([back, delay(deadMs)]);
       await program.start();
       await fleet.untilWell(gateway);
       await delay(AFTER_MS);
@@ -67,7 +67,7 @@ export function kill(gateway: number): Phase {
       note(
         `${hit.length} of ${load.sessions.length} sessions had their device there, without service for ${gaps.map((ms) => (ms / 1_000).toFixed(1)).join(', ')} s`,
       );
-      if (longestMs > GAP_MS_MAX) fail(`a session had no service for ${s(longestMs)}`);
+      if (longestMs > gapMsMax) fail(`a session had no service for ${s(longestMs)}`);
     },
   };
 }

@@ -17,8 +17,12 @@ export interface Leaks {
 
 /** What each was when last looked at, and when all of it was gone, ms after the traffic's end; null: it was not. */
 export interface LeakReport extends Leaks {
-  goneAfterMs: Record<keyof Leaks, number | null>;
+  goneAfterMs: Partial<Record<keyof Leaks, number | null>>;
 }
+
+/** What is gone within seconds, and what named sessions keep for a minute after their last use: all of it. */
+export const SOON_GONE = ['streams', 'connections'] as const;
+export const ALL_GONE = [...SOON_GONE, 'claims', 'leases', 'meters'] as const;
 
 const LOOK_INTERVAL_MS = 500;
 
@@ -26,21 +30,16 @@ const LOOK_INTERVAL_MS = 500;
 const LEASES = `SELECT count(*)::int AS count FROM wallet_holds
                  WHERE closed_at IS NULL AND granted - renounced > spent`;
 
-/**
- * Looks until nothing is left, or `timeoutMs` are over. `named`: claims that a named session keeps count as well; they stay for
- * the session's time after its last use.
- */
-export async function leaksAfter(fleet: Fleet, timeoutMs: number, named: boolean): Promise<LeakReport> {
+/** Looks until nothing of `what` is left, or `timeoutMs` are over. */
+export async function leaksAfter(
+  fleet: Fleet,
+  timeoutMs: number,
+  what: ReadonlyArray<keyof Leaks>,
+): Promise<LeakReport> {
   const client = new pg.Client({ connectionString: fleet.system.databaseUrl });
   await client.connect();
   const startMs = performance.now();
-  const goneAfterMs: LeakReport['goneAfterMs'] = {
-    streams: null,
-    connections: null,
-    claims: null,
-    leases: null,
-    meters: null,
-  };
+  const goneAfterMs: LeakReport['goneAfterMs'] = {};
   try {
     for (;;) {
       const [statuses, streams, claims, leases] = await Promise.all([
@@ -54,13 +53,12 @@ export async function leaksAfter(fleet: Fleet, timeoutMs: number, named: boolean
       const leaks: Leaks = {
         streams,
         connections: sum('connections'),
-        claims: named ? claims.all : claims.unnamed,
+        claims: claims,
         leases: leases.rows[0]?.count ?? 0,
         meters: sum('unsettledMeters'),
       };
       const tookMs = performance.now() - startMs;
-      for (const [what, count] of Object.entries(leaks) as Array<[keyof Leaks, number]>)
-        goneAfterMs[what] = count > 0 ? null : (goneAfterMs[what] ?? tookMs);
+      for (const one of what) goneAfterMs[one] = leaks[one] > 0 ? null : (goneAfterMs[one] ?? tookMs);
       if (Object.values(goneAfterMs).every((ms) => ms !== null) || tookMs > timeoutMs)
         return { ...leaks, goneAfterMs };
       await delay(LOOK_INTERVAL_MS);

@@ -9,8 +9,10 @@ export interface LoadSize {
   connectionsPerS: number;
   /** Named sessions that are used without a pause. */
   sessions: number;
-  /** Streams of `LONG_S` seconds that begin with the phase: some are there when something happens. */
+  /** Streams that begin with the phase, so that some are there when something happens. */
   longStreams: number;
+  /** How long each of them lasts, seconds: shorter than a drain, which waits for them. */
+  longS: number;
 }
 
 /** One small request of a named session, each by a connection of its own. */
@@ -32,8 +34,6 @@ const SESSION_PAUSE_MS = 200;
 /** A client gives up then, ms. Well above what is allowed: who hangs has no service. */
 const GIVE_UP_MS = 10_000;
 const SESSION_BYTES = 500;
-/** Shorter than a drain, which is to wait for them. */
-const LONG_S = 12;
 
 /** Mixed traffic of several buyers, at HAProxy, in both protocols: as people who use the proxy all day make it. */
 export class Load {
@@ -59,7 +59,7 @@ export class Load {
 
   start(): void {
     this.#users = this.sessions.map((user) => this.#use(user));
-    for (let n = 0; n < this.size.longStreams; n++) this.#begin(longPlan(this.random, LONG_S));
+    for (let n = 0; n < this.size.longStreams; n++) this.#begin(longPlan(this.random, this.size.longS));
     this.#timer = setInterval(() => this.#begin(planOf(this.random)), 1_000 / this.size.connectionsPerS);
   }
 
