@@ -63,7 +63,7 @@ const OVER_BYTES_MAX_PER_STREAM = 64 * 1024;
  * are paced to 300 KB/s, so it is what a busy machine leaves lying for a second, and not what all these could hold.
  */
 const UNDER_WAY_BYTES_MAX = 300 * 1024;
-const WARM_UP_MS = 2_000;
+const WARM_UP_MS = 1_500;
 const END_TIMEOUT_MS = 20_000;
 const SETTLE_TIMEOUT_MS = 30_000;
 const SETTLED_QUIET_MS = 1_200;
@@ -71,7 +71,7 @@ const SETTLED_QUIET_MS = 1_200;
 const EMPTY_TIMEOUT_MS = 5_000;
 
 /** What is held against a phase, and excused. */
-class Judge {
+export class Judge {
   readonly notes: string[] = [];
   readonly failures: string[] = [];
   readonly excused: Array<{ fromMs: number; toMs: number }> = [];
@@ -79,7 +79,8 @@ class Judge {
   cutsAllowed = false;
   gapMs: number | null = null;
 
-  refusals(transfers: readonly Transfer[]): void {
+  /** Of the load. */
+  judge(transfers: ReadonlyArray<Pick<Transfer, 'state' | 'startedAtMs' | 'refusal'>>): void {
     const refused = transfers.filter(
       ({ state, startedAtMs }) =>
         state === 'refused' &&
@@ -136,7 +137,7 @@ export async function runPhase(
   await load.stop();
   const stuck = (await traffic.end(END_TIMEOUT_MS)) + (await own.end(END_TIMEOUT_MS));
   if (stuck > 0) judge.failures.push(`${stuck} streams did not end`);
-  judge.refusals(traffic.transfers);
+  judge.judge(traffic.transfers);
 
   const relayedBytes = traffic.relayedBytes + own.relayedBytes;
   const booked = await books.settled(before + relayedBytes, SETTLED_QUIET_MS, SETTLE_TIMEOUT_MS);

@@ -14,8 +14,10 @@ const STREAM_S = 60;
 /** Between two tries to get in, at each gateway, ms. */
 const TRY_INTERVAL_MS = 50;
 const TRY_TIMEOUT_MS = 5_000;
-/** Looked at so long after the call, ms. */
-const WATCH_MS = 3_500;
+/** Looked at so long after it should be over, ms. */
+const WATCH_MS = 500;
+/** Somebody who must not come in is watched so long, ms. */
+const SHUT_MS = 2_500;
 const FLOWING_TIMEOUT_MS = 10_000;
 /** After Redis is back, everybody else must be served again, ms. */
 const SERVED_AGAIN_MS_MAX = 15_000;
@@ -157,8 +159,8 @@ async function switchOff(
   scene.strike();
   const calledMs = performance.now();
   await call();
-  await everywhere.untilCut(WATCH_MS);
-  await delay(Math.max(0, WATCH_MS - (performance.now() - calledMs)));
+  await everywhere.untilCut(afterMsMax + WATCH_MS);
+  await delay(Math.max(0, afterMsMax + WATCH_MS - (performance.now() - calledMs)));
   const [cutMs, inMs] = [everywhere.cutAfterMs(calledMs), everywhere.inAfterMs(calledMs)];
   const said = [...new Set(everywhere.doors.map(({ saidLast }) => saidLast))].join(', ');
   scene.note(
@@ -281,7 +283,7 @@ export function redisAway(): Phase {
       await served(scene, backMs);
       scene.excuse(awayMs, performance.now());
       const after = performance.now();
-      await delay(WATCH_MS);
+      await delay(SHUT_MS);
       const inAgain = all.doors.map((door) => door.lastInMs(backMs)).filter((ms) => ms !== null);
       if (inAgain.length > 0)
         fail(
