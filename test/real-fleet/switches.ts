@@ -63,7 +63,7 @@ class Door {
   }
 
   get saidLast(): string {
-    return this.#tries.at(-1)?.transfer.refusal ?? 'nothing';
+    return this.#tries.findLast(({ transfer }) => transfer.refusal !== null)?.transfer.refusal ?? 'nothing';
   }
 
   get cameIn(): boolean {
