@@ -67,6 +67,7 @@ function drained(socket: Socket): Promise<void> {
 export class Origin {
   readonly #server: Server;
   readonly #transfers = new Map<number, Transfer>();
+  readonly #sockets = new Set<Socket>();
   #lastId = 0;
 
   private constructor(server: Server) {
@@ -99,13 +100,21 @@ export class Origin {
     this.#transfers.clear();
   }
 
+  /** Connections that devices have open now. */
+  get openCount(): number {
+    return this.#sockets.size;
+  }
+
   async stop(): Promise<void> {
     this.#server.close();
+    for (const socket of this.#sockets) socket.destroy();
     await once(this.#server, 'close');
   }
 
   #serve(socket: Socket): void {
     socket.on('error', () => {});
+    this.#sockets.add(socket);
+    socket.on('close', () => this.#sockets.delete(socket));
     let head = Buffer.alloc(0);
     let transfer: Transfer | undefined;
     socket.on('data', (chunk: Buffer) => {
@@ -130,6 +139,7 @@ export class Origin {
     socket.on('end', () => {
       // The buyer has sent everything: one byte says that it has arrived.
       if (transfer?.kind === 'upload') socket.end(Buffer.from([1]));
+      else if (!transfer) socket.end();
     });
   }
 }

@@ -7,7 +7,7 @@ import type { Phase, Scene } from './phase.js';
 /** Longest time without service of a killed gateway's devices' sessions, and how long newcomers may meet it, ms. */
 export const GAP_MS_MAX = 3_000;
 /** Traffic goes on so long after everything is there again, ms. */
-const AFTER_MS = 2_000;
+const AFTER_MS = 1_000;
 const DRAINED_TIMEOUT_MS = 40_000;
 
 /** For people. */

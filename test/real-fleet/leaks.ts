@@ -6,6 +6,8 @@ import { streamsLeft } from './phase.js';
 /** What is left of traffic that is over. */
 export interface Leaks {
   streams: number;
+  /** Of devices, at the destination. */
+  destinations: number;
   /** Of buyers, at gateways. */
   connections: number;
   claims: number;
@@ -21,7 +23,7 @@ export interface LeakReport extends Leaks {
 }
 
 /** What is gone within seconds, and what named sessions keep for a minute after their last use: all of it. */
-export const SOON_GONE = ['streams', 'connections'] as const;
+export const SOON_GONE = ['streams', 'destinations', 'connections'] as const;
 export const ALL_GONE = [...SOON_GONE, 'claims', 'leases', 'meters'] as const;
 
 const LOOK_INTERVAL_MS = 500;
@@ -52,6 +54,7 @@ export async function leaksAfter(
         statuses.reduce((total, status) => total + (status?.[of] ?? 0), 0);
       const leaks: Leaks = {
         streams,
+        destinations: fleet.origin.openCount,
         connections: sum('connections'),
         claims: claims,
         leases: leases.rows[0]?.count ?? 0,
@@ -72,6 +75,7 @@ export async function leaksAfter(
 export function describeLeaks(report: LeakReport): string[] {
   const names: Record<keyof Leaks, string> = {
     streams: 'streams',
+    destinations: 'connections of devices to destinations',
     connections: 'connections',
     claims: 'claims',
     leases: 'leases',

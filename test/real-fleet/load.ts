@@ -26,6 +26,8 @@ export interface Attempt {
 export interface SessionUser {
   readonly buyer: number;
   readonly name: string;
+  /** Where it is used first, so that each gateway has devices of some: those of the gateway itself come first. */
+  readonly firstAt: number;
   readonly attempts: Attempt[];
 }
 
@@ -53,6 +55,7 @@ export class Load {
     this.sessions = Array.from({ length: size.sessions }, (_, n) => ({
       buyer: n % LOAD_BUYERS,
       name: `${name}s${n}`,
+      firstAt: n % fleet.system.gateways.length,
       attempts: [],
     }));
   }
@@ -77,12 +80,13 @@ export class Load {
   }
 
   async #use(user: SessionUser): Promise<void> {
-    const proxy = this.fleet.proxy(user.buyer, `-session-${user.name}-ttl-1`);
+    const options = `-session-${user.name}-ttl-1`;
     const plan: TransferPlan = { kind: 'echo', sizeBytes: SESSION_BYTES, paceBytesPerS: 1e6 };
     // Not all at once.
     await delay(this.random.integer(0, SESSION_PAUSE_MS));
     while (!this.#stopped) {
-      const running = this.traffic.start(proxy, plan);
+      const at = user.attempts.length === 0 ? user.firstAt : undefined;
+      const running = this.traffic.start(this.fleet.proxy(user.buyer, options, at), plan);
       const timer = setTimeout(() => running.cut(), GIVE_UP_MS);
       await running.over;
       clearTimeout(timer);
