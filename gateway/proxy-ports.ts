@@ -108,6 +108,11 @@ export class ProxyPorts {
     return { proxyPort: main.port, dedicated };
   }
 
+  /** As `ProxyListener.strangerCount`. */
+  get strangerCount(): number {
+    return this.listener.strangerCount;
+  }
+
   get isOverloaded(): boolean {
     return this.#loopLag.overloaded;
   }

@@ -25,7 +25,7 @@ export interface LeavingParts {
   allocator: Pick<Allocator<Tunnel>, 'deviceLeft' | 'deviceMoved' | 'renew'>;
   presence: Pick<Presence, 'refresh'>;
   tunnelServer: Pick<TunnelServer, 'stopAccepting'>;
-  ports: Pick<ProxyPorts, 'close'>;
+  ports: Pick<ProxyPorts, 'close' | 'strangerCount'>;
   links: Pick<GatewayLinks, 'hasPeers' | 'announce' | 'drain'> | null;
   clock: Clock;
   log: Log;
@@ -89,17 +89,18 @@ export async function leave(drainMs: number, parts: LeavingParts): Promise<void>
 }
 
 /**
- * Resolves when every device has gone and no buyer comes any more, or when `moveMs` are over. A device says `paused` on its
+ * Resolves when every device has gone and no buyer comes any more, none that has not asked yet either, or when `moveMs` are over. A device says `paused` on its
  * tunnel when the next one is up, and leaves it when no stream is left there; until then it may be used.
  */
 async function move(
-  { registry, clock, lastRequestAtMs }: LeavingParts,
+  { registry, clock, ports, lastRequestAtMs }: LeavingParts,
   moveMs: number,
   leftMs: () => number,
 ): Promise<void> {
   const startMs = clock.monotonicMs();
   const tunnels = [...registry.all()];
   let asked = 0;
+  let strangerAtMs = startMs;
   for (;;) {
     const tookMs = clock.monotonicMs() - startMs;
     if (tookMs >= moveMs) return;
@@ -109,7 +110,8 @@ async function move(
     );
     for (const tunnel of tunnels.slice(asked, due)) tunnel.askToMove(WHY, leftMs());
     asked = Math.max(asked, due);
-    const quietMs = clock.monotonicMs() - Math.max(startMs, lastRequestAtMs());
+    if (ports.strangerCount > 0) strangerAtMs = clock.monotonicMs();
+    const quietMs = clock.monotonicMs() - Math.max(strangerAtMs, lastRequestAtMs());
     if (registry.size === 0 && quietMs >= QUIET_MS) return;
     await delay(LOOK_INTERVAL_MS);
   }

@@ -2,25 +2,22 @@
  * HAProxy and nginx as deploy/balancer has them, in front of a built system that the systemd units' commands started: TLS,
  * tunnels of devices, PROXY, and whose address is seen behind them.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { freePort } from '../../deploy/standalone/services/free-port.js';
-import { projectPath } from '../../gateway/runtime/project-path.js';
 import { Books } from '../faults/books.js';
 import { callApi, type TestBuyer } from '../faults/people.js';
 import type { Program } from '../faults/program.js';
+import { BALANCER, configured, runBalancer, startHaproxy } from '../helpers/balancer.js';
 import { startHttpDestination } from '../helpers/destination.js';
 import { type InstalledSystem, startInstalledSystem } from '../helpers/installed-system.js';
 import { hasProgram, runProgram } from '../helpers/programs.js';
 
-/** Loopback has many addresses: one for the balancers, one for those who are let in, one for others. */
-const BALANCER = '127.0.0.9';
+/** Loopback has many addresses: one for those who are let in, one for others, and one for the balancers. */
 const FRIEND = '127.0.0.5';
 const STRANGER = '127.0.0.6';
 const PAGE = 'all is well';
@@ -35,75 +32,12 @@ const apiUrl = () => `http://127.0.0.1:${system.controlPlanes[0]?.apiPort}`;
 const webUrl = () => `https://localhost:${webPort}`;
 const pem = () => system.pemFile;
 
-async function answers(port: number): Promise<boolean> {
-  const socket = connect(port, '127.0.0.1');
-  const open = await Promise.race([
-    once(socket, 'connect').then(() => true),
-    once(socket, 'error').then(() => false),
-  ]).catch(() => false);
-  socket.destroy();
-  return open;
-}
-
-/** Runs a balancer until the test is over, and waits for its ports. */
-async function run(t: Test, command: string, args: string[], ports: number[]): Promise<void> {
-  const child: ChildProcess = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
-  let output = '';
-  for (const stream of [child.stdout, child.stderr])
-    stream?.on('data', (chunk) => {
-      output += chunk;
-    });
-  const ended = once(child, 'exit');
-  t.teardown(async () => {
-    child.kill('SIGTERM');
-    await ended;
-  });
-  const endMs = performance.now() + 15_000;
-  for (const port of ports)
-    while (!(await answers(port))) {
-      if (child.exitCode !== null || performance.now() > endMs) throw new Error(`${command}: ${output}`);
-      await delay(50);
-    }
-}
-
-/** The file with this test's addresses in the places of the examples. */
-async function configured(file: string): Promise<string> {
-  const { gateways, controlPlanes } = system;
-  const ports: Record<string, number> = {};
-  for (const [n, { proxyPort, tunnelPort, metricsPort }] of gateways.entries()) {
-    ports[String(18_081 + n)] = proxyPort;
-    ports[String(18_441 + n)] = tunnelPort;
-    ports[String(19_464 + n)] = metricsPort;
-  }
-  for (const [n, { apiPort }] of controlPlanes.entries()) ports[String(13_001 + n)] = apiPort;
-  const given = await readFile(projectPath(`deploy/balancer/${file}`), 'utf8');
-  const seen = new Set<string>();
-  const changed = given.replace(/(127\.0\.0\.1:|check port )(\d+)/g, (_, before: string, port: string) => {
-    seen.add(port);
-    return before + ports[port];
-  });
-  for (const port of seen) if (ports[port] === undefined) throw new Error(`nobody listens at ${port}`);
-  return changed;
-}
-
-async function startHaproxy(t: Test): Promise<void> {
-  const file = join(system.folder, 'haproxy.cfg');
-  const configuration = (await configured('haproxy.cfg'))
-    .replace('maxconn 100000', 'maxconn 1000')
-    .replace('bind :8080', `bind 127.0.0.1:${buyersPort}`)
-    .replace('bind :443', `bind 127.0.0.1:${webPort}`)
-    .replace('/etc/haproxy/certificates/', pem())
-    .replace('default-server ', `default-server source ${BALANCER} `);
-  await writeFile(file, configuration);
-  await run(t, 'haproxy', ['-db', '-f', file], [buyersPort, webPort]);
-}
-
 async function startNginx(t: Test): Promise<void> {
   const folder = join(system.folder, 'nginx');
   await mkdir(folder, { recursive: true });
   await writeFile(
     join(folder, 'site.conf'),
-    (await configured('nginx.conf'))
+    (await configured(system, 'nginx.conf'))
       .replace('listen 443 ssl', `listen 127.0.0.1:${webPort} ssl`)
       .replace('/etc/nginx/certificates/traffic-share.crt', pem())
       .replace('/etc/nginx/certificates/traffic-share.key', pem())
@@ -118,7 +52,7 @@ async function startNginx(t: Test): Promise<void> {
      events { worker_connections 1000; }
      http { access_log off; ${temporary.join(' ')} include ${join(folder, 'site.conf')}; }\n`,
   );
-  await run(t, 'nginx', ['-p', folder, '-c', join(folder, 'nginx.conf')], [webPort]);
+  await runBalancer(t, 'nginx', ['-p', folder, '-c', join(folder, 'nginx.conf')], [webPort]);
 }
 
 /** The status of an answer, and its body. */
@@ -194,7 +128,7 @@ t.setTimeout(240_000);
 
 t.test('HAProxy: API, console and tunnels', async (t) => {
   if (!(await hasProgram(t, 'haproxy', ['haproxy', '-v']))) return;
-  await startHaproxy(t);
+  await startHaproxy(t, system, { buyersPort, webPort });
   await webIsServed(t);
 
   await t.test('buyers are known by their own address', async (t) => {

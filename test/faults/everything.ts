@@ -1,18 +1,16 @@
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { availableParallelism, loadavg } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { signalProcess } from '../../deploy/standalone/services/server-process.js';
 import { projectPath } from '../../gateway/runtime/project-path.js';
+import { patience } from '../helpers/busy-machine.js';
 import type { Scene } from './catalogue.js';
 
 const run = promisify(execFile);
 
 /** From the first start to the last program that says it is ready, ms. */
 const READY_MS_MAX = 20_000;
-/** On a machine with so much to do for each core before, three times as long. */
-const BUSY_LOAD = 3;
 const ASKED_AGAIN_MS = 50;
 
 /** Pids of a process and of all that it has started; itself alone where the system does not say. */
@@ -40,8 +38,8 @@ export async function killEverything({ world, note, fail }: Scene, strike: () =>
   }
   const programs = world.sites.flatMap((site) => [site.controlPlane, site.gateway]);
   const pids = [...programs.map(({ pid }) => pid ?? 0), world.redisPid, ...familyOf(world.postgresPid)];
-  const busy = (loadavg()[0] ?? 0) > BUSY_LOAD * availableParallelism();
-  const readyMsMax = busy ? 3 * READY_MS_MAX : READY_MS_MAX;
+  const factor = patience();
+  const readyMsMax = factor * READY_MS_MAX;
   strike();
   for (const pid of pids) signalProcess(pid, 'SIGKILL');
   await Promise.all([...programs.map((program) => program.gone()), world.serversGone()]);
@@ -61,7 +59,7 @@ export async function killEverything({ world, note, fail }: Scene, strike: () =>
   const readyMs = Math.round(tookMs());
   note(
     `${pids.length} processes killed; servers there after ${serversMs} ms, programs after ${programsMs} ms, ` +
-      `ready after ${readyMs} ms${busy ? ', on a busy machine' : ''}`,
+      `ready after ${readyMs} ms${factor > 1 ? ', on a busy machine' : ''}`,
   );
   if (readyMs > readyMsMax) fail(`ready after ${readyMs} ms`);
   await run(process.execPath, [projectPath('dist/deploy/cli.js'), 'ledger', 'verify'], {

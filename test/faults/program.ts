@@ -14,6 +14,8 @@ export interface ProgramSpec {
   logFd: number;
   /** Absolute path of a module loaded before the program; null: none. */
   preload: string | null;
+  /** What the process sends beside its being ready; left out: nobody listens. */
+  onMessage?: (message: object) => void;
 }
 
 const READY_TIMEOUT_MS = 60_000;
@@ -53,7 +55,7 @@ export class Program {
     this.#port = null;
     const ready = new Promise<void>((resolve, reject) => {
       child.on('message', (message: { ready?: boolean; port?: number }) => {
-        if (!message.ready) return;
+        if (!message.ready) return this.spec.onMessage?.(message);
         this.#port = message.port ?? null;
         resolve();
       });

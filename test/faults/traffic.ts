@@ -1,11 +1,13 @@
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
+import { httpConnect } from '../helpers/connect-client.js';
 import { socksConnect } from '../helpers/socks-client.js';
 
 /** What a transfer is asked to do. */
 export interface TransferPlan {
-  kind: 'download' | 'upload';
+  /** `echo`: what is sent comes back. */
+  kind: 'download' | 'upload' | 'echo';
   sizeBytes: number;
   /** Bytes a second the sender is held to. */
   paceBytesPerS: number;
@@ -18,6 +20,12 @@ export interface Transfer extends TransferPlan {
   /** Payload that reached the destination. */
   upBytes: number;
   state: 'refused' | 'running' | 'complete' | 'cut';
+  /** When the buyer began to dial, when the proxy said yes, when it was over; `performance.now()`. Null: not yet, or never. */
+  startedAtMs: number;
+  openedAtMs: number | null;
+  endedAtMs: number | null;
+  /** What the proxy said instead of yes; null: it said yes, or nothing. */
+  refusal: string | null;
 }
 
 const HEAD_BYTES = 64;
@@ -59,6 +67,7 @@ function drained(socket: Socket): Promise<void> {
 export class Origin {
   readonly #server: Server;
   readonly #transfers = new Map<number, Transfer>();
+  readonly #sockets = new Set<Socket>();
   #lastId = 0;
 
   private constructor(server: Server) {
@@ -91,13 +100,21 @@ export class Origin {
     this.#transfers.clear();
   }
 
+  /** Connections that devices have open now. */
+  get openCount(): number {
+    return this.#sockets.size;
+  }
+
   async stop(): Promise<void> {
     this.#server.close();
+    for (const socket of this.#sockets) socket.destroy();
     await once(this.#server, 'close');
   }
 
   #serve(socket: Socket): void {
     socket.on('error', () => {});
+    this.#sockets.add(socket);
+    socket.on('close', () => this.#sockets.delete(socket));
     let head = Buffer.alloc(0);
     let transfer: Transfer | undefined;
     socket.on('data', (chunk: Buffer) => {
@@ -114,16 +131,22 @@ export class Origin {
         return;
       }
       transfer.upBytes += head.length;
-      if (kind === 'download') void send(socket, Number(size), Number(pace)).then(() => socket.end());
+      if (kind === 'echo') {
+        socket.write(head.subarray(HEAD_BYTES));
+        socket.pipe(socket);
+      } else if (kind === 'download') void send(socket, Number(size), Number(pace)).then(() => socket.end());
     });
     socket.on('end', () => {
       // The buyer has sent everything: one byte says that it has arrived.
       if (transfer?.kind === 'upload') socket.end(Buffer.from([1]));
+      else if (!transfer) socket.end();
     });
   }
 }
 
 export interface ProxyAddress {
+  /** Left out: socks5. */
+  protocol?: 'socks5' | 'connect';
   proxyPort: number;
   username: string;
   password: string;
@@ -136,6 +159,18 @@ export interface RunningTransfer {
   readonly over: Promise<void>;
   /** Drops it. */
   cut(): void;
+}
+
+/** Asks the proxy in its protocol; `refusal`: what it said instead of yes. Rejects when nobody listens there. */
+async function ask(
+  to: ProxyAddress & { host: string; port: number; onSocket: (socket: Socket) => void },
+): Promise<{ socket: Socket; refusal: string | null }> {
+  if (to.protocol === 'connect') {
+    const { socket, status, reason } = await httpConnect(to);
+    return { socket, refusal: status === 200 ? null : `${status ?? 'no'} ${reason}` };
+  }
+  const { socket, auth, reply } = await socksConnect(to);
+  return { socket, refusal: reply === 0 ? null : `${auth ?? 'no'} auth, ${reply ?? 'no'} reply` };
 }
 
 /** The traffic of one case: every byte that was relayed in it, probes included. */
@@ -161,7 +196,16 @@ export class Traffic {
   }
 
   start(proxy: ProxyAddress, plan: TransferPlan): RunningTransfer {
-    const transfer: Transfer = { ...plan, downBytes: 0, upBytes: 0, state: 'refused' };
+    const transfer: Transfer = {
+      ...plan,
+      downBytes: 0,
+      upBytes: 0,
+      state: 'refused',
+      startedAtMs: performance.now(),
+      openedAtMs: null,
+      endedAtMs: null,
+      refusal: null,
+    };
     this.transfers.push(transfer);
     let socket: Socket | null = null;
     const running: RunningTransfer = {
@@ -169,6 +213,7 @@ export class Traffic {
       over: this.#run(proxy, transfer, (connected) => {
         socket = connected;
       }).then(() => {
+        transfer.endedAtMs = performance.now();
         this.#running.delete(running);
       }),
       cut: () => socket?.resetAndDestroy(),
@@ -198,17 +243,18 @@ export class Traffic {
 
   async #run(proxy: ProxyAddress, transfer: Transfer, connected: (socket: Socket) => void): Promise<void> {
     const origin = this.#origin;
-    const answer = await socksConnect({ ...proxy, host: '127.0.0.1', port: origin.port }).catch(() => null);
+    const to = { ...proxy, host: '127.0.0.1', port: origin.port, onSocket: connected };
+    const answer = await ask(to).catch(() => null);
     if (answer === null) return;
     const { socket } = answer;
-    connected(socket);
-    if (answer.reply !== 0) {
-      const why = `${answer.auth ?? 'no'} auth, ${answer.reply ?? 'no'} reply`;
-      this.refusals.set(why, (this.refusals.get(why) ?? 0) + 1);
+    if (answer.refusal !== null) {
+      transfer.refusal = answer.refusal;
+      this.refusals.set(answer.refusal, (this.refusals.get(answer.refusal) ?? 0) + 1);
       socket.destroy();
       return;
     }
     transfer.state = 'running';
+    transfer.openedAtMs = performance.now();
     let ended = false;
     const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()));
     socket.on('data', (chunk: Buffer) => {
@@ -219,13 +265,12 @@ export class Traffic {
       socket.end();
     });
     socket.write(origin.expect(transfer));
-    if (transfer.kind === 'upload')
+    if (transfer.kind !== 'download')
       void send(socket, transfer.sizeBytes, transfer.paceBytesPerS).then(() => {
         if (!socket.destroyed) socket.end();
       });
     await closed;
-    const whole =
-      transfer.kind === 'download' ? transfer.downBytes === transfer.sizeBytes : transfer.downBytes === 1;
+    const whole = transfer.downBytes === (transfer.kind === 'upload' ? 1 : transfer.sizeBytes);
     transfer.state = ended && whole ? 'complete' : 'cut';
   }
 }

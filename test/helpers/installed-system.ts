@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Test } from 'tap';
 import { freePort } from '../../deploy/standalone/services/free-port.js';
+import type { RunningRedis } from '../../deploy/standalone/services/redis.js';
 import { projectPath } from '../../gateway/runtime/project-path.js';
 import { makePeople, type TestBuyer, type TestDevice } from '../faults/people.js';
 import { Program } from '../faults/program.js';
@@ -39,6 +40,9 @@ export interface InstalledSystem {
   folder: string;
   /** Key and certificate for localhost, in one file: of the proxy ports, and trusted by the agents. */
   pemFile: string;
+  /** What the programs wrote. */
+  logFile: string;
+  logFd: number;
   databaseUrl: string;
   controlPlanes: { program: Program; apiPort: number }[];
   gateways: InstalledGateway[];
@@ -65,8 +69,15 @@ export interface InstalledOptions {
   devices: number;
   /** `127.0.0.1:port` that devices may dial though it is loopback. */
   destination: string;
+  /** One buyer for each, with so much credit in USD; null: none. Left out: one with 100. */
+  creditsUsd?: ReadonlyArray<string | null>;
+  /** Of a Redis that the caller ends, after the system; left out: a server of the system's own. */
+  redisUrl?: string;
   env?: Record<string, string>;
 }
+
+/** A test, or a program that ends what was started for it: the last first. */
+export type Owner = Pick<Test, 'teardown' | 'passing' | 'comment'>;
 
 const ONLINE_TIMEOUT_MS = 30_000;
 const LOG_TAIL_CHARS = 8_000;
@@ -75,7 +86,7 @@ const LOG_TAIL_CHARS = 8_000;
  * Starts Postgres, Redis, control planes and gateways, joined by links. Agents are started by the test, once what is in
  * front of the system stands. Everything ends with the test.
  */
-export async function startInstalledSystem(t: Test, options: InstalledOptions): Promise<InstalledSystem> {
+export async function startInstalledSystem(t: Owner, options: InstalledOptions): Promise<InstalledSystem> {
   requireFreshBuild();
   const folder = await mkdtemp(join(tmpdir(), 'ts-installed-'));
   await chmod(folder, 0o755);
@@ -85,10 +96,10 @@ export async function startInstalledSystem(t: Test, options: InstalledOptions): 
   await writeFile(pemFile, testCertificate.key + testCertificate.cert);
   const programs: Program[] = [];
   const postgres = await startOwnPostgres();
-  const redis = await startRedis();
+  const ownRedis = options.redisUrl === undefined ? await startRedis() : null;
   t.teardown(async () => {
     await Promise.all(programs.map((program) => program.stop()));
-    await redis.stop();
+    await ownRedis?.stop();
     await postgres.stop();
     closeSync(logFd);
     if (!t.passing())
@@ -102,7 +113,7 @@ export async function startInstalledSystem(t: Test, options: InstalledOptions): 
     TS_LOG_LEVEL: 'info',
     TS_DEV_LOOPBACK_COUNTRY: 'US',
     TS_DEV_ALLOW: options.destination,
-    TS_REDIS_URL: redis.url,
+    TS_REDIS_URL: options.redisUrl ?? (ownRedis as RunningRedis).url,
     TS_INTERNAL_SECRET: internalSecret as string,
     TS_TRUSTED_PROXIES: options.balancers.join(','),
     ...options.env,
@@ -168,7 +179,7 @@ export async function startInstalledSystem(t: Test, options: InstalledOptions): 
       jwtSecret: jwtSecret as string,
       bootstrapSecret: bootstrapSecret as string,
       devices: options.devices,
-      creditsUsd: ['100.00'],
+      creditsUsd: options.creditsUsd ?? ['100.00'],
     }),
     ...gateways.map(({ program }) => program.start()),
   ]);
@@ -203,6 +214,8 @@ export async function startInstalledSystem(t: Test, options: InstalledOptions): 
   return {
     folder,
     pemFile,
+    logFile,
+    logFd,
     databaseUrl,
     controlPlanes,
     gateways,

@@ -22,10 +22,13 @@ export async function socksConnect(options: {
   port: number;
   /** Inside TLS, whoever the proxy is. */
   tls?: boolean;
+  /** Told of the socket at once, for who may want to give up before there is an answer. */
+  onSocket?: (socket: Socket) => void;
 }): Promise<SocksAnswer> {
   const at = { port: options.proxyPort, host: '127.0.0.1', allowHalfOpen: true, noDelay: true };
   const socket = options.tls ? connectTls({ ...at, rejectUnauthorized: false }) : connect(at);
   socket.on('error', () => {});
+  options.onSocket?.(socket);
   await once(socket, options.tls ? 'secureConnect' : 'connect');
   socket.write(Buffer.from([5, 1, 2]));
   const method = await take(socket, 2);
