@@ -260,6 +260,88 @@ if not ok or type(record) ~= 'table' or record[ARGV[1]] ~= ARGV[2] then return 0
 return redis.call('DEL', KEYS[1])
 `;
 
+/**
+ * KEYS 1 use of limits (one owner's)
+ * ARGV 1 gatewayId, 2 ms that its record is good for, 3 live streams there, 4 connections a second that the owner may make
+ * over all gateways or -1, 5 as many as are asked for there, 6 bytes a second that it may move or -1, 7 as many as it would
+ * move there, 8 the weight of that
+ * Writes the gateway's record and drops those that have expired by this server's clock. Returns {streams at the others, its
+ * portion of the connections, of the bytes (each -1 without a limit), gateways with a record}.
+ *
+ * Portions are whole numbers whose sum is the limit: an eighth in equal parts, so that nobody is left without; of the rest
+ * everybody gets what it wants, by weight where that is too much; what nobody wants in equal parts; remainders go to the
+ * largest fractions, the first id among equals. No more is given than the others leave by what they were given last, so the
+ * sum of what gateways hold is never above the limit, whenever they ask. But for this: one that comes is given its equal part
+ * of the eighth at once, and the others give that back when they ask next.
+ */
+const shareLimits = `
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local me = ARGV[1]
+local rates = {{id = me, want = tonumber(ARGV[5]), weight = tonumber(ARGV[5]) + 1, held = 0}}
+local bytes = {{id = me, want = tonumber(ARGV[7]), weight = tonumber(ARGV[8]), held = 0}}
+local streams, latest = 0, now + tonumber(ARGV[2])
+local all = redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do
+  if all[i] ~= me then
+    local n = {}
+    for number in string.gmatch(all[i + 1], '%d+') do n[#n + 1] = tonumber(number) end
+    -- A clock that was set back must not keep the dead for long.
+    if #n ~= 7 or n[1] <= now or n[1] > now + 120000 then
+      redis.call('HDEL', KEYS[1], all[i])
+    else
+      streams = streams + n[2]
+      rates[#rates + 1] = {id = all[i], want = n[3], weight = n[3] + 1, held = n[4]}
+      bytes[#bytes + 1] = {id = all[i], want = n[5], weight = n[6], held = n[7]}
+      if n[1] > latest then latest = n[1] end
+    end
+  end
+end
+
+local function portion(limit, list)
+  if limit < 0 then return -1 end
+  local n = #list
+  if n == 1 then return limit end
+  local floor = math.floor(limit / 8 / n)
+  if floor < 1 and limit >= n then floor = 1 end
+  local rest, weights, free = limit - floor * n, 0, limit
+  for i, one in ipairs(list) do
+    one.more = math.max(0, math.min(one.want, limit) - floor)
+    weights = weights + one.weight
+    if i > 1 then free = free - one.held end
+  end
+  local mine = list[1]
+  table.sort(list, function(a, b)
+    local x, y = a.more * b.weight, b.more * a.weight
+    if x ~= y then return x < y end
+    return a.id < b.id
+  end)
+  for _, one in ipairs(list) do
+    one.part = math.min(one.more, rest * one.weight / weights)
+    rest, weights = rest - one.part, weights - one.weight
+  end
+  local left = limit
+  for _, one in ipairs(list) do
+    local part = floor + one.part + rest / n
+    one.whole = math.floor(part)
+    one.fraction = part - one.whole
+    left = left - one.whole
+  end
+  table.sort(list, function(a, b)
+    if a.fraction ~= b.fraction then return a.fraction > b.fraction end
+    return a.id < b.id
+  end)
+  for i = 1, math.min(left, n) do list[i].whole = list[i].whole + 1 end
+  return math.max(math.min(mine.whole, free), floor)
+end
+
+local rate, byte = portion(tonumber(ARGV[4]), rates), portion(tonumber(ARGV[6]), bytes)
+redis.call('HSET', KEYS[1], me, string.format('%.0f %s %s %.0f %s %s %.0f',
+  now + tonumber(ARGV[2]), ARGV[3], ARGV[5], math.max(rate, 0), ARGV[7], ARGV[8], math.max(byte, 0)))
+redis.call('PEXPIRE', KEYS[1], string.format('%.0f', latest - now))
+return {streams, rate, byte, #rates}
+`;
+
 /** For ioredis' `scripts` option. */
 export const scripts = {
   claimTake: { numberOfKeys: 1, lua: claimTake },
@@ -273,9 +355,10 @@ export const scripts = {
   keepDevice: { numberOfKeys: 1, lua: keepDevice },
   keepGateway: { numberOfKeys: 1, lua: keepGateway },
   dropOwn: { numberOfKeys: 1, lua: dropOwn },
+  shareLimits: { numberOfKeys: 1, lua: shareLimits },
 };
 
-/** The scripts as methods. Call them through `claims.ts`, `meters.ts`, `wallets.ts`, `presence.ts` and `sticky.ts`. */
+/** The scripts as methods. Call them through `claims.ts`, `meters.ts`, `wallets.ts`, `presence.ts`, `sticky.ts` and `limit-use.ts`. */
 export interface ScriptCommands {
   claimTake(
     claim: string,
@@ -313,4 +396,5 @@ export interface ScriptCommands {
     startedAtMs: string,
   ): Promise<string>;
   dropOwn(key: string, field: string, value: string): Promise<0 | 1>;
+  shareLimits(limitUse: string, ...args: string[]): Promise<[number, number, number, number]>;
 }

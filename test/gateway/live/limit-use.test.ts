@@ -1,0 +1,204 @@
+/** How one record an owner parts its limits among gateways: the script itself, on real servers. */
+import { setTimeout as delay } from 'node:timers/promises';
+import fc from 'fast-check';
+import t from 'tap';
+import type { LiveRedis } from '../../../gateway/live/connection.js';
+import { liveKeys } from '../../../gateway/live/keys.js';
+import { dropLimitUse, type Portion, shareLimits, type ToldUse } from '../../../gateway/live/limit-use.js';
+import { startRedis } from '../../helpers/services.js';
+import { connect, onEachRedis } from './servers.js';
+
+const OWNER = 'b0000000-0000-4000-8000-000000000001';
+const use = (more: Partial<ToldUse> = {}): ToldUse => ({
+  owner: OWNER,
+  streams: 0,
+  connectionsPerSecondMax: 100,
+  connectionsWanted: 0,
+  bytesPerSecondMax: null,
+  bytesWanted: 0,
+  bytesWeight: 1,
+  ...more,
+});
+
+async function tell(redis: LiveRedis, gatewayId: string, more: Partial<ToldUse> = {}, ttlMs = 60_000) {
+  return (await shareLimits(redis, gatewayId, [use(more)], ttlMs))[0] as Portion;
+}
+
+onEachRedis(t, async (t, server) => {
+  t.beforeEach(async (t) => {
+    await server.connect(t).flushall();
+  });
+
+  t.test('streams of the others; who leaves or falls silent counts no more', async (t) => {
+    const redis = server.connect(t);
+    t.same(await tell(redis, 'a', { streams: 3 }), {
+      streamsElsewhere: 0,
+      connectionsPerSecond: 100,
+      bytesPerSecond: null,
+      gateways: 1,
+    });
+    t.equal((await tell(redis, 'b', { streams: 4 })).streamsElsewhere, 3);
+    t.equal((await tell(redis, 'c', { streams: 1 }, 50)).streamsElsewhere, 7);
+    t.equal((await tell(redis, 'a', { streams: 2 })).streamsElsewhere, 5);
+    t.equal((await tell(redis, 'b', { streams: 4, owner: 'acme' })).streamsElsewhere, 0, 'each owner');
+    await delay(60);
+    t.equal((await tell(redis, 'a', { streams: 2 })).streamsElsewhere, 4, 'silent');
+    t.same(await redis.hkeys(liveKeys.limitUse(OWNER)), ['a', 'b']);
+    await dropLimitUse(redis, 'b', [OWNER]);
+    t.same(await tell(redis, 'a', { connectionsPerSecondMax: null }), {
+      streamsElsewhere: 0,
+      connectionsPerSecond: null,
+      bytesPerSecond: null,
+      gateways: 1,
+    });
+    await tell(redis, 'a', {}, 50);
+    await delay(60);
+    t.equal(await redis.exists(liveKeys.limitUse(OWNER)), 0, 'nothing is left behind');
+  });
+
+  t.test(
+    'what cannot be read, or would stand for ever by a clock that was set back, is dropped',
+    async (t) => {
+      const redis = server.connect(t);
+      const key = liveKeys.limitUse(OWNER);
+      await redis.hset(key, 'x', 'nonsense', 'y', `${Date.now() + 3_600_000} 9 0 0 0 1 0`);
+      t.equal((await tell(redis, 'a')).streamsElsewhere, 0);
+      t.same(await redis.hkeys(key), ['a']);
+    },
+  );
+
+  t.test('who comes has something at once, and its part when the others have asked', async (t) => {
+    const redis = server.connect(t);
+    const rate = async (gatewayId: string, connectionsWanted: number) =>
+      (await tell(redis, gatewayId, { connectionsWanted })).connectionsPerSecond;
+    t.equal(await rate('a', 300), 100);
+    t.equal(await rate('b', 100), 6, 'half of an eighth');
+    t.equal(await rate('a', 300), 72, 'three quarters of what is more than that, within rounding');
+    t.equal(await rate('b', 100), 28);
+    t.equal(await rate('a', 0), 6, 'b wants all there is');
+    t.equal(await rate('b', 100), 94);
+    t.equal(await rate('b', 20), 57, 'what nobody wants is for both');
+    t.equal(await rate('a', 0), 43);
+    t.same([await rate('b', 20), await rate('a', 0)], [57, 43], 'and then it is as it is');
+  });
+
+  t.test('directions that wait are what bytes are parted by', async (t) => {
+    const redis = server.connect(t);
+    const bytes = async (gatewayId: string, bytesWanted: number, bytesWeight: number) =>
+      (await tell(redis, gatewayId, { bytesPerSecondMax: 4_000_000, bytesWanted, bytesWeight }))
+        .bytesPerSecond;
+    const round = async () => [await bytes('a', 4_000_000, 3), await bytes('b', 4_000_000, 1)];
+    await round();
+    await round();
+    t.same(await round(), [2_875_000, 1_125_000]);
+    await bytes('b', 600_000, 1);
+    t.equal(await bytes('a', 4_000_000, 3), 3_400_000, 'b has what it wants, a the rest');
+    t.equal(await bytes('b', 600_000, 1), 600_000);
+  });
+});
+
+t.test('for every history: never more than the limit, nobody without, nothing wasted, stable', async (t) => {
+  const server = await startRedis();
+  t.teardown(() => server.stop());
+  const redis = connect(t, { url: server.url });
+  const ids = ['a', 'b', 'c', 'd', 'e', 'f', 'g'];
+  const step = fc.record({
+    gateway: fc.nat(ids.length - 1),
+    rate: fc.oneof(fc.constant(0), fc.nat(20), fc.nat(10_000)),
+    bytes: fc.oneof(fc.constant(0), fc.maxSafeNat()),
+    weight: fc.integer({ min: 1, max: 5_000 }),
+    leaves: fc.integer({ min: 0, max: 9 }).map((n) => n === 0),
+  });
+  let run = 0;
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(step, { minLength: 5, maxLength: 25 }),
+      fc.oneof(fc.nat(20), fc.integer({ min: 0, max: 5_000 })),
+      fc.oneof(fc.integer({ min: 7, max: 100 }), fc.integer({ min: 1_000, max: 2 ** 50 })),
+      async (steps, rateLimit, byteLimit) => {
+        const owner = `run${run++}`;
+        const wants = new Map<string, { rate: number; bytes: number; weight: number }>();
+        /** What each was given last, and what of it was given before others could make room. */
+        const held = new Map<
+          string,
+          { rate: number; bytes: number; early: { rate: number; bytes: number } }
+        >();
+        const sum = (
+          of: (one: { rate: number; bytes: number; early: { rate: number; bytes: number } }) => number,
+        ) => [...held.values()].reduce((total, one) => total + of(one), 0);
+        const ask = async (id: string) => {
+          const { rate, bytes, weight } = wants.get(id) as { rate: number; bytes: number; weight: number };
+          held.delete(id);
+          const free = {
+            rate: rateLimit - sum((one) => one.rate),
+            bytes: byteLimit - sum((one) => one.bytes),
+          };
+          const [portion] = await shareLimits(
+            redis,
+            id,
+            [
+              {
+                owner,
+                streams: 1,
+                connectionsPerSecondMax: rateLimit,
+                connectionsWanted: rate,
+                bytesPerSecondMax: byteLimit,
+                bytesWanted: bytes,
+                bytesWeight: weight,
+              },
+            ],
+            60_000,
+          );
+          const given = {
+            rate: portion?.connectionsPerSecond as number,
+            bytes: portion?.bytesPerSecond as number,
+          };
+          const early = {
+            rate: Math.max(0, given.rate - Math.max(0, free.rate)),
+            bytes: Math.max(0, given.bytes - Math.max(0, free.bytes)),
+          };
+          held.set(id, { ...given, early });
+          const n = held.size;
+          const floorOf = (limit: number) => Math.max(limit >= n ? 1 : 0, Math.floor(limit / 8 / n));
+          if (early.rate > floorOf(rateLimit) || early.bytes > floorOf(byteLimit)) return 'more than free';
+          if (given.rate < floorOf(rateLimit) || given.bytes < floorOf(byteLimit))
+            return 'less than its floor';
+          return null;
+        };
+        for (const { gateway, leaves, ...want } of steps) {
+          const id = ids[gateway] as string;
+          if (leaves) {
+            await dropLimitUse(redis, id, [owner]);
+            held.delete(id);
+            wants.delete(id);
+            continue;
+          }
+          wants.set(id, want);
+          const wrong = await ask(id);
+          if (wrong !== null) throw new Error(wrong);
+        }
+        // Nothing changes any more.
+        const order = [...wants.keys()];
+        for (let round = 0; round < 2; round++) for (const id of order) await ask(id);
+        const settled = JSON.stringify([...held.entries()].sort());
+        for (const id of order) {
+          await ask(id);
+          if (sum((one) => one.rate) > rateLimit || sum((one) => one.bytes) > byteLimit)
+            throw new Error('sum');
+        }
+        if (JSON.stringify([...held.entries()].sort()) !== settled) throw new Error('not stable');
+        if (
+          order.length > 0 &&
+          (sum((one) => one.rate) !== rateLimit || sum((one) => one.bytes) !== byteLimit)
+        )
+          throw new Error('something is wasted');
+        for (const [id, { rate }] of held)
+          if (rate === 0 && rateLimit >= order.length) throw new Error(`${id} has nothing`);
+        await dropLimitUse(redis, 'a', [owner]);
+        return true;
+      },
+    ),
+    { numRuns: 150 },
+  );
+  t.pass('held for every history');
+});
