@@ -106,5 +106,5 @@ t.test('workers of one gateway', async (t) => {
   t.comment(JSON.stringify(await told(rig, who)));
   await delay(2 * INTERVAL_MS);
   for (const { reply } of await openMany(20, rig, duo, who)) t.equal(reply, LIMITED, 'no more');
-  await thenExactly(t, rig, [duo], who, live);
+  await thenExactly(t, rig, [[duo]], who, live);
 });

@@ -7,6 +7,7 @@ import { markReady, writeAccount, writeLiveSettings, writeProviderPrice } from '
 import { floodDevice } from '../helpers/flood-device.js';
 import { startGatewayRig } from '../helpers/gateway.js';
 import {
+  type Asked,
   buyer,
   echoDevice,
   INTERVAL_MS,
@@ -49,7 +50,7 @@ t.test('streams: entered at each of two gateways', async (t) => {
     live.every(({ socket }) => !socket.destroyed),
     'nobody is cut',
   );
-  await thenExactly(t, rig, [a, b], who, live);
+  await thenExactly(t, rig, [[a], [b]], who, live);
   await until(async () => sum(await told(rig, who)) === 0, 'nothing is left');
   await until(async () => (await rig.redis.exists(liveKeys.limitUse(who.buyerId))) === 0, 'nor a record');
 });
@@ -64,13 +65,19 @@ t.test('streams: linked ones count where the device is, and nowhere else', async
   await until(async () => served(await openMany(1, rig, a, stranger)).length === 1, 'a knows what b has');
 
   const rated = await buyer(rig, { connectionsPerSecondMax: 30 });
-  // The first one takes a device for all of them.
-  const asked = served([...(await openMany(1, rig, a, rated)), ...(await openMany(29, rig, a, rated))]);
+  // One device for all of them, which the first one takes.
+  const asked = served([
+    ...(await openMany(1, rig, a, rated, '-session-one')),
+    ...(await openMany(29, rig, a, rated, '-session-one')),
+  ]);
   t.equal(asked.length, 30, 'a connection by a link uses up one of thirty a second, not two');
   t.same(Object.keys(await told(rig, rated)), ['b']);
 
   const who = await buyer(rig, { streamsMax: 10 });
-  const live = served([...(await openMany(1, rig, a, who)), ...(await openMany(39, rig, a, who))]);
+  const live = served([
+    ...(await openMany(1, rig, a, who, '-session-one')),
+    ...(await openMany(39, rig, a, who, '-session-one')),
+  ]);
   t.equal(live.length, 10, 'all ten at one gateway: exactly, at once');
   await until(async () => (await told(rig, who)).b === 10, 'ten are known');
   t.same(await told(rig, who), { b: 10 }, 'and not at the gateway they entered');
@@ -91,15 +98,19 @@ t.test('streams: entered at one gateway, devices at both', async (t) => {
     socket.destroy();
     return reply === 0;
   }, 'a knows what b has');
-  const live = served(
-    (await Promise.all([openMany(20, rig, a, who, '-cc-us'), openMany(20, rig, a, who, '-cc-fr')])).flat(),
-  );
-  t.ok(live.length >= 10 && live.length <= 20, `${live.length} at once`);
+  const ways = [
+    [a, '-cc-us-session-one'],
+    [a, '-cc-fr-session-two'],
+  ] as const;
+  const live: Asked[] = [];
+  for (const way of ways) live.push(...served([await open(rig, way[0], who, way[1])]));
+  t.equal(live.length, 2, 'one at each');
+  const many = await Promise.all(ways.map(([at, more]) => openMany(19, rig, at, who, more)));
+  live.push(...served(many.flat()));
+  t.ok(live.length >= 6 && live.length <= 20, `${live.length} at once`);
   await until(async () => sum(await told(rig, who)) === live.length, 'each is known once');
-  await delay(2 * INTERVAL_MS);
-  for (const place of ['-cc-us', '-cc-fr'])
-    for (const { reply } of await openMany(5, rig, a, who, place)) t.equal(reply, LIMITED, 'no more');
-  for (const { socket } of live) socket.destroy();
+  t.same(Object.keys(await told(rig, who)).sort(), ['b', 'test'], 'at its device');
+  await thenExactly(t, rig, ways, who, live);
 });
 
 t.test('connections a second over two gateways', async (t) => {

@@ -92,36 +92,40 @@ export async function told(
 export const sum = (counts: Record<string, number>) =>
   Object.values(counts).reduce((all, one) => all + one, 0);
 
+/** A way in: a gateway, and what the username says beside the account. */
+export type Way = readonly [at: Pick<Gateway, 'proxyPort'>, more?: string];
+
 /**
- * The buyer has some ten streams of ten allowed over these gateways: closes down to `left`, waits until that is known, and
- * opens one at a time, each when the one before is known, until none is let in any more anywhere.
+ * The buyer has some ten streams of ten allowed: closes down to six, waits until that is known, and opens one at a time by
+ * each way in turn, when the one before is known, until none is let in any more anywhere.
  */
 export async function thenExactly(
   t: Test,
   rig: GatewayRig,
-  gateways: ReadonlyArray<Pick<Gateway, 'proxyPort'>>,
+  ways: readonly Way[],
   who: AccountSnapshot,
   live: Asked[],
 ): Promise<void> {
   for (const { socket } of live.splice(6)) socket.destroy();
-  await until(async () => sum(await told(rig, who)) === 6, 'six are known');
-  for (let refused = 0, i = 0; refused < 2 * gateways.length; i++) {
-    const asked = await open(rig, gateways[i % gateways.length] as Gateway, who);
-    if (asked.reply !== 0) {
-      t.equal(asked.reply, LIMITED);
-      refused++;
-      // It has heard of six at least: whoever refuses below ten has heard of more than there are.
-      t.ok(live.length === 10 || refused < 3, `${live.length} live when refused`);
-      await delay(2 * INTERVAL_MS);
-    } else {
-      refused = 0;
-      live.push(asked);
-      await until(async () => sum(await told(rig, who)) === live.length, `${live.length} are known`);
-      // The others have heard as well: each asks once an interval.
-      await delay(2 * INTERVAL_MS);
-    }
-    t.ok(live.length <= 10, `${live.length} of ten`);
+  /** The gateways have heard as well: each asks once an interval. */
+  const known = async () => {
+    await until(async () => sum(await told(rig, who)) === live.length, `${live.length} are known`);
+    await delay(2 * INTERVAL_MS);
+  };
+  await known();
+  for (let i = 0; live.length < 10; i++) {
+    const [at, more] = ways[i % ways.length] as Way;
+    const asked = await open(rig, at, who, more);
+    t.equal(asked.reply, 0, `${live.length} of ten are open`);
+    if (asked.reply !== 0) break;
+    live.push(asked);
+    await known();
   }
-  t.equal(live.length, 10, 'exactly');
+  for (const [at, more] of ways)
+    for (const { reply } of await openMany(5, rig, at, who, more)) t.equal(reply, LIMITED, 'ten are open');
+  t.ok(
+    live.every(({ socket }) => !socket.destroyed),
+    'exactly ten',
+  );
   for (const { socket } of live) socket.destroy();
 }
