@@ -25,6 +25,11 @@ const EXPIRY_INTERVALS = 6;
 const NEAR = 1 / 4;
 /** Below it, when it has changed by this part of a limit. */
 const MUCH = 1 / 32;
+/**
+ * Gateways that an owner may be active at before each of them tells of it less often, in proportion: what Redis does for one
+ * owner then grows no more than the number of gateways.
+ */
+const FULL_PACE_GATEWAYS = 32;
 /** What is moved without waiting may grow by so much before it has to wait. */
 const BYTES_HEADROOM = 1.25;
 
@@ -54,6 +59,8 @@ interface Told {
   asked: number;
   movedBytes: number;
   waits: number;
+  /** At how many gateways the owner is, as last heard. */
+  gateways: number;
   use: ToldUse;
 }
 
@@ -134,6 +141,7 @@ export class LimitSharing {
       asked: use.asked - 1,
       movedBytes: spentBytes,
       waits,
+      gateways: 1,
       use: NOTHING,
     });
     this.#hurry(use);
@@ -172,7 +180,7 @@ export class LimitSharing {
       }
       this.#divide(use, told, nowMs);
       const hurries = this.#urgent.has(use);
-      if (!hurries && told.atMs !== null && nowMs - told.atMs < 0.9 * this.#intervalMs) continue;
+      if (!hurries && told.atMs !== null && nowMs - told.atMs < 0.9 * this.#paceMs(told)) continue;
       const next = this.#useOf(use, told, nowMs);
       if (!hurries && !this.#isDue(use, told, next, nowMs)) continue;
       due.push([use, told]);
@@ -183,11 +191,12 @@ export class LimitSharing {
     if (due.length === 0) return;
     const before = due.map(([use]) => this.#totals(use));
     try {
-      const portions = await shareLimits(redis, gatewayId, uses, EXPIRY_INTERVALS * this.#intervalMs);
+      const portions = await shareLimits(redis, gatewayId, uses);
       due.forEach(([use, told], n) => {
         const portion = portions[n];
         if (!portion) return;
-        Object.assign(told, { answered: true, atMs: nowMs, use: uses[n] }, before[n]);
+        const { gateways } = portion;
+        Object.assign(told, { answered: true, atMs: nowMs, gateways, use: uses[n] }, before[n]);
         this.#apply(use, portion);
       });
       if (portions.includes(null)) throw new Error('Redis refused some');
@@ -216,6 +225,7 @@ export class LimitSharing {
       : Math.ceil(BYTES_HEADROOM * perSecond(spentBytes - told.movedBytes));
     return {
       owner: use.account ?? use.buyerId,
+      ttlMs: Math.ceil(EXPIRY_INTERVALS * this.#paceMs(told)),
       streams: use.served,
       connectionsPerSecondMax: use.limits.connectionsPerSecondMax ?? null,
       // Half of what it was, at least: who comes in bursts keeps its portion between two of them.
@@ -229,8 +239,14 @@ export class LimitSharing {
     };
   }
 
-  #isDue(use: LimitUse, { atMs, use: told }: Told, next: ToldUse, nowMs: number): boolean {
-    if (atMs === null || nowMs - atMs >= (REFRESH_INTERVALS - 0.5) * this.#intervalMs) return true;
+  /** How long an interval of this owner is, ms. */
+  #paceMs({ gateways }: Told): number {
+    return this.#intervalMs * Math.max(1, gateways / FULL_PACE_GATEWAYS);
+  }
+
+  #isDue(use: LimitUse, last: Told, next: ToldUse, nowMs: number): boolean {
+    const { atMs, use: told } = last;
+    if (atMs === null || nowMs - atMs >= (REFRESH_INTERVALS - 0.5) * this.#paceMs(last)) return true;
     if (haveChanged(use, told)) return true;
     const limits = [
       [use.limits.streamsMax, next.streams + use.streamsElsewhere, next.streams - told.streams],
@@ -291,6 +307,7 @@ export class LimitSharing {
 
 const NOTHING: ToldUse = {
   owner: '',
+  ttlMs: 0,
   streams: 0,
   connectionsPerSecondMax: null,
   connectionsWanted: 0,

@@ -8,6 +8,8 @@ import { sendMany } from './many.js';
 export interface ToldUse {
   /** A buyer's id; or the account of a sub-user that has limits of its own. */
   owner: string;
+  /** How long this is good for when nothing more is told, ms; up to ten minutes. */
+  ttlMs: number;
   /** Live streams. */
   streams: number;
   /** The owner's limit over all gateways, connections a second; null: none. */
@@ -37,14 +39,13 @@ export interface Portion {
 const BATCH = 500;
 
 /**
- * Tells what this gateway does, good for `ttlMs`, and resolves to its portions in the order of `uses`; null: Redis answered
+ * Tells what this gateway does, and resolves to its portions in the order of `uses`; null: Redis answered
  * with an error. May be repeated.
  */
 export async function shareLimits(
   redis: LiveRedis,
   gatewayId: string,
   uses: readonly ToldUse[],
-  ttlMs: number,
 ): Promise<Array<Portion | null>> {
   const portions: Array<Portion | null> = [];
   for (let i = 0; i < uses.length; i += BATCH) {
@@ -52,7 +53,7 @@ export async function shareLimits(
       const key = liveKeys.limitUse(use.owner);
       const rate = [String(use.connectionsPerSecondMax ?? -1), String(use.connectionsWanted)];
       const bytes = [String(use.bytesPerSecondMax ?? -1), String(use.bytesWanted), String(use.bytesWeight)];
-      return ['shareLimits', key, gatewayId, String(ttlMs), String(use.streams), ...rate, ...bytes];
+      return ['shareLimits', key, gatewayId, String(use.ttlMs), String(use.streams), ...rate, ...bytes];
     });
     for (const [error, reply] of await redis.sendAll(calls))
       portions.push(error ? null : portionOf(reply as [number, number, number, number]));

@@ -278,68 +278,73 @@ const shareLimits = `
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local me = ARGV[1]
-local rates = {{id = me, want = tonumber(ARGV[5]), weight = tonumber(ARGV[5]) + 1, held = 0}}
-local bytes = {{id = me, want = tonumber(ARGV[7]), weight = tonumber(ARGV[8]), held = 0}}
-local streams, latest = 0, now + tonumber(ARGV[2])
+local ids, streams, latest = {me}, 0, now + tonumber(ARGV[2])
+local rates = {want = {tonumber(ARGV[5])}, weight = {tonumber(ARGV[5]) + 1}, held = {0}}
+local bytes = {want = {tonumber(ARGV[7])}, weight = {tonumber(ARGV[8])}, held = {0}}
 local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
   if all[i] ~= me then
-    local n = {}
-    for number in string.gmatch(all[i + 1], '%d+') do n[#n + 1] = tonumber(number) end
+    local till, live, rate, rateHeld, byte, weight, byteHeld =
+      string.match(all[i + 1], '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')
+    till = tonumber(till)
     -- A clock that was set back must not keep the dead for long.
-    if #n ~= 7 or n[1] <= now or n[1] > now + 120000 then
+    if not till or till <= now or till > now + 600000 then
       redis.call('HDEL', KEYS[1], all[i])
     else
-      streams = streams + n[2]
-      rates[#rates + 1] = {id = all[i], want = n[3], weight = n[3] + 1, held = n[4]}
-      bytes[#bytes + 1] = {id = all[i], want = n[5], weight = n[6], held = n[7]}
-      if n[1] > latest then latest = n[1] end
+      streams = streams + live
+      local n = #ids + 1
+      ids[n] = all[i]
+      rates.want[n], rates.weight[n], rates.held[n] = tonumber(rate), rate + 1, tonumber(rateHeld)
+      bytes.want[n], bytes.weight[n], bytes.held[n] = tonumber(byte), tonumber(weight), tonumber(byteHeld)
+      if till > latest then latest = till end
     end
   end
 end
 
-local function portion(limit, list)
+-- In whole numbers wherever the order counts in which they are added: every gateway's portions are made of the same ones.
+local function portion(limit, of)
+  local n = #ids
   if limit < 0 then return -1 end
-  local n = #list
   if n == 1 then return limit end
   local floor = math.floor(limit / 8 / n)
   if floor < 1 and limit >= n then floor = 1 end
-  local rest, weights, free = limit - floor * n, 0, limit
-  for i, one in ipairs(list) do
-    one.more = math.max(0, math.min(one.want, limit) - floor)
-    weights = weights + one.weight
-    if i > 1 then free = free - one.held end
+  local free, rest, open, wanted, more, done = limit, limit - floor * n, 0, 0, {}, {}
+  for i = 1, n do
+    more[i] = math.max(0, math.min(of.want[i], limit) - floor)
+    wanted, open = wanted + more[i], open + of.weight[i]
+    if i > 1 then free = free - of.held[i] end
   end
-  local mine = list[1]
-  table.sort(list, function(a, b)
-    local x, y = a.more * b.weight, b.more * a.weight
-    if x ~= y then return x < y end
-    return a.id < b.id
-  end)
-  for _, one in ipairs(list) do
-    one.part = math.min(one.more, rest * one.weight / weights)
-    rest, weights = rest - one.part, weights - one.weight
+  local isShort, again = wanted > rest, wanted > rest
+  while again do
+    again = false
+    local restNow, openNow = rest, open
+    for i = 1, n do
+      if not done[i] and more[i] * openNow <= restNow * of.weight[i] then
+        done[i], again = true, true
+        rest, open = rest - more[i], open - of.weight[i]
+      end
+    end
   end
-  local left = limit
-  for _, one in ipairs(list) do
-    local part = floor + one.part + rest / n
-    one.whole = math.floor(part)
-    one.fraction = part - one.whole
-    left = left - one.whole
+  local mine, fraction, left, before = 0, 0, limit, 0
+  for i = 1, n do
+    local part = floor
+    if not isShort then part = part + more[i] + (rest - wanted) / n
+    elseif done[i] then part = part + more[i]
+    else part = part + rest * of.weight[i] / open end
+    local whole = math.floor(part)
+    left = left - whole
+    if i == 1 then mine, fraction = whole, part - whole
+    elseif part - whole > fraction or (part - whole == fraction and ids[i] < me) then before = before + 1 end
   end
-  table.sort(list, function(a, b)
-    if a.fraction ~= b.fraction then return a.fraction > b.fraction end
-    return a.id < b.id
-  end)
-  for i = 1, math.min(left, n) do list[i].whole = list[i].whole + 1 end
-  return math.max(math.min(mine.whole, free), floor)
+  if before < left then mine = mine + 1 end
+  return math.max(math.min(mine, free), floor)
 end
 
 local rate, byte = portion(tonumber(ARGV[4]), rates), portion(tonumber(ARGV[6]), bytes)
 redis.call('HSET', KEYS[1], me, string.format('%.0f %s %s %.0f %s %s %.0f',
   now + tonumber(ARGV[2]), ARGV[3], ARGV[5], math.max(rate, 0), ARGV[7], ARGV[8], math.max(byte, 0)))
 redis.call('PEXPIRE', KEYS[1], string.format('%.0f', latest - now))
-return {streams, rate, byte, #rates}
+return {streams, rate, byte, #ids}
 `;
 
 /** For ioredis' `scripts` option. */

@@ -186,3 +186,21 @@ t.test(
     t.equal(b.limits.bandwidthRates(stranger).buyerBytesPerSecond, 1_000_000);
   },
 );
+
+t.test('at very many gateways each tells less often, and is good for longer', async (t) => {
+  const a = gateway(t, 'a');
+  const near = who(4);
+  a.open(near);
+  await a.tell(0);
+  const others = Array.from({ length: 63 }, (_, n) => [`g${n}`, `${Date.now() + 60_000} 0 0 0 0 1 0`]).flat();
+  await a.redis.hset(KEY, ...others);
+  await a.tell();
+  const told = async () => {
+    await a.redis.hdel(KEY, 'a');
+    await a.tell();
+    return a.redis.hget(KEY, 'a');
+  };
+  t.equal(await told(), null, 'not each interval');
+  const till = Number((await told())?.split(' ')[0]);
+  t.ok(till > Date.now() + 6 * INTERVAL_MS, 'but each second one');
+});

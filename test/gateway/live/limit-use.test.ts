@@ -11,6 +11,7 @@ import { connect, onEachRedis } from './servers.js';
 const OWNER = 'b0000000-0000-4000-8000-000000000001';
 const use = (more: Partial<ToldUse> = {}): ToldUse => ({
   owner: OWNER,
+  ttlMs: 60_000,
   streams: 0,
   connectionsPerSecondMax: 100,
   connectionsWanted: 0,
@@ -20,8 +21,8 @@ const use = (more: Partial<ToldUse> = {}): ToldUse => ({
   ...more,
 });
 
-async function tell(redis: LiveRedis, gatewayId: string, more: Partial<ToldUse> = {}, ttlMs = 60_000) {
-  return (await shareLimits(redis, gatewayId, [use(more)], ttlMs))[0] as Portion;
+async function tell(redis: LiveRedis, gatewayId: string, more: Partial<ToldUse> = {}) {
+  return (await shareLimits(redis, gatewayId, [use(more)]))[0] as Portion;
 }
 
 onEachRedis(t, async (t, server) => {
@@ -38,7 +39,7 @@ onEachRedis(t, async (t, server) => {
       gateways: 1,
     });
     t.equal((await tell(redis, 'b', { streams: 4 })).streamsElsewhere, 3);
-    t.equal((await tell(redis, 'c', { streams: 1 }, 50)).streamsElsewhere, 7);
+    t.equal((await tell(redis, 'c', { streams: 1, ttlMs: 50 })).streamsElsewhere, 7);
     t.equal((await tell(redis, 'a', { streams: 2 })).streamsElsewhere, 5);
     t.equal((await tell(redis, 'b', { streams: 4, owner: 'acme' })).streamsElsewhere, 0, 'each owner');
     await delay(60);
@@ -51,7 +52,7 @@ onEachRedis(t, async (t, server) => {
       bytesPerSecond: null,
       gateways: 1,
     });
-    await tell(redis, 'a', {}, 50);
+    await tell(redis, 'a', { ttlMs: 50 });
     await delay(60);
     t.equal(await redis.exists(liveKeys.limitUse(OWNER)), 0, 'nothing is left behind');
   });
@@ -133,22 +134,17 @@ t.test('for every history: never more than the limit, nobody without, nothing wa
             rate: rateLimit - sum((one) => one.rate),
             bytes: byteLimit - sum((one) => one.bytes),
           };
-          const [portion] = await shareLimits(
-            redis,
-            id,
-            [
-              {
-                owner,
-                streams: 1,
-                connectionsPerSecondMax: rateLimit,
-                connectionsWanted: rate,
-                bytesPerSecondMax: byteLimit,
-                bytesWanted: bytes,
-                bytesWeight: weight,
-              },
-            ],
-            60_000,
-          );
+          const told: ToldUse = {
+            owner,
+            ttlMs: 60_000,
+            streams: 1,
+            connectionsPerSecondMax: rateLimit,
+            connectionsWanted: rate,
+            bytesPerSecondMax: byteLimit,
+            bytesWanted: bytes,
+            bytesWeight: weight,
+          };
+          const [portion] = await shareLimits(redis, id, [told]);
           const given = {
             rate: portion?.connectionsPerSecond as number,
             bytes: portion?.bytesPerSecond as number,
