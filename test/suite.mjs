@@ -6,7 +6,7 @@ import { t } from 'tap';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { jobs: { type: 'string', default: '3' }, timeout: { type: 'string', default: '90' } },
+  options: { jobs: { type: 'string', default: '3' }, timeout: { type: 'string', default: '180' } },
 });
 const jobs = Number(values.jobs);
 const timeout = Number(values.timeout);

@@ -4,7 +4,6 @@ import { closeSync, openSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import t from 'tap';
-import { migrate } from '../../control-plane/db/migrate.js';
 import { createPool, withTransaction } from '../../control-plane/db/pool.js';
 import { post } from '../../control-plane/ledger/ledger.js';
 import { Progress } from '../../deploy/commands/progress.js';
@@ -13,7 +12,7 @@ import { projectPath } from '../../gateway/runtime/project-path.js';
 import { folder, GATEWAY, mustOpen, startMetering, subject } from '../gateway/metering/harness.js';
 import { startCli } from '../helpers/cli-process.js';
 import { addBuyer, addSession, addUser } from '../helpers/money-world.js';
-import { startPostgres } from '../helpers/services.js';
+import { startMigratedPostgres } from '../helpers/services.js';
 
 const run = promisify(execFile);
 
@@ -40,9 +39,8 @@ t.test('help', async (t) => {
 });
 
 t.test('ledger verify', async (t) => {
-  const server = await startPostgres();
+  const server = await startMigratedPostgres();
   t.teardown(() => server.stop());
-  await migrate(server.url);
   const pool = createPool({ databaseUrl: server.url, applicationName: 'test' });
   t.teardown(() => pool.end());
   const env = { TS_DATABASE_URL: server.url };

@@ -10,7 +10,6 @@ import t, { type Test } from 'tap';
 import { insertLogin } from '../../control-plane/auth/logins.js';
 import { createToken } from '../../control-plane/buyers/tokens.js';
 import { migrateJobQueue } from '../../control-plane/db/job-queue.js';
-import { migrate } from '../../control-plane/db/migrate.js';
 import { createPool } from '../../control-plane/db/pool.js';
 import { rolesSql } from '../../control-plane/db/roles.js';
 import { materialiseDays } from '../../control-plane/figures/figures.js';
@@ -19,7 +18,7 @@ import { projectPath } from '../../gateway/runtime/project-path.js';
 import { startCli } from '../helpers/cli-process.js';
 import { startWorld, TEST_ENV } from '../helpers/control-plane.js';
 import { addBuyer, addSession, addUser, TestMeter } from '../helpers/money-world.js';
-import { startPostgres, startRedis } from '../helpers/services.js';
+import { startMigratedPostgres, startPostgres, startRedis } from '../helpers/services.js';
 
 const run = promisify(execFile);
 
@@ -291,9 +290,8 @@ async function refusals(client: pg.Client, statements: readonly string[]): Promi
 }
 
 t.test('database-roles', async (t: Test) => {
-  const server = await startPostgres();
+  const server = await startMigratedPostgres();
   t.teardown(() => server.stop());
-  await migrate(server.url);
   await migrateJobQueue(server.url);
   const owner = createPool({ databaseUrl: server.url, applicationName: 'test' });
   t.teardown(() => owner.end());

@@ -1,11 +1,10 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import t from 'tap';
-import { migrate } from '../../control-plane/db/migrate.js';
 import { createPool } from '../../control-plane/db/pool.js';
 import { projectPath } from '../../gateway/runtime/project-path.js';
 import { addUser } from '../helpers/money-world.js';
-import { startPostgres } from '../helpers/services.js';
+import { startMigratedPostgres } from '../helpers/services.js';
 
 t.setTimeout(120_000);
 
@@ -29,9 +28,8 @@ t.test('options', async (t) => {
 });
 
 t.test('as much as was asked for, and the books add up', async (t) => {
-  const server = await startPostgres();
+  const server = await startMigratedPostgres();
   t.teardown(() => server.stop());
-  await migrate(server.url);
   const pool = createPool({ databaseUrl: server.url, applicationName: 'test' });
   t.teardown(() => pool.end());
   const env = { TS_DATABASE_URL: server.url };

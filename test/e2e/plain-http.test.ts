@@ -2,6 +2,7 @@
  * Plain HTTP at its busiest: many answers at once, in every framing, read at every speed, some cut in the middle. Blocks
  * of bytes are used again between streams, so each answer must still be the one that was sent.
  */
+
 import { createCipheriv, createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { Agent, createServer, type IncomingMessage, request, type ServerResponse } from 'node:http';
@@ -10,6 +11,7 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
+import { startMigratedPostgres } from '../helpers/services.js';
 import { removeData, startStandalone } from '../helpers/standalone.js';
 
 const CLIENTS = 8;
@@ -60,7 +62,11 @@ t.test('each answer is the one that was sent, whatever others do meanwhile', asy
   origin.listen(0, '127.0.0.1');
   await once(origin, 'listening');
   const { port } = origin.address() as AddressInfo;
-  const system = await startStandalone({ env: { TS_DEV_ALLOW: `127.0.0.1:${port}` } });
+  const database = await startMigratedPostgres();
+  t.teardown(() => database.stop());
+  const system = await startStandalone({
+    env: { TS_DATABASE_URL: database.url, TS_DEV_ALLOW: `127.0.0.1:${port}` },
+  });
   t.teardown(async () => {
     await system.stop();
     await removeData(system.dataDir);

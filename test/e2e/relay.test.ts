@@ -16,7 +16,7 @@ import {
   startTcpDestination,
 } from '../helpers/destination.js';
 import { assertLedger } from '../helpers/ledger.js';
-import { freePort, startPostgres } from '../helpers/services.js';
+import { freePort, startMigratedPostgres } from '../helpers/services.js';
 import { type SilentListener, startSilentListener } from '../helpers/silent-listener.js';
 import { socksConnect } from '../helpers/socks-client.js';
 import { removeData, type Standalone, startStandalone } from '../helpers/standalone.js';
@@ -87,7 +87,7 @@ t.before(async () => {
   FIXED.http = http.port;
   FIXED.tcp = tcp.port;
   FIXED.refused = await freePort();
-  const database = await startPostgres();
+  const database = await startMigratedPostgres();
   t.teardown(() => database.stop());
   pool = new pg.Pool({ connectionString: database.url });
   t.teardown(() => pool.end());

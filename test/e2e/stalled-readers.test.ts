@@ -10,7 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { residentBytes } from '../bench/processes.js';
 import { type Destination, startTcpDestination } from '../helpers/destination.js';
-import { startPostgres } from '../helpers/services.js';
+import { startMigratedPostgres } from '../helpers/services.js';
 import { socksConnect } from '../helpers/socks-client.js';
 import { removeData, type Standalone, startStandalone } from '../helpers/standalone.js';
 
@@ -47,6 +47,12 @@ const LOOKS = 2;
 const LOOK_MS = 40;
 
 const BLOCK = Buffer.alloc(256 * 1024, 'b');
+
+/** A minute by itself, and as long again beside other tests. */
+t.setTimeout(300_000);
+
+/** Windows that are not looked at, until the compiler has seen what is hot. */
+let warmUpsLeft = 4;
 
 let destination: Destination;
 let system: Standalone;
@@ -94,7 +100,7 @@ const separate =
 
 async function startSystem(): Promise<void> {
   destination = await startTcpDestination(serve);
-  const database = await startPostgres();
+  const database = await startMigratedPostgres();
   t.teardown(() => database.stop());
   system = await startStandalone({
     env: {
@@ -281,7 +287,7 @@ const list = (windows: Window[]) =>
 
 async function measure(t: Test, kind: string): Promise<void> {
   const shortages = kernelShortages();
-  for (let warmUps = 0; warmUps < 4; warmUps++) await measureWindow();
+  for (; warmUpsLeft > 0; warmUpsLeft--) await measureWindow();
   const without = [await measureWindow()];
   const beside: Window[] = [];
   do {
@@ -315,7 +321,7 @@ if (separate) {
   t.spawn(
     'unshare',
     [...namespace, process.execPath, ...own],
-    { env: { ...env, [INSIDE]: '1' } },
+    { env: { ...env, [INSIDE]: '1' }, timeout: 300_000 },
     'in a namespace',
   );
 } else {

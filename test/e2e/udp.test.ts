@@ -1,15 +1,21 @@
 /** A DNS query over SOCKS5 UDP through the whole system: `npm start`, an admin's grant, and the buyer's usage. */
+
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { dnsAnswer, dnsQuery, serveDns } from '../helpers/dns.js';
+import { startMigratedPostgres } from '../helpers/services.js';
 import { socksAssociate, udpReply, udpRequest } from '../helpers/socks-udp-client.js';
 import { removeData, startStandalone } from '../helpers/standalone.js';
 import { UdpPeer } from '../helpers/udp-peer.js';
 
 t.test('a name is looked up through a device, and the usage shows exactly those bytes', async (t) => {
   const server = serveDns(await UdpPeer.open(t), '192.0.2.55');
-  const system = await startStandalone({ env: { TS_DEV_ALLOW: `127.0.0.1:${server.port}` } });
+  const database = await startMigratedPostgres();
+  t.teardown(() => database.stop());
+  const system = await startStandalone({
+    env: { TS_DATABASE_URL: database.url, TS_DEV_ALLOW: `127.0.0.1:${server.port}` },
+  });
   t.teardown(async () => {
     await system.stop();
     await removeData(system.dataDir);

@@ -9,7 +9,7 @@ import { SocksProxyAgent } from 'socks-proxy-agent';
 import t from 'tap';
 import { ProxyAgent, request as undiciRequest } from 'undici';
 import { type Destination, startHttpDestination, startTcpDestination } from '../helpers/destination.js';
-import { startPostgres } from '../helpers/services.js';
+import { startMigratedPostgres } from '../helpers/services.js';
 import { socksConnect } from '../helpers/socks-client.js';
 import { removeData, type Standalone, startStandalone } from '../helpers/standalone.js';
 
@@ -24,7 +24,7 @@ t.before(async () => {
     request.on('end', () => response.end('x'.repeat(Number(request.url?.slice(1)))));
   });
   echo = await startTcpDestination((socket: Socket) => socket.pipe(socket));
-  const database = await startPostgres();
+  const database = await startMigratedPostgres();
   t.teardown(() => database.stop());
   pool = new pg.Pool({ connectionString: database.url });
   t.teardown(() => pool.end());

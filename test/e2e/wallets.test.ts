@@ -281,7 +281,18 @@ t.test('a sub-user’s limit, raised while it is in use', async (t) => {
   t.ok(streams.length >= 2);
   t.ok(await until(() => streams.every((one) => one.ended), 20_000));
   t.ok(sum(streams) <= 3 * MiB && sum(streams) >= 2.5 * MiB, `${sum(streams)}`);
-  t.equal(await download(sites[0] as Site, account, password), 2, 'QUOTA_REACHED');
+  t.ok(
+    await until(async () => {
+      // What a gateway's hold had left is admitted once more when it has come back.
+      const rest = await download(sites[0] as Site, account, password);
+      if (!isDownload(rest)) return rest === 2;
+      streams.push(rest);
+      await until(() => rest.ended, 20_000);
+      return false;
+    }, 20_000),
+    'QUOTA_REACHED',
+  );
+  t.ok(sum(streams) <= 3 * MiB, `${sum(streams)}`);
   await world.pool.query(
     'UPDATE sub_users SET bytes_max = $2, version = version + 1, updated_at = now() WHERE id = $1',
     [subUserId, 5 * MiB],

@@ -8,6 +8,7 @@ import type { Test } from 'tap';
 import { projectPath } from '../../gateway/runtime/project-path.js';
 import { startBotApi } from './bot-api.js';
 import { hasProgram } from './programs.js';
+import { startMigratedPostgres } from './services.js';
 import { removeData, type Standalone, startStandalone } from './standalone.js';
 
 /** Nothing of its own over the network. */
@@ -68,8 +69,11 @@ export async function startConsole(
 ): Promise<ConsoleWorld | null> {
   if (!(await hasProgram(t, 'chromium'))) return null;
   const telegram = await startBotApi(t);
+  const database = await startMigratedPostgres();
+  t.teardown(() => database.stop());
   const system = await startStandalone({
     env: {
+      TS_DATABASE_URL: database.url,
       TS_BOT_TOKEN: CONSOLE_BOT_TOKEN,
       TS_BOT_USERNAME: 'traffic_share_test_bot',
       TS_BOT_API_URL: telegram.url,

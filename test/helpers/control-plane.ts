@@ -6,7 +6,6 @@ import { issueAccessToken } from '../../control-plane/auth/access-token.js';
 import { insertLogin } from '../../control-plane/auth/logins.js';
 import type { Collaborators } from '../../control-plane/collaborators.js';
 import { type ControlPlaneConfig, readControlPlaneConfig } from '../../control-plane/config.js';
-import { migrate } from '../../control-plane/db/migrate.js';
 import { createPool } from '../../control-plane/db/pool.js';
 import { connectLimiter, redisReady } from '../../control-plane/db/redis.js';
 import type { ApiServer } from '../../control-plane/http/server.js';
@@ -19,7 +18,7 @@ import { findOrCreateUser } from '../../control-plane/users/users.js';
 import { connectLive } from '../../gateway/live/connection.js';
 import { systemClock } from '../../gateway/runtime/clock.js';
 import { type Log, silentLog } from '../../gateway/runtime/logging.js';
-import { startPostgres, startRedis } from './services.js';
+import { startMigratedPostgres, startRedis } from './services.js';
 
 interface Teardown {
   teardown(fn: () => unknown): unknown;
@@ -174,9 +173,8 @@ export async function startWorld(t: Teardown, options: WorldOptions = {}): Promi
 }
 
 async function startServices(t: Teardown): Promise<{ databaseUrl: string; redisUrl: string }> {
-  const [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
+  const [postgres, redis] = await Promise.all([startMigratedPostgres(), startRedis()]);
   t.teardown(() => Promise.all([postgres.stop(), redis.stop()]));
-  await migrate(postgres.url);
   return { databaseUrl: postgres.url, redisUrl: redis.url };
 }
 

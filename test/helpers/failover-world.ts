@@ -2,12 +2,11 @@
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Test } from 'tap';
-import { migrate } from '../../control-plane/db/migrate.js';
 import type { Gateway } from '../../gateway/gateway.js';
 import { signedIn, startWorld, type TestWorld } from './control-plane.js';
 import { assertLedger } from './ledger.js';
 import { PlainDevice } from './plain-device.js';
-import { startPostgres } from './services.js';
+import { startMigratedPostgres } from './services.js';
 import { socksConnect } from './socks-client.js';
 import { sharingProvider, worldGateway } from './world-gateway.js';
 
@@ -32,9 +31,8 @@ export async function startFailoverWorld(
   redisUrl: string,
   gatewayId: string,
 ): Promise<FailoverWorld> {
-  const postgres = await startPostgres();
+  const postgres = await startMigratedPostgres();
   t.teardown(() => postgres.stop());
-  await migrate(postgres.url);
   const world = await startWorld(t, {
     background: true,
     share: { databaseUrl: postgres.url, redisUrl },

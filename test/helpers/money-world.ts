@@ -1,12 +1,10 @@
 import { randomBytes, randomUUID } from 'node:crypto';
-import { readdir, readFile } from 'node:fs/promises';
 import type pg from 'pg';
 import { createPool } from '../../control-plane/db/pool.js';
 import { connectLive, type LiveRedis } from '../../gateway/live/connection.js';
 import type { MeterReport } from '../../gateway/live/records.js';
 import { silentLog } from '../../gateway/runtime/logging.js';
-import { projectPath } from '../../gateway/runtime/project-path.js';
-import { startPostgres, startRedis } from './services.js';
+import { startMigratedPostgres, startRedis } from './services.js';
 
 interface Teardown {
   teardown(fn: () => unknown): unknown;
@@ -14,7 +12,7 @@ interface Teardown {
 
 /** A migrated Postgres of its own with a pool; both end with the test. */
 export async function startMoneyDatabase(t: Teardown, poolMax = 12): Promise<pg.Pool> {
-  const server = await startPostgres();
+  const server = await startMigratedPostgres();
   t.teardown(() => server.stop());
   const pool = createPool({
     databaseUrl: server.url,
@@ -24,9 +22,6 @@ export async function startMoneyDatabase(t: Teardown, poolMax = 12): Promise<pg.
     applicationName: 'test',
   });
   t.teardown(() => pool.end());
-  const folder = projectPath('control-plane/db/migrations');
-  for (const file of (await readdir(folder)).filter((f) => f.endsWith('.sql')).sort())
-    await pool.query(await readFile(`${folder}/${file}`, 'utf8'));
   return pool;
 }
 

@@ -11,10 +11,9 @@ import {
   parseHead,
 } from '../../../control-plane/audit/chain.js';
 import { verifyAudit } from '../../../control-plane/audit/verify.js';
-import { migrate } from '../../../control-plane/db/migrate.js';
 import { createPool, withTransaction } from '../../../control-plane/db/pool.js';
 import { type Log, silentLog } from '../../../gateway/runtime/logging.js';
-import { startPostgres } from '../../helpers/services.js';
+import { startMigratedPostgres } from '../../helpers/services.js';
 
 t.test('the hash of a row', (t) => {
   const row = {
@@ -61,9 +60,8 @@ t.test('the hash of a row', (t) => {
 });
 
 t.test('chain and proof', async (t) => {
-  const postgres = await startPostgres();
+  const postgres = await startMigratedPostgres();
   t.teardown(() => postgres.stop());
-  await migrate(postgres.url);
   const pool = createPool({ databaseUrl: postgres.url, applicationName: 'test' });
   t.teardown(() => pool.end());
   const write = (client: Pick<typeof pool, 'query'>, n: number) =>

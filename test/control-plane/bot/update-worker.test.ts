@@ -4,10 +4,9 @@ import t from 'tap';
 import type { AfterCommit } from '../../../control-plane/bot/update-worker.js';
 import { UpdateWorker } from '../../../control-plane/bot/update-worker.js';
 import { takeInUpdates } from '../../../control-plane/bot/updates.js';
-import { migrate } from '../../../control-plane/db/migrate.js';
 import { createPool, type Queryable } from '../../../control-plane/db/pool.js';
 import { silentLog } from '../../../gateway/runtime/logging.js';
-import { startPostgres } from '../../helpers/services.js';
+import { startMigratedPostgres } from '../../helpers/services.js';
 
 const message = (update_id: number, chatId: number) =>
   ({
@@ -16,9 +15,8 @@ const message = (update_id: number, chatId: number) =>
   }) as Update;
 
 t.test('handling updates', async (t) => {
-  const postgres = await startPostgres();
+  const postgres = await startMigratedPostgres();
   t.teardown(() => postgres.stop());
-  await migrate(postgres.url);
   const pool = createPool({ databaseUrl: postgres.url, applicationName: 'test' });
   t.teardown(() => pool.end());
   await pool.query(

@@ -1,14 +1,12 @@
 import t from 'tap';
-import { migrate } from '../../../control-plane/db/migrate.js';
 import { createPool, withTransaction } from '../../../control-plane/db/pool.js';
 import { forgetOldMessages, Outbox, putIntoOutbox } from '../../../control-plane/jobs/outbox.js';
 import { silentLog } from '../../../gateway/runtime/logging.js';
-import { startPostgres } from '../../helpers/services.js';
+import { startMigratedPostgres } from '../../helpers/services.js';
 
 t.test('the outbox', async (t) => {
-  const postgres = await startPostgres();
+  const postgres = await startMigratedPostgres();
   t.teardown(() => postgres.stop());
-  await migrate(postgres.url);
   const pool = createPool({ databaseUrl: postgres.url, applicationName: 'test' });
   t.teardown(() => pool.end());
   const { signal } = new AbortController();

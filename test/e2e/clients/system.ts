@@ -7,7 +7,7 @@ import {
   startHttpsDestination,
   startTcpDestination,
 } from '../../helpers/destination.js';
-import { startPostgres } from '../../helpers/services.js';
+import { startMigratedPostgres } from '../../helpers/services.js';
 import { removeData, type Standalone, startStandalone } from '../../helpers/standalone.js';
 
 /** What a client fetches, and what it must have got. */
@@ -66,7 +66,7 @@ export async function startClientSystem(
   const echo = await startTcpDestination((socket) => socket.pipe(socket));
   const destinations = [http, https, echo, ...(await more(t))];
   for (const destination of destinations) t.teardown(() => destination.stop());
-  const database = await startPostgres();
+  const database = await startMigratedPostgres();
   t.teardown(() => database.stop());
   const allowed = destinations.flatMap(({ port }) => [`127.0.0.1:${port}`, `localhost:${port}`]);
   const standalone = await startStandalone({

@@ -1,7 +1,6 @@
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { migrate } from '../../../control-plane/db/migrate.js';
 import { invariants } from '../../../control-plane/settlement/invariants.js';
 import { startRedis as startRedisServer } from '../../../deploy/standalone/services/redis.js';
 import { connectLive } from '../../../gateway/live/connection.js';
@@ -19,7 +18,7 @@ import { ManualClock, systemClock } from '../../../gateway/runtime/clock.js';
 import { silentLog } from '../../../gateway/runtime/logging.js';
 import { startWorld, TEST_ENV, type TestWorld } from '../../helpers/control-plane.js';
 import { addBuyer, addSession, addUser } from '../../helpers/money-world.js';
-import { freePort, startPostgres } from '../../helpers/services.js';
+import { freePort, startMigratedPostgres } from '../../helpers/services.js';
 import { crash, folder, GATEWAY, type Metering, mustOpen, startMetering, subject } from './harness.js';
 
 const SECRET = TEST_ENV.TS_INTERNAL_SECRET;
@@ -78,9 +77,8 @@ async function until(what: string, holds: () => boolean | Promise<boolean>): Pro
 }
 
 t.test('meters go straight to settlement while Redis is away', async (t) => {
-  const postgres = await startPostgres();
+  const postgres = await startMigratedPostgres();
   t.teardown(() => postgres.stop());
-  await migrate(postgres.url);
   const port = await freePort();
   let server = await startRedisServer({ prefer: 'auto', port });
   t.teardown(() => server.stop());
