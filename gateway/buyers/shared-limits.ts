@@ -8,7 +8,7 @@ import type { AccountLimits } from './limits.js';
 
 /** Settings of sharing limits between gateways. */
 export interface SharedLimitsSettings {
-  /** How often a gateway tells what an owner does that is near a limit or has changed much, ms; others a third as often. */
+  /** How often a gateway tells what an owner does that is near a limit or has changed much, ms; others a sixth as often. */
   limitsShareIntervalMs: number;
 }
 
@@ -17,9 +17,11 @@ export const SHARED_LIMITS_DEFAULTS: Readonly<SharedLimitsSettings> = Object.fre
   limitsShareIntervalMs: 500,
 });
 
-/** Intervals after which an owner is told of though nothing has changed, or is forgotten when it does nothing. */
-const REFRESH_INTERVALS = 3;
-/** Intervals after which what a gateway told counts no more: it is dead or cut off. */
+/** Intervals after which an owner that does nothing is forgotten. */
+const IDLE_INTERVALS = 3;
+/** Intervals after which an owner is told of though little has changed. */
+const REFRESH_INTERVALS = 6;
+/** Intervals after which what was told counts no more, since its gateway is dead or cut off; far from every limit twice as many. */
 const EXPIRY_INTERVALS = 6;
 /** From this part of a limit on, it is told each interval, and so learnt what others do. */
 const NEAR = 1 / 4;
@@ -68,7 +70,7 @@ interface Told {
  * Makes the limits of buyers and sub-users hold over all gateways, workers included: tells Redis what owners do here and what
  * of it is wanted, and learns from the same answer what the others have and what portion of each limit is this gateway's.
  * Connections never wait for it. An owner that is new here is told at once, then each interval while it is near a limit or
- * changes much, else each third, and costs nothing once it does nothing.
+ * changes much, else each sixth, and costs nothing once it does nothing.
  *
  * While Redis does not answer, the portions heard last stay; of an owner that was never heard of, each gateway takes an equal
  * part of every limit after an interval. So the whole limit is never had at several gateways, and there is no end to it of its
@@ -223,9 +225,9 @@ export class LimitSharing {
     const bytes = isShort
       ? (bytesPerSecondMax ?? 0)
       : Math.ceil(BYTES_HEADROOM * perSecond(spentBytes - told.movedBytes));
-    return {
+    const next = {
       owner: use.account ?? use.buyerId,
-      ttlMs: Math.ceil(EXPIRY_INTERVALS * this.#paceMs(told)),
+      ttlMs: 0,
       streams: use.served,
       connectionsPerSecondMax: use.limits.connectionsPerSecondMax ?? null,
       // Half of what it was, at least: who comes in bursts keeps its portion between two of them.
@@ -237,6 +239,8 @@ export class LimitSharing {
       bytesWanted: Math.max(bytes, Math.floor(told.use.bytesWanted / 2)),
       bytesWeight: Math.max(1, isShort ? waiting : use.served),
     };
+    const intervals = isNear(use, next) ? EXPIRY_INTERVALS : 2 * REFRESH_INTERVALS;
+    return { ...next, ttlMs: Math.ceil(intervals * this.#paceMs(told)) };
   }
 
   /** How long an interval of this owner is, ms. */
@@ -247,20 +251,7 @@ export class LimitSharing {
   #isDue(use: LimitUse, last: Told, next: ToldUse, nowMs: number): boolean {
     const { atMs, use: told } = last;
     if (atMs === null || nowMs - atMs >= (REFRESH_INTERVALS - 0.5) * this.#paceMs(last)) return true;
-    if (haveChanged(use, told)) return true;
-    const limits = [
-      [use.limits.streamsMax, next.streams + use.streamsElsewhere, next.streams - told.streams],
-      [
-        finite(use.connectionsPerSecond),
-        next.connectionsWanted,
-        next.connectionsWanted - told.connectionsWanted,
-      ],
-      [use.bytesPerSecond, next.bytesWanted, next.bytesWanted - told.bytesWanted],
-    ] as const;
-    return limits.some(([limit, used, change]) => {
-      if (limit == null) return false;
-      return used >= NEAR * limit || Math.abs(change) >= MUCH * limit;
-    });
+    return haveChanged(use, told) || isNear(use, next) || reaches(use, changeOf(next, told), MUCH);
   }
 
   #isIdle(use: LimitUse, told: Told, nowMs: number): boolean {
@@ -268,7 +259,7 @@ export class LimitSharing {
       told.activeAtMs = nowMs;
       told.askedWhenActive = use.asked;
     }
-    return use.streams === 0 && nowMs - told.activeAtMs >= REFRESH_INTERVALS * this.#intervalMs;
+    return use.streams === 0 && nowMs - told.activeAtMs >= IDLE_INTERVALS * this.#intervalMs;
   }
 
   /** Nobody answers for it: it may be at every gateway there is. */
@@ -323,6 +314,26 @@ function haveChanged({ limits }: LimitUse, told: ToldUse): boolean {
   );
 }
 
-function finite(value: number): number | null {
-  return Number.isFinite(value) ? value : null;
+type Amounts = Pick<ToldUse, 'streams' | 'connectionsWanted' | 'bytesWanted'>;
+
+/** Whether any of the amounts is that part of what may be done here. */
+function reaches(use: LimitUse, { streams, connectionsWanted, bytesWanted }: Amounts, part: number): boolean {
+  const { streamsMax } = use.limits;
+  return (
+    (streamsMax != null && streams >= part * streamsMax) ||
+    connectionsWanted >= part * use.connectionsPerSecond ||
+    (use.bytesPerSecond !== null && bytesWanted >= part * use.bytesPerSecond)
+  );
+}
+
+function isNear(use: LimitUse, next: Amounts): boolean {
+  return reaches(use, { ...next, streams: next.streams + use.streamsElsewhere }, NEAR);
+}
+
+function changeOf(next: Amounts, told: Amounts): Amounts {
+  return {
+    streams: Math.abs(next.streams - told.streams),
+    connectionsWanted: Math.abs(next.connectionsWanted - told.connectionsWanted),
+    bytesWanted: Math.abs(next.bytesWanted - told.bytesWanted),
+  };
 }
