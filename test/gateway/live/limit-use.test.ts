@@ -80,6 +80,8 @@ onEachRedis(t, async (t, server) => {
     t.equal(await rate('b', 100), 94);
     t.equal(await rate('b', 20), 57, 'what nobody wants is for both');
     t.equal(await rate('a', 0), 43);
+    t.equal(await rate('c', 1), 28, 'who comes waits for nothing that nobody wants');
+    await dropLimitUse(redis, 'c', [OWNER]);
     t.same([await rate('b', 20), await rate('a', 0)], [57, 43], 'and then it is as it is');
   });
 
@@ -98,103 +100,100 @@ onEachRedis(t, async (t, server) => {
   });
 });
 
-t.test('for every history: never more than the limit, nobody without, nothing wasted, stable', async (t) => {
-  const server = await startRedis();
-  t.teardown(() => server.stop());
-  const redis = connect(t, { url: server.url });
-  const ids = ['a', 'b', 'c', 'd', 'e', 'f', 'g'];
-  const step = fc.record({
-    gateway: fc.nat(ids.length - 1),
-    rate: fc.oneof(fc.constant(0), fc.nat(20), fc.nat(10_000)),
-    bytes: fc.oneof(fc.constant(0), fc.maxSafeNat()),
-    weight: fc.integer({ min: 1, max: 5_000 }),
-    leaves: fc.integer({ min: 0, max: 9 }).map((n) => n === 0),
-  });
-  let run = 0;
-  await fc.assert(
-    fc.asyncProperty(
-      fc.array(step, { minLength: 5, maxLength: 25 }),
-      fc.oneof(fc.nat(20), fc.integer({ min: 0, max: 5_000 })),
-      fc.oneof(fc.integer({ min: 7, max: 100 }), fc.integer({ min: 1_000, max: 2 ** 50 })),
-      async (steps, rateLimit, byteLimit) => {
-        const owner = `run${run++}`;
-        const wants = new Map<string, { rate: number; bytes: number; weight: number }>();
-        /** What each was given last, and what of it was given before others could make room. */
-        const held = new Map<
-          string,
-          { rate: number; bytes: number; early: { rate: number; bytes: number } }
-        >();
-        const sum = (
-          of: (one: { rate: number; bytes: number; early: { rate: number; bytes: number } }) => number,
-        ) => [...held.values()].reduce((total, one) => total + of(one), 0);
-        const ask = async (id: string) => {
-          const { rate, bytes, weight } = wants.get(id) as { rate: number; bytes: number; weight: number };
-          held.delete(id);
-          const free = {
-            rate: rateLimit - sum((one) => one.rate),
-            bytes: byteLimit - sum((one) => one.bytes),
-          };
-          const told: ToldUse = {
-            owner,
-            ttlMs: 60_000,
-            streams: 1,
-            connectionsPerSecondMax: rateLimit,
-            connectionsWanted: rate,
-            bytesPerSecondMax: byteLimit,
-            bytesWanted: bytes,
-            bytesWeight: weight,
-          };
-          const [portion] = await shareLimits(redis, id, [told]);
-          const given = {
-            rate: portion?.connectionsPerSecond as number,
-            bytes: portion?.bytesPerSecond as number,
-          };
-          const early = {
-            rate: Math.max(0, given.rate - Math.max(0, free.rate)),
-            bytes: Math.max(0, given.bytes - Math.max(0, free.bytes)),
-          };
-          held.set(id, { ...given, early });
-          const n = held.size;
-          const floorOf = (limit: number) => Math.max(limit >= n ? 1 : 0, Math.floor(limit / 8 / n));
-          if (early.rate > floorOf(rateLimit) || early.bytes > floorOf(byteLimit)) return 'more than free';
-          if (given.rate < floorOf(rateLimit) || given.bytes < floorOf(byteLimit))
-            return 'less than its floor';
-          return null;
-        };
-        for (const { gateway, leaves, ...want } of steps) {
-          const id = ids[gateway] as string;
-          if (leaves) {
-            await dropLimitUse(redis, id, [owner]);
+interface Amounts {
+  rate: number;
+  bytes: number;
+}
+
+t.test(
+  'for every history: never more than others leave, then the limit, nobody without, nothing wasted, stable',
+  async (t) => {
+    const server = await startRedis();
+    t.teardown(() => server.stop());
+    const redis = connect(t, { url: server.url });
+    const ids = ['a', 'b', 'c', 'd', 'e', 'f', 'g'];
+    const step = fc.record({
+      gateway: fc.nat(ids.length - 1),
+      rate: fc.oneof(fc.constant(0), fc.nat(20), fc.nat(10_000)),
+      bytes: fc.oneof(fc.constant(0), fc.maxSafeNat()),
+      weight: fc.integer({ min: 1, max: 5_000 }),
+      leaves: fc.integer({ min: 0, max: 9 }).map((n) => n === 0),
+    });
+    let run = 0;
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(step, { minLength: 5, maxLength: 25 }),
+        fc.oneof(fc.nat(20), fc.integer({ min: 0, max: 5_000 })),
+        fc.oneof(fc.integer({ min: 7, max: 100 }), fc.integer({ min: 1_000, max: 2 ** 50 })),
+        async (steps, rateLimit, byteLimit) => {
+          const owner = `run${run++}`;
+          const wants = new Map<string, Amounts & { weight: number }>();
+          /** What each was given last. */
+          const held = new Map<string, Amounts>();
+          const sum = (of: keyof Amounts) => [...held.values()].reduce((total, one) => total + one[of], 0);
+          const ask = async (id: string) => {
+            const own = wants.get(id) as Amounts & { weight: number };
             held.delete(id);
-            wants.delete(id);
-            continue;
+            const n = held.size + 1;
+            const told: ToldUse = {
+              owner,
+              ttlMs: 60_000,
+              streams: 1,
+              connectionsPerSecondMax: rateLimit,
+              connectionsWanted: own.rate,
+              bytesPerSecondMax: byteLimit,
+              bytesWanted: own.bytes,
+              bytesWeight: own.weight,
+            };
+            const [portion] = await shareLimits(redis, id, [told]);
+            const given = {
+              rate: portion?.connectionsPerSecond as number,
+              bytes: portion?.bytesPerSecond as number,
+            };
+            for (const [of, limit] of [
+              ['rate', rateLimit],
+              ['bytes', byteLimit],
+            ] as const) {
+              const floor = Math.max(limit >= n ? 1 : 0, Math.floor(limit / 8 / n));
+              // What the others hold of what they may want.
+              let free = limit;
+              for (const [other, one] of held)
+                free -= Math.min(one[of], Math.max(2 * (wants.get(other) as Amounts)[of], floor));
+              if (given[of] > Math.max(free, floor)) throw new Error(`${given[of]} of ${free}`);
+              if (given[of] < floor) throw new Error('less than its floor');
+            }
+            held.set(id, given);
+          };
+          for (const { gateway, leaves, ...want } of steps) {
+            const id = ids[gateway] as string;
+            if (leaves) {
+              await dropLimitUse(redis, id, [owner]);
+              held.delete(id);
+              wants.delete(id);
+              continue;
+            }
+            wants.set(id, want);
+            await ask(id);
           }
-          wants.set(id, want);
-          const wrong = await ask(id);
-          if (wrong !== null) throw new Error(wrong);
-        }
-        // Nothing changes any more.
-        const order = [...wants.keys()];
-        for (let round = 0; round < 2; round++) for (const id of order) await ask(id);
-        const settled = JSON.stringify([...held.entries()].sort());
-        for (const id of order) {
-          await ask(id);
-          if (sum((one) => one.rate) > rateLimit || sum((one) => one.bytes) > byteLimit)
-            throw new Error('sum');
-        }
-        if (JSON.stringify([...held.entries()].sort()) !== settled) throw new Error('not stable');
-        if (
-          order.length > 0 &&
-          (sum((one) => one.rate) !== rateLimit || sum((one) => one.bytes) !== byteLimit)
-        )
-          throw new Error('something is wasted');
-        for (const [id, { rate }] of held)
-          if (rate === 0 && rateLimit >= order.length) throw new Error(`${id} has nothing`);
-        await dropLimitUse(redis, 'a', [owner]);
-        return true;
-      },
-    ),
-    { numRuns: 150 },
-  );
-  t.pass('held for every history');
-});
+          // Nothing changes any more.
+          const order = [...wants.keys()];
+          for (let round = 0; round < 2; round++) for (const id of order) await ask(id);
+          const settled = JSON.stringify([...held.entries()].sort());
+          for (const id of order) {
+            await ask(id);
+            if (sum('rate') > rateLimit || sum('bytes') > byteLimit) throw new Error('sum');
+          }
+          if (JSON.stringify([...held.entries()].sort()) !== settled) throw new Error('not stable');
+          if (order.length > 0 && (sum('rate') !== rateLimit || sum('bytes') !== byteLimit))
+            throw new Error('something is wasted');
+          for (const [id, { rate }] of held)
+            if (rate === 0 && rateLimit >= order.length) throw new Error(`${id} has nothing`);
+          await dropLimitUse(redis, 'a', [owner]);
+          return true;
+        },
+      ),
+      { numRuns: 150 },
+    );
+    t.pass('held for every history');
+  },
+);
