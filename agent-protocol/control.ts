@@ -78,9 +78,9 @@ export interface Open {
   request?: string | undefined;
 }
 
-/** OPEN on a link. */
-export function openOnLink(request: string): Open {
-  return { host: '0.0.0.0', port: 1, network: 'tcp', request };
+/** OPEN on a link; `udp` for what is answered, and goes on, in datagrams. */
+export function openOnLink(request: string, network: Open['network'] = 'tcp'): Open {
+  return { host: '0.0.0.0', port: 1, network, request };
 }
 
 /** OPEN of an association; an agent reads nothing out of its host and port. */

@@ -1,5 +1,4 @@
 import { FRAME_HEADROOM } from './frame.js';
-import { TUNNEL_DATAGRAM_BYTES_MAX } from './limits.js';
 
 /** The datagrams of one tunnel that wait in its socket: how much room is left for more. */
 export class DatagramBacklog {
@@ -8,9 +7,12 @@ export class DatagramBacklog {
   /** Headers included. */
   #bytes = 0;
 
+  /** `bytesMax`: of all that wait, headers included; what would make them more is not taken. */
+  constructor(private readonly bytesMax: number) {}
+
   /** Whether a datagram of so many bytes has room. */
   takes(bytes: number): boolean {
-    return this.#bytes + bytes + FRAME_HEADROOM <= TUNNEL_DATAGRAM_BYTES_MAX;
+    return this.#bytes + bytes + FRAME_HEADROOM <= this.bytesMax;
   }
 
   /** One was written; `taken`: the operating system has all that was ever written. */

@@ -9,8 +9,8 @@ export const SUBPROTOCOL = 'traffic-share.v1';
 /** Versions of the frame layer this code speaks, as listed in HELLO. */
 export const WIRE_VERSIONS: readonly number[] = [1];
 
-/** Versions of what gateways ask each other on a link, as listed in HELLO there. */
-export const LINK_VERSIONS: readonly number[] = [1];
+/** Versions of what gateways ask each other on a link, as listed in HELLO there: 2 has associations beside all of 1. */
+export const LINK_VERSIONS: readonly number[] = [1, 2];
 
 export const FRAME_HEADER_BYTES = 5;
 /** Largest WebSocket header: 2 bytes, 8 bytes of length, 4 bytes of mask. */
@@ -136,6 +136,7 @@ export const goawayCodes = [
   'shutting_down',
   'paused',
   'client_too_old',
+  'gateway_too_old',
   'idle',
   'unpaid_region',
 ] as const;

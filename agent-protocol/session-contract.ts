@@ -56,6 +56,10 @@ export interface SessionOptions {
   readonly handler: SessionHandler;
   readonly timings?: Partial<SessionTimings> | undefined;
   readonly heartbeat?: Heartbeat | undefined;
+  /** Gateway: versions of the wire it takes, of those that it knows (WIRE_VERSIONS, the default). */
+  readonly wireVersions?: readonly number[] | undefined;
+  /** Bytes of datagrams, headers included, that may wait in its socket; default TUNNEL_DATAGRAM_BYTES_MAX. */
+  readonly datagramBytesMax?: number | undefined;
 }
 
 /** @internal A CloseReason of its parts. */

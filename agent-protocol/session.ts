@@ -26,7 +26,9 @@ import {
   RESETS_PER_BEAT_MAX,
   SESSION_FRAMES_PER_BEAT_MAX,
   type SessionLimits,
+  TUNNEL_DATAGRAM_BYTES_MAX,
 } from './limits.js';
+import { LiveMap } from './live-set.js';
 import { Liveness } from './liveness.js';
 import type { RawSocket } from './raw-socket.js';
 import { TunnelWindowBudget } from './receive-window.js';
@@ -38,7 +40,8 @@ import {
   type SessionRole,
   type SessionState,
 } from './session-contract.js';
-import { MuxStream, type StreamCarrier, type StreamHandler } from './stream.js';
+import { ignoringStream, MuxStream, type StreamCarrier, type StreamHandler } from './stream.js';
+import { newestCommon, noCommonVersion } from './versions.js';
 import { WakeQueue } from './wake-queue.js';
 import { CloseCode } from './websocket-frames.js';
 
@@ -52,36 +55,31 @@ export type {
 
 const STREAM_ID_MAX = 0xffff_ffff;
 
-/** Of a stream that nobody has taken yet or any more. */
-const ignoringHandler: StreamHandler = {
-  onData: (stream, _buffer, start, end) => stream.consumed(end - start),
-  onFin: () => {},
-  onReset: () => {},
-  onWritable: () => {},
-};
-
 /** One tunnel: many streams over one WebSocket. Methods marked internal are called by its own parts. */
 export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
   readonly role: SessionRole;
   handler: SessionHandler;
   /** In force from WELCOME on. */
   limits: SessionLimits = defaultLimits;
+  /** Version of the wire, settled by HELLO and WELCOME. */
+  wireVersion = 1;
 
   readonly #connection: FrameConnection;
   readonly #heartbeat: Heartbeat;
   readonly #liveness: Liveness;
   readonly #waiting: WakeQueue;
-  readonly datagrams = new DatagramBacklog();
+  readonly datagrams: DatagramBacklog;
   readonly stalls = { send: 0, receive: 0 };
   readonly #startedAtMs = performance.now();
   #state: SessionState = 'greeting';
   #saidHello = false;
-  readonly #streams = new Map<number, MuxStream>();
+  /** Versions of the wire that this end takes: an agent, those that it offered. */
+  #wireVersions: readonly number[];
+  readonly #streams = new LiveMap<number, MuxStream>();
   /** Highest id opened, or seen in OPEN. */
   #lastStreamId = 0;
   /** @internal what the windows granted have grown beyond their first size, summed */
   readonly windowBudget = new TunnelWindowBudget(() => this.limits.tunnelWindowBytesMax);
-
   #opensInBeat = 0;
   #resetsInBeat = 0;
   #sessionFramesInBeat = 0;
@@ -92,6 +90,8 @@ export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
     const timings = { ...defaultTimings, ...options.timings };
     this.role = options.role;
     this.handler = options.handler;
+    this.#wireVersions = options.wireVersions ?? WIRE_VERSIONS;
+    this.datagrams = new DatagramBacklog(options.datagramBytesMax ?? TUNNEL_DATAGRAM_BYTES_MAX);
     this.#waiting = new WakeQueue(() => raw.backlogBytes);
     this.#liveness = new Liveness(
       timings,
@@ -150,7 +150,7 @@ export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
    */
   open(request: Open, handler: StreamHandler): MuxStream {
     if (!this.canOpen) {
-      const stream = new MuxStream(0, this, request.network, ignoringHandler);
+      const stream = new MuxStream(0, this, request.network, ignoringStream);
       const code = this.#state === 'closed' ? RESET_TUNNEL_LOST : ResetCode.REFUSED;
       stream.cut(code);
       process.nextTick(() => handler.onReset(stream, code));
@@ -165,13 +165,14 @@ export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
   hello(message: Hello): void {
     if (this.#state !== 'greeting' || this.#saidHello) return;
     this.#saidHello = true;
+    this.#wireVersions = message.versions;
     this.writeFrame(FrameType.HELLO, 0, encodeControl(message));
   }
 
-  /** Gateway: answers HELLO; the limits and ping times in it are in force at both ends. */
-  welcome(message: Welcome): void {
+  /** Gateway: answers HELLO, with the version of the wire in use; limits and ping times in it are in force at both ends. */
+  welcome(message: Omit<Welcome, 'version'>): void {
     if (this.#state !== 'greeting' || !this.#saidHello) return;
-    this.writeFrame(FrameType.WELCOME, 0, encodeControl({ version: 1, ...message }));
+    this.writeFrame(FrameType.WELCOME, 0, encodeControl({ version: this.wireVersion, ...message }));
     this.#enterOpen(message);
   }
 
@@ -297,19 +298,23 @@ export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
   }
 
   #onHello(hello: Hello): void {
-    if (!hello.versions.some((version) => WIRE_VERSIONS.includes(version))) {
-      this.close({ code: 'client_too_old', reason: `wire versions here: ${WIRE_VERSIONS.join()}` });
+    const version = newestCommon(hello.versions, this.#wireVersions);
+    if (version === null) {
+      this.close(noCommonVersion('wire', hello.versions, this.#wireVersions));
       return;
     }
+    this.wireVersion = version;
     this.#saidHello = true;
     this.handler.onHello?.(this, hello);
   }
 
   #onWelcome(welcome: Welcome): void {
-    if (!WIRE_VERSIONS.includes(welcome.version ?? 1)) {
-      this.#fail(`wire version ${welcome.version} was not offered`);
+    const { version = 1 } = welcome;
+    if (!this.#wireVersions.includes(version)) {
+      this.#fail(`wire version ${version} was not offered`);
       return;
     }
+    this.wireVersion = version;
     this.#enterOpen(welcome);
     this.handler.onWelcome?.(this, welcome);
   }
@@ -320,7 +325,7 @@ export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
     if (this.#streams.size >= this.limits.streamsMax) return 'OPEN above streams_max';
     return this.#take(decodeOpen(payload), (open) => {
       this.#lastStreamId = streamId;
-      this.handler.onOpen?.(this, this.#addStream(streamId, open.network, ignoringHandler), open);
+      this.handler.onOpen?.(this, this.#addStream(streamId, open.network, ignoringStream), open);
     });
   }
 
@@ -349,7 +354,7 @@ export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
 
   // ---- streams ----------------------------------------------------------------------------------------------------
 
-  #enterOpen(welcome: Welcome): void {
+  #enterOpen(welcome: Omit<Welcome, 'version'>): void {
     this.limits = limitsOf(welcome);
     this.#connection.frameBytesMax = this.limits.frameBytesMax;
     this.#liveness.timings = {
@@ -439,7 +444,7 @@ export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
     this.#heartbeat.remove(this);
     if (closeCode === null) this.#connection.destroy();
     else this.#connection.close(closeCode, reason.code);
-    for (const stream of [...this.#streams.values()]) stream.cut(RESET_TUNNEL_LOST);
+    for (const stream of this.#streams.values()) stream.cut(RESET_TUNNEL_LOST);
     this.handler.onClose(this, reason);
   }
 }

@@ -26,6 +26,14 @@ export interface StreamHandler {
   onDatagram?(stream: MuxStream, payload: Buffer): void;
 }
 
+/** Of a stream that nobody has taken yet or any more. */
+export const ignoringStream: StreamHandler = {
+  onData: (stream, _buffer, start, end) => stream.consumed(end - start),
+  onFin: () => {},
+  onReset: () => {},
+  onWritable: () => {},
+};
+
 /** What a stream needs of the session that carries it. */
 export interface StreamCarrier {
   /** Which end this is. */

@@ -12,6 +12,7 @@ import type { Heartbeat } from './heartbeat.js';
 import { REFUSAL_BODY_BYTES_MAX, type SessionTimings } from './limits.js';
 import { adoptSocket, takeBuffered } from './raw-socket.js';
 import { MuxSession, type SessionHandler, type SessionRole } from './session.js';
+import type { SessionOptions } from './session-contract.js';
 import type { TlsSessions } from './tls-sessions.js';
 
 /**
@@ -27,7 +28,7 @@ class HandshakeOnly extends WebSocket {
 }
 
 /** Options of both ends. */
-export interface TunnelOptions {
+export interface TunnelOptions extends Pick<SessionOptions, 'wireVersions' | 'datagramBytesMax'> {
   /** Default: `gateway` for the one who accepts, `agent` for the one who connects. */
   role?: SessionRole;
   timings?: Partial<SessionTimings>;
@@ -49,6 +50,8 @@ function startSession(
     handler,
     timings: options.timings,
     heartbeat: options.heartbeat,
+    wireVersions: options.wireVersions,
+    datagramBytesMax: options.datagramBytesMax,
   });
   // What came glued to the handshake is read when the caller has the session in hands.
   const early = Buffer.concat([taken.head, buffered]);

@@ -95,7 +95,7 @@ export const gatewaySettings = {
   ),
   udpAssociationsMax: integer(
     'TS_UDP_ASSOCIATIONS_MAX',
-    'SOCKS5 associations at once, a UDP socket each; above it CONN_LIMIT',
+    'SOCKS5 associations at once, a UDP socket each, and those of other gateways through devices here; above it CONN_LIMIT',
     { default: 10_000 },
   ),
   udpIdleMs: integer(
@@ -105,7 +105,7 @@ export const gatewaySettings = {
   ),
   udpDatagramsPerSecondMax: integer(
     'TS_UDP_DATAGRAMS_PER_SECOND_MAX',
-    'datagrams a second of one association in each direction; above it they are dropped',
+    'datagrams a second of one association in each direction; above it they are dropped (`rate`)',
     { default: 10_000, min: 1 },
   ),
   connectionsMax: integer(

@@ -270,11 +270,7 @@ export async function startGateway(
     ? null
     : await GatewayLinks.open(config, {
         own: pipeline,
-        redis,
-        clock,
-        log,
-        registry,
-        index,
+        ...{ redis, clock, log, registry, index, datagrams },
         isDraining: isLeaving,
         isOverloaded: () => ports.isOverloaded,
         isWorker: seat !== undefined,

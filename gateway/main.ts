@@ -1,6 +1,7 @@
 import { pathToFileURL } from 'node:url';
 import { type GatewayConfig, readGatewayConfig } from './config.js';
 import { type Gateway, startGateway } from './gateway.js';
+import { allocateYoung } from './runtime/garbage.js';
 import { createLog, type Log } from './runtime/logging.js';
 import { STOP_GRACE_MS, stopOnSignal } from './runtime/signals.js';
 import { startTracing } from './runtime/tracing.js';
@@ -13,6 +14,7 @@ import { leftBehind } from './workers/seat.js';
  * those of the process. Throws EnvironmentError for bad settings.
  */
 export async function runGateway(settings: Readonly<Record<string, string>> = {}): Promise<void> {
+  allocateYoung();
   const config = readGatewayConfig(undefined, settings);
   const log = createLog('gateway', config.logLevel);
   const stopTracing = await startTracing(config, 'gateway', log);

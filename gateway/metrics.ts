@@ -328,7 +328,7 @@ export function exposeDatagrams(registry: Registry, totals: DatagramTotals): voi
   const registers = [registry];
   new Gauge({
     name: 'ts_associations',
-    help: 'UDP associations being relayed; they count as streams, too',
+    help: 'UDP associations being relayed through devices here; they count as streams, too',
     registers,
     collect() {
       this.set(totals.associations);
@@ -336,7 +336,7 @@ export function exposeDatagrams(registry: Registry, totals: DatagramTotals): voi
   });
   new Counter({
     name: 'ts_datagrams_total',
-    help: 'Datagrams passed on: up from buyers, down to them',
+    help: 'Datagrams passed on through devices here: up from buyers, down to them',
     labelNames: ['direction'],
     registers,
     collect() {

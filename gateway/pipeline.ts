@@ -15,6 +15,7 @@ import { dialFailures } from './dial-failures.js';
 import { type ProxyErrorCode, type ProxyFailure, proxyErrors } from './errors.js';
 import { exitOf } from './exits.js';
 import type {
+  AskedLogin,
   Associated,
   Attempts,
   Authenticated,
@@ -26,10 +27,10 @@ import type {
 import type { MeterRegistry } from './metering/registry.js';
 import type { WalletBook } from './metering/wallet-book.js';
 import { unpaid, walletsOf } from './paying.js';
+import { AssociationPlaces } from './relay/association-places.js';
 import type { BandwidthLimits } from './relay/bandwidth.js';
 import type { Relay, RelayedStream } from './relay/relay.js';
 import type { Clock } from './runtime/clock.js';
-import { once } from './runtime/once.js';
 import { type Soon, soon } from './runtime/soon.js';
 import type { DialOutcome, Tunnel } from './tunnels/tunnel.js';
 import type { RefusedTarget } from './usage/refusal-book.js';
@@ -83,11 +84,13 @@ type Opened = { ok: true; exit: Exit } & RelayedStream;
 
 /** The way of one connection through the stages: who, where, which device, dial, relay. */
 export class GatewayPipeline implements ProxyPipeline {
-  #associationCount = 0;
+  readonly associationPlaces: AssociationPlaces;
 
-  constructor(private readonly deps: PipelineDeps) {}
+  constructor(private readonly deps: PipelineDeps) {
+    this.associationPlaces = new AssociationPlaces(deps.associationsMax);
+  }
 
-  authenticate(credentials: ProxyCredentials & { username: string }): Soon<Authenticated | ProxyFailure> {
+  authenticate(credentials: AskedLogin): Soon<Authenticated | ProxyFailure> {
     if (this.deps.isDraining()) return { ok: false, code: 'DRAINING' };
     return soon(this.#usernameOf(credentials), (username) => {
       if (typeof username !== 'string') return username;
@@ -96,7 +99,7 @@ export class GatewayPipeline implements ProxyPipeline {
       const { params } = parsed;
       return soon(this.#logIn(credentials, params), (known) => {
         if (!known.ok) return this.#tell(params.account, known);
-        const auth: Authenticated = { ok: true, buyer: known.buyer, params };
+        const auth: Authenticated = { ok: true, buyer: known.buyer, params, asked: credentials };
         return soon(unpaid(this.deps.wallets, auth.buyer), (refused) =>
           refused === null ? auth : this.#refuse(auth.buyer, refused),
         );
@@ -178,11 +181,8 @@ export class GatewayPipeline implements ProxyPipeline {
     return this.#timed(auth, null, attempts, () => {
       if (this.deps.isDraining()) return { ok: false, code: 'DRAINING' };
       if (auth.buyer.limits.udp !== true) return { ok: false, code: 'UDP_NOT_ALLOWED' };
-      if (this.#associationCount >= this.deps.associationsMax) return { ok: false, code: 'CONN_LIMIT' };
-      this.#associationCount++;
-      const release = once(() => {
-        this.#associationCount--;
-      });
+      const release = this.associationPlaces.take();
+      if (release === null) return { ok: false, code: 'CONN_LIMIT' };
       const opened = this.#open(
         auth,
         {
@@ -413,10 +413,7 @@ export class GatewayPipeline implements ProxyPipeline {
       allocated.release();
       return { ok: false, code: 'INTERNAL', detail: 'metering' };
     }
-    return {
-      ok: true,
-      exit: exitOf(candidate, auth.params.session),
-      ...opened.relayed,
-    };
+    const { splice, duplex, start, abandon } = opened.relayed;
+    return { ok: true, exit: exitOf(candidate, auth.params.session), splice, duplex, start, abandon };
   }
 }

@@ -3,6 +3,7 @@ import { mappedIpv4, parseHost } from '../address.js';
 import { type Datagram, decodeDatagram, encodeDatagramHead } from '../datagram.js';
 import { DialCode, ResetCode } from '../frame.js';
 import { STREAM_DATAGRAM_BYTES_MAX } from '../limits.js';
+import type { Place } from '../live-set.js';
 import type { MuxStream, StreamHandler } from '../stream.js';
 import { type UdpSink, UdpSocket } from '../udp-socket.js';
 import type { DeviceStreamOwner, OwnedStream } from './device-stream.js';
@@ -72,6 +73,7 @@ interface Flow {
  * | over | nothing | |
  */
 export class DeviceAssociation implements StreamHandler, OwnedStream, UdpSink {
+  place: Place<OwnedStream> | null = null;
   readonly #stream: MuxStream;
   readonly #owner: DeviceAssociationOwner;
   readonly #limits: AssociationLimits;

@@ -2,6 +2,7 @@ import { type Bridge, type BridgeObserver, bridgeSocket } from '../bridge.js';
 import type { Open } from '../control.js';
 import { DialCode, ResetCode } from '../frame.js';
 import { READ_BUFFER_BYTES_MAX } from '../limits.js';
+import type { Place } from '../live-set.js';
 import { dialAddress, type RawSocket } from '../raw-socket.js';
 import type { MuxStream, StreamHandler } from '../stream.js';
 import { Verdict } from '../verdict.js';
@@ -18,6 +19,8 @@ import type { OwnerRules } from './owner-rules.js';
 
 /** Any stream of a device's tunnel, a connection or an association. */
 export interface OwnedStream {
+  /** Where the tunnel keeps it; null: not yet. */
+  place: Place<OwnedStream> | null;
   /** Ends it now, whatever it is at: the owner's rules say so. */
   cut(why: 'CAP_REACHED' | 'PAUSED'): void;
 }
@@ -57,6 +60,7 @@ export class DeviceStream
 {
   readonly pieceBytesMax = READ_BUFFER_BYTES_MAX;
   readonly lingerMs: number;
+  place: Place<OwnedStream> | null = null;
   readonly #stream: MuxStream;
   readonly #owner: DeviceStreamOwner;
   #dial: Dial | null = null;

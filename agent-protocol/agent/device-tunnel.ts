@@ -1,6 +1,7 @@
 import { platform } from 'node:os';
 import type { Drain, Goaway, Open } from '../control.js';
 import { DialCode, WIRE_VERSIONS } from '../frame.js';
+import { LiveSet } from '../live-set.js';
 import type { RawSocket } from '../raw-socket.js';
 import type { CloseReason, MuxSession, SessionHandler } from '../session.js';
 import type { MuxStream } from '../stream.js';
@@ -92,7 +93,7 @@ export class DeviceTunnel implements SessionHandler, DeviceStreamOwner, DeviceAs
   bytesUp = 0;
   bytesDown = 0;
   readonly #environment: TunnelEnvironment;
-  readonly #streams = new Set<OwnedStream>();
+  readonly #streams = new LiveSet<OwnedStream>();
   #associationCount = 0;
   #session: MuxSession | null = null;
   #state: 'opening' | 'online' | 'draining' | 'closed' = 'opening';
@@ -222,11 +223,12 @@ export class DeviceTunnel implements SessionHandler, DeviceStreamOwner, DeviceAs
     if (open.network === 'udp') {
       // What OPEN says of host and port means nothing here: each datagram names its destination
       this.#associationCount++;
-      this.#streams.add(new DeviceAssociation(stream, this, udp));
+      const association = new DeviceAssociation(stream, this, udp);
+      association.place = this.#streams.add(association);
       return;
     }
     const deviceStream = new DeviceStream(stream, this);
-    this.#streams.add(deviceStream);
+    deviceStream.place = this.#streams.add(deviceStream);
     deviceStream.begin(open);
   }
 
@@ -250,7 +252,7 @@ export class DeviceTunnel implements SessionHandler, DeviceStreamOwner, DeviceAs
   }
 
   onStreamOver(stream: OwnedStream): void {
-    if (!this.#streams.delete(stream)) return;
+    if (stream.place === null || !this.#streams.remove(stream.place)) return;
     if (stream instanceof DeviceAssociation) this.#associationCount--;
     this.rules.streamsOpen--;
     this.#closeIfDone();

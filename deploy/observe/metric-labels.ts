@@ -24,7 +24,8 @@ export const METRIC_LABELS: readonly MetricLabel[] = [
   {
     label: 'outcome',
     metrics: ['ts_link_requests_total'],
-    values: '`OK`, `elsewhere` (it has no device), `away` (no answer), or a code of gateway/errors.ts',
+    values:
+      '`OK`, `elsewhere` (it has no device), `away` (no answer), `unspoken` (its version does not know it), or a code of gateway/errors.ts',
     max: 30,
   },
   { label: 'way', values: '`out` (asked for buyers here), `in` (asked by others)', max: 2 },

@@ -62,10 +62,15 @@ export const buyerDirectoryDefaults: BuyerDirectorySettings = {
   unknownMax: 10_000,
 };
 
+/** In which what is used again is not made the latest used again, ms. */
+const MOVED_AFTER_MS = 1_000;
+
 interface Slot<T> {
   value: T;
   /** Monotonic ms of the read that gave it. */
   readAtMs: number;
+  /** Monotonic ms of when it was made the latest used. */
+  movedAtMs: number;
   /** Read before something changed: ask again before using it, but fall back on it while Redis is away. */
   suspect: boolean;
 }
@@ -100,9 +105,12 @@ class LiveCache<T> {
       const ageMs = nowMs - slot.readAtMs;
       if (slot.suspect || ageMs > this.settings.staleMaxMs) return this.#read(key);
       if (ageMs > this.settings.refreshAfterMs) void this.#read(key);
-      // The map's order is the order of use.
-      this.#slots.delete(key);
-      this.#slots.set(key, slot);
+      // The map's order is the order of use, to a second: each move leaves a hole in the map, and it is made anew for those.
+      if (nowMs - slot.movedAtMs > MOVED_AFTER_MS) {
+        slot.movedAtMs = nowMs;
+        this.#slots.delete(key);
+        this.#slots.set(key, slot);
+      }
       return slot.value;
     }
     const unknownSinceMs = this.#unknown.get(key);
@@ -153,7 +161,7 @@ class LiveCache<T> {
       this.#unknown.set(key, readAtMs);
       dropOldest(this.#unknown, this.settings.unknownMax);
     } else {
-      this.#slots.set(key, { value, readAtMs, suspect: false });
+      this.#slots.set(key, { value, readAtMs, movedAtMs: readAtMs, suspect: false });
       dropOldest(this.#slots, this.settings.accountsMax);
     }
   }

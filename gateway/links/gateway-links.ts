@@ -1,11 +1,13 @@
 /** The composition of links to other gateways: a part of `gateway.ts`. */
 import type { Registry } from 'prom-client';
+import { LINK_VERSIONS } from '../../agent-protocol/frame.js';
 import { defaultLimits } from '../../agent-protocol/limits.js';
 import type { CandidateIndex } from '../allocation/candidate-index.js';
 import { exitKey } from '../allocation/candidates.js';
 import type { GatewayConfig } from '../config.js';
 import type { ProxyPipeline } from '../listeners/connect-pipeline.js';
 import type { LiveRedis } from '../live/connection.js';
+import type { DatagramTotals } from '../relay/datagram-totals.js';
 import type { Clock } from '../runtime/clock.js';
 import type { Log } from '../runtime/logging.js';
 import type { TunnelRegistry } from '../tunnels/registry.js';
@@ -31,6 +33,8 @@ export interface LinkParts {
   log: Log;
   registry: TunnelRegistry;
   index: Pick<CandidateIndex<Tunnel>, 'byExit' | 'counts'>;
+  /** Of this gateway: where datagrams are counted that come to nothing. */
+  datagrams: DatagramTotals;
   isDraining: () => boolean;
   isOverloaded: () => boolean;
   /** No sign of life of that gateway for some seconds. */
@@ -69,12 +73,17 @@ export class GatewayLinks {
     parts: LinkParts,
     private readonly identity: LinkIdentity,
   ) {
-    const { own, redis, clock, log, registry, index, isDraining, isOverloaded } = parts;
+    const { own, redis, clock, log, registry, index, datagrams, isDraining, isOverloaded } = parts;
     const { gatewayId } = config;
     const base = baseOf(gatewayId);
+    const spoken = {
+      versions: LINK_VERSIONS.filter((version) => version <= config.linkVersionMax),
+      datagramBytesMax: config.linkDatagramBytesMax,
+    };
     this.#client = new LinkClient(
       {
         gatewayId,
+        ...spoken,
         limits: {
           ...defaultLimits,
           streamsMax: config.linkStreamsMax,
@@ -92,10 +101,11 @@ export class GatewayLinks {
         host: config.linkHost,
         port: config.linkPort ?? 0,
         gatewayId,
+        ...spoken,
         linksMax: config.linksMax,
         streamsMax: config.linkStreamsMax,
       },
-      { identity, serve: serveOnLink({ own, isOverloaded, log }), log },
+      { identity, serve: serveOnLink({ own, isOverloaded, totals: datagrams, log }), log },
     );
     this.#directory = new PeerDirectory({
       redis,
@@ -125,6 +135,11 @@ export class GatewayLinks {
       homes: this.#homes,
       client: this.#client,
       clock,
+      associations: {
+        clock,
+        totals: datagrams,
+        datagramsPerSecondMax: config.udpDatagramsPerSecondMax,
+      },
       requestBytesMax: config.linkRequestBytesMax,
       dialTimeoutMs: config.dialTimeoutMs,
       onAsked: (outcome) => this.asked.set(outcome, (this.asked.get(outcome) ?? 0) + 1),

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { limitsMessage } from '../../agent-protocol/control.js';
-import { LINK_VERSIONS, WIRE_VERSIONS } from '../../agent-protocol/frame.js';
 import { defaultTimings, type SessionLimits } from '../../agent-protocol/limits.js';
 import type { MuxSession } from '../../agent-protocol/session.js';
+import { newestCommon, noCommonVersion } from '../../agent-protocol/versions.js';
 import { connectTunnel } from '../../agent-protocol/websocket.js';
 import type { Clock } from '../runtime/clock.js';
 import type { Log } from '../runtime/logging.js';
@@ -22,6 +22,10 @@ export interface LinkClientOptions {
   gatewayId: string;
   /** In force on links from here. */
   limits: SessionLimits;
+  /** Of what gateways ask each other, that this one speaks. */
+  versions: readonly number[];
+  /** Bytes of datagrams, headers included, that may wait in the socket of one link; further ones are dropped. */
+  datagramBytesMax: number;
   connectTimeoutMs: number;
   /** Of links with streams. */
   pingMs: number;
@@ -45,6 +49,8 @@ export interface LinkPlace {
  */
 interface Link {
   mux: MuxSession | null;
+  /** Of what may be asked on it; 0 before there was one. */
+  version: number;
   connecting: Promise<MuxSession | null> | null;
   failures: number;
   /** Not before then, monotonic ms. */
@@ -109,6 +115,11 @@ export class LinkClient {
     return link.connecting;
   }
 
+  /** The version of what may be asked on its link; 0: there was none yet. */
+  versionOf(gatewayId: string): number {
+    return this.#links.get(gatewayId)?.version ?? 0;
+  }
+
   /** Forgets gateways that are gone, their open links excepted. */
   keepOnly(isThere: (gatewayId: string) => boolean): void {
     for (const [gatewayId, { mux, connecting }] of this.#links)
@@ -125,7 +136,7 @@ export class LinkClient {
   #of(gatewayId: string): Link {
     let link = this.#links.get(gatewayId);
     if (link === undefined) {
-      link = { mux: null, connecting: null, failures: 0, retryAtMs: 0, idleSinceMs: 0 };
+      link = { mux: null, version: 0, connecting: null, failures: 0, retryAtMs: 0, idleSinceMs: 0 };
       this.#links.set(gatewayId, link);
     }
     return link;
@@ -179,6 +190,7 @@ export class LinkClient {
         timeoutMs: connectTimeoutMs,
         // It has the buyers: its part is that of a gateway.
         role: 'gateway',
+        datagramBytesMax: this.options.datagramBytesMax,
         tls: {
           ca: identity.ca,
           own: { cert, key },
@@ -190,19 +202,20 @@ export class LinkClient {
       },
       {
         onHello: (mux, hello) => {
-          const linkVersion = newest(hello.link_versions ?? [], LINK_VERSIONS);
-          const version = newest(hello.versions, WIRE_VERSIONS);
-          if (linkVersion === null || version === null) {
-            const reason = `link versions here: ${LINK_VERSIONS.join()}`;
-            mux.close({ code: 'client_too_old', reason });
-            onGreeted(new Error(reason));
+          const { versions } = this.options;
+          const version = newestCommon(hello.link_versions ?? [], versions);
+          if (version === null) {
+            const goaway = noCommonVersion('link', hello.link_versions ?? [], versions);
+            onGreeted(new Error(`${goaway.code}: ${goaway.reason}`));
+            mux.close(goaway);
             return;
           }
-          this.#welcome(mux, version, linkVersion);
+          link.version = version;
+          this.#welcome(mux, version);
           onGreeted(null);
         },
-        onClose: (mux, { code, byPeer }) => {
-          onGreeted(new Error(`closed: ${code}`));
+        onClose: (mux, { code, reason, byPeer }) => {
+          onGreeted(new Error(`closed: ${code} ${reason}`));
           if (link.mux !== mux) return;
           link.mux = null;
           log.info({ gatewayId, code, byPeer }, 'link_to_gateway_closed');
@@ -224,9 +237,8 @@ export class LinkClient {
     return mux;
   }
 
-  #welcome(mux: MuxSession, version: number, linkVersion: number): void {
+  #welcome(mux: MuxSession, linkVersion: number): void {
     mux.welcome({
-      version,
       link_version: linkVersion,
       session_id: randomUUID(),
       gateway_id: this.options.gatewayId,
@@ -247,10 +259,4 @@ export class LinkClient {
         mux.close({ code: 'idle', reason: 'it carried nothing for long' });
     }
   }
-}
-
-/** The highest that both speak, or null. */
-function newest(theirs: readonly number[], ours: readonly number[]): number | null {
-  const both = theirs.filter((version) => ours.includes(version));
-  return both.length === 0 ? null : Math.max(...both);
 }

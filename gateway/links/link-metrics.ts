@@ -3,7 +3,7 @@ import { proxyErrors } from '../errors.js';
 import type { GatewayLinks } from './gateway-links.js';
 
 /** What can come of asking another gateway. */
-const OUTCOMES = ['OK', 'elsewhere', 'away', ...Object.keys(proxyErrors)];
+const OUTCOMES = ['OK', 'elsewhere', 'away', 'unspoken', ...Object.keys(proxyErrors)];
 
 /** Shows links with other gateways, and what went over them. */
 export function exposeLinks(
@@ -24,7 +24,7 @@ export function exposeLinks(
   });
   new Gauge({
     name: 'ts_link_streams',
-    help: 'Connections relayed for buyers through another gateway: out, of buyers here; in, through devices here',
+    help: 'Connections and UDP associations relayed for buyers through another gateway: out, of buyers here; in, through devices here',
     labelNames: ['way'],
     registers,
     collect() {

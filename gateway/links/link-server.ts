@@ -3,7 +3,7 @@ import { createServer, type Server } from 'node:https';
 import type { Duplex } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
 import type { Open } from '../../agent-protocol/control.js';
-import { DialCode, LINK_VERSIONS, WIRE_VERSIONS } from '../../agent-protocol/frame.js';
+import { DialCode, WIRE_VERSIONS } from '../../agent-protocol/frame.js';
 import { listen } from '../../agent-protocol/raw-server.js';
 import type { MuxSession } from '../../agent-protocol/session.js';
 import type { MuxStream, StreamHandler } from '../../agent-protocol/stream.js';
@@ -11,7 +11,7 @@ import { refuseUpgrade, upgradeTunnel } from '../../agent-protocol/websocket.js'
 import type { Log } from '../runtime/logging.js';
 import { BULK_TLS } from '../runtime/tls-certificate.js';
 import { type LinkIdentity, vouchesFor } from './identity.js';
-import { decodeRequest, type LinkRequest } from './messages.js';
+import { decodeRequest, type LinkRequest, networkOf } from './messages.js';
 
 export const LINK_PATH = '/link';
 /** Who connects; its certificate has to say the same. */
@@ -32,6 +32,10 @@ export interface LinkServerOptions {
   gatewayId: string;
   linksMax: number;
   streamsMax: number;
+  /** Of what gateways ask each other, that this one speaks. */
+  versions: readonly number[];
+  /** As LinkClientOptions.datagramBytesMax. */
+  datagramBytesMax: number;
 }
 
 /** Serves a request on its stream, which is open: the answer line, then bytes. */
@@ -40,7 +44,7 @@ export type ServeRequest = (request: LinkRequest, stream: MuxStream) => void;
 /** The port that other gateways connect to. Who has no certificate of the CA gets no further than the handshake. */
 export class LinkServer {
   readonly #server: Server;
-  readonly #links = new Map<MuxSession, string>();
+  readonly #links = new Map<MuxSession, { readonly gatewayId: string; version: number }>();
   /** Connections refused: in the handshake, or as not being who they say. */
   refused = 0;
   #onEmpty: (() => void) | null = null;
@@ -90,7 +94,7 @@ export class LinkServer {
 
   /** Gateways that have links here. */
   get gatewayIds(): string[] {
-    return [...new Set(this.#links.values())].sort();
+    return [...new Set([...this.#links.values()].map(({ gatewayId }) => gatewayId))].sort();
   }
 
   /** Resolves with the port. */
@@ -141,42 +145,46 @@ export class LinkServer {
   }
 
   #hasRoomFor(gatewayId: string): boolean {
-    const ofThisOne = [...this.#links.values()].filter((id) => id === gatewayId).length;
+    const ofThisOne = [...this.#links.values()].filter((link) => link.gatewayId === gatewayId).length;
     return this.#links.size < this.options.linksMax && ofThisOne < LINKS_OF_ONE_MAX;
   }
 
   #accept(request: IncomingMessage, socket: Duplex, head: Buffer, gatewayId: string): void {
     const { log } = this.deps;
+    const link = { gatewayId, version: 0 };
     const mux = upgradeTunnel(
       request,
       socket,
       head,
       {
-        onWelcome: () => log.info({ gatewayId }, 'link_from_gateway_opened'),
-        onOpen: (mux, stream, open) => this.#open(mux, stream, open),
-        onClose: (mux, { code, byPeer }) => {
+        onWelcome: (_mux, welcome) => {
+          link.version = welcome.link_version ?? 1;
+          log.info({ gatewayId, version: link.version }, 'link_from_gateway_opened');
+        },
+        onOpen: (mux, stream, open) => this.#open(mux, stream, open, link.version),
+        onClose: (mux, { code, reason, byPeer }) => {
           this.#links.delete(mux);
-          log.info({ gatewayId, code, byPeer }, 'link_from_gateway_closed');
+          log.info({ gatewayId, code, reason, byPeer }, 'link_from_gateway_closed');
         },
       },
       // It has the devices: its part is that of an agent.
-      { role: 'agent' },
+      { role: 'agent', datagramBytesMax: this.options.datagramBytesMax },
     );
     if (mux === null) return;
-    this.#links.set(mux, gatewayId);
+    this.#links.set(mux, link);
     mux.hello({
       agent: LINK_AGENT,
       agent_version: '1',
       os: process.platform,
       terms_version: '',
       versions: [...WIRE_VERSIONS],
-      link_versions: [...LINK_VERSIONS],
+      link_versions: [...this.options.versions],
     });
   }
 
-  #open(mux: MuxSession, stream: MuxStream, open: Open): void {
-    const request = open.request === undefined ? null : decodeRequest(open.request);
-    if (request === null) stream.opened(DialCode.UNSUPPORTED);
+  #open(mux: MuxSession, stream: MuxStream, open: Open, version: number): void {
+    const request = open.request === undefined ? null : decodeRequest(open.request, version);
+    if (request === null || networkOf(request) !== open.network) stream.opened(DialCode.UNSUPPORTED);
     else if (mux.streamCount > this.options.streamsMax) stream.opened(DialCode.PAUSED);
     else {
       stream.handler = WAITING;

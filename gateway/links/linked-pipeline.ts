@@ -7,12 +7,15 @@ import { Verdict } from '../../agent-protocol/verdict.js';
 import { ALONE, wishOf } from '../attempts.js';
 import type { ProxyErrorCode, ProxyFailure } from '../errors.js';
 import type {
+  AskedLogin,
+  Associated,
   Attempts,
   Authenticated,
   Connected,
   EchoAnswer,
   ProxyPipeline,
 } from '../listeners/connect-pipeline.js';
+import type { AssociationPlaces } from '../relay/association-places.js';
 import { StreamDuplex, type UncountedStream } from '../relay/stream-duplex.js';
 import type { Clock } from '../runtime/clock.js';
 import { type Soon, soon } from '../runtime/soon.js';
@@ -20,12 +23,15 @@ import type { HeldStream } from '../tunnels/held-stream.js';
 import { type Asked, Asking } from './ask.js';
 import type { Homes } from './homes.js';
 import type { LinkClient } from './link-client.js';
+import { LinkedAssociation, type LinkedAssociationDeps } from './linked-association.js';
 import {
   decodeConnectAnswer,
   decodeEchoAnswer,
   encodeRequest,
   type LinkRefusal,
   type LinkRequest,
+  networkOf,
+  versionOf,
 } from './messages.js';
 import type { PeerDirectory } from './peer-directory.js';
 
@@ -37,6 +43,9 @@ const DEVICES_MAX = 3;
 
 /** This gateway's own pipeline. */
 export interface OwnPipeline extends ProxyPipeline {
+  associate: NonNullable<ProxyPipeline['associate']>;
+  /** Shared by associations through devices here and those of clients here through others. */
+  readonly associationPlaces: AssociationPlaces;
   /** Nobody could serve a request that was refused here with `elsewhere`: it counts as refused now. */
   gaveUp(auth: Authenticated, failure: ProxyFailure, tookMs: number): void;
 }
@@ -45,13 +54,20 @@ export interface LinkedPipelineDeps {
   own: OwnPipeline;
   directory: Pick<PeerDirectory, 'get' | 'candidates'>;
   homes: Pick<Homes, 'homeOf' | 'served'>;
-  client: Pick<LinkClient, 'to' | 'isResting' | 'doubt'>;
+  client: Pick<LinkClient, 'to' | 'isResting' | 'doubt' | 'versionOf'>;
   clock: Clock;
+  associations: LinkedAssociationDeps;
   requestBytesMax: number;
   dialTimeoutMs: number;
-  /** Of each gateway that was asked: `OK` or a code; `elsewhere`: it has no device; `away`: no answer. */
-  onAsked: (outcome: ProxyErrorCode | 'OK' | 'elsewhere' | 'away') => void;
+  /**
+   * Of each gateway that was asked: `OK` or a code; `elsewhere`: it has no device; `away`: no answer; `unspoken`: it is of
+   * a version in which this can not be asked.
+   */
+  onAsked: (outcome: ProxyErrorCode | 'OK' | 'elsewhere' | 'away' | 'unspoken') => void;
 }
+
+/** Why it is not served there. null: it could not be asked. */
+type NotThere = LinkRefusal | 'unspoken' | null;
 
 /** What is left to be tried, and what has been. */
 interface Search<T> {
@@ -61,38 +77,25 @@ interface Search<T> {
   there: (
     gatewayId: string,
     left: Pick<LinkRequest, 'devicesLeft' | 'stays' | 'exact'>,
-  ) => Promise<T | LinkRefusal | null>;
+  ) => Promise<T | NotThere>;
   asked: Set<string>;
+  /** Those of them that understood. */
+  heard: number;
   devicesLeft: number | undefined;
   stays: boolean | undefined;
   startMs: number;
 }
 
-/** Who logs in, as `authenticate` was told: another gateway will want to see for itself. */
-interface LinkedLogin extends Authenticated {
-  readonly asked: LinkRequest['login'];
-}
-
 /**
  * Devices here come first; then gateways that say they have one that may do. A named session or a pulled package goes to
  * the gateway that has its device. Each gateway is asked once for a request; one that has no device, is draining or away
- * costs the buyer nothing but time. UDP associations stay here.
+ * costs the buyer nothing but time.
  */
 export class LinkedPipeline implements ProxyPipeline {
-  readonly associate: NonNullable<ProxyPipeline['associate']>;
+  constructor(private readonly deps: LinkedPipelineDeps) {}
 
-  constructor(private readonly deps: LinkedPipelineDeps) {
-    const { own } = deps;
-    this.associate = (auth, attempts) =>
-      own.associate?.(auth, attempts) ?? { ok: false, code: 'UDP_NOT_ALLOWED' };
-  }
-
-  authenticate(login: LinkRequest['login']): Soon<Authenticated | ProxyFailure> {
-    return soon(this.deps.own.authenticate(login), (auth) => {
-      if (!auth.ok) return auth;
-      const linked: LinkedLogin = { ...auth, asked: login };
-      return linked;
-    });
+  authenticate(login: AskedLogin): Soon<Authenticated | ProxyFailure> {
+    return this.deps.own.authenticate(login);
   }
 
   connect(
@@ -110,6 +113,16 @@ export class LinkedPipeline implements ProxyPipeline {
     );
   }
 
+  associate(auth: Authenticated, attempts = ALONE): Soon<Associated | ProxyFailure> {
+    return this.#placed<Associated>(
+      auth,
+      attempts,
+      (attempts) => this.deps.own.associate(auth, attempts),
+      (gatewayId, left) =>
+        this.#associateAt(gatewayId, { ...this.#request(auth, left), asks: { associate: true } }),
+    );
+  }
+
   async echo(auth: Authenticated, attempts = ALONE): Promise<EchoAnswer | ProxyFailure> {
     return this.#placed<EchoAnswer>(
       auth,
@@ -123,7 +136,7 @@ export class LinkedPipeline implements ProxyPipeline {
     auth: Authenticated,
     left: Pick<LinkRequest, 'devicesLeft' | 'stays' | 'exact'>,
   ): Omit<LinkRequest, 'asks'> {
-    const { username, password, clientAddress } = (auth as LinkedLogin).asked;
+    const { username, password, clientAddress } = auth.asked;
     return { login: { username, password, clientAddress }, ...left };
   }
 
@@ -159,6 +172,7 @@ export class LinkedPipeline implements ProxyPipeline {
       here,
       there,
       asked: new Set(),
+      heard: 0,
       devicesLeft: attempts.devicesMax,
       stays: attempts.stays,
       startMs,
@@ -219,7 +233,9 @@ export class LinkedPipeline implements ProxyPipeline {
     const { exact } = search.attempts;
     const others =
       packageId === null ? directory.candidates(wishOf(auth, { exact, goesOn: false }), asked) : [];
-    for (const gatewayId of others.filter((id) => !client.isResting(id)).slice(0, PEERS_ASKED_MAX)) {
+    const heardBefore = search.heard;
+    for (const gatewayId of others.filter((id) => !client.isResting(id))) {
+      if (search.heard - heardBefore === PEERS_ASKED_MAX) break;
       const answer = await this.#askOne(search, gatewayId);
       if (isEnd(answer)) return answer;
       if (answer !== null && answer.code !== 'NO_PEER' && answer.elsewhere !== undefined)
@@ -253,6 +269,13 @@ export class LinkedPipeline implements ProxyPipeline {
     const { devicesLeft, stays, asked, auth, attempts } = search;
     asked.add(gatewayId);
     const answer = await search.there(gatewayId, { devicesLeft, stays, exact: attempts.exact });
+    if (answer === 'unspoken') {
+      // As one whose devices will not do: what else it serves of a session stays there.
+      this.deps.onAsked(answer);
+      const elsewhere = { devicesLeft: devicesLeft ?? DEVICES_MAX, gateway: null };
+      return { ok: false, code: 'NO_PEER', elsewhere };
+    }
+    search.heard++;
     this.deps.onAsked(
       answer === null ? 'away' : answer.ok ? 'OK' : answer.elsewhere ? 'elsewhere' : answer.code,
     );
@@ -269,9 +292,9 @@ export class LinkedPipeline implements ProxyPipeline {
 
   // ---- asking -----------------------------------------------------------------------------------------------------
 
-  async #connectAt(gatewayId: string, request: LinkRequest): Promise<Connected | LinkRefusal | null> {
+  async #connectAt(gatewayId: string, request: LinkRequest): Promise<Connected | NotThere> {
     const asked = await this.#ask(gatewayId, request);
-    if (asked === null) return null;
+    if (asked === null || asked === 'unspoken') return asked;
     const { stream, held } = asked;
     const answer = decodeConnectAnswer(asked.line);
     if (answer?.ok !== true) {
@@ -294,16 +317,48 @@ export class LinkedPipeline implements ProxyPipeline {
     };
   }
 
-  async #echoAt(gatewayId: string, request: LinkRequest): Promise<EchoAnswer | LinkRefusal | null> {
+  /** Its place is of this gateway: the client's UDP socket is here. */
+  async #associateAt(gatewayId: string, request: LinkRequest): Promise<Associated | NotThere> {
+    const leave = this.deps.own.associationPlaces.take();
+    if (leave === null) return { ok: false, code: 'CONN_LIMIT' };
     const asked = await this.#ask(gatewayId, request);
-    asked?.stream.reset(ResetCode.CANCELLED);
-    return asked && decodeEchoAnswer(asked.line);
+    if (asked === null || asked === 'unspoken') {
+      leave();
+      return asked;
+    }
+    const { stream, held } = asked;
+    const answer = decodeConnectAnswer(asked.line);
+    if (answer?.ok !== true) {
+      leave();
+      stream.reset(ResetCode.CANCELLED);
+      return answer;
+    }
+    return {
+      ok: true,
+      exit: answer.exit,
+      start: (client) => {
+        const association = new LinkedAssociation(stream, client, this.deps.associations, leave);
+        held.replay(stream);
+        return association;
+      },
+      abandon: () => {
+        leave();
+        stream.reset(ResetCode.CANCELLED);
+      },
+    };
+  }
+
+  async #echoAt(gatewayId: string, request: LinkRequest): Promise<EchoAnswer | NotThere> {
+    const asked = await this.#ask(gatewayId, request);
+    if (asked === null || asked === 'unspoken') return asked;
+    asked.stream.reset(ResetCode.CANCELLED);
+    return decodeEchoAnswer(asked.line);
   }
 
   async #ask(
     gatewayId: string,
     request: LinkRequest,
-  ): Promise<{ stream: MuxStream; line: string; held: HeldStream } | null> {
+  ): Promise<{ stream: MuxStream; line: string; held: HeldStream } | 'unspoken' | null> {
     const { directory, client, requestBytesMax, dialTimeoutMs } = this.deps;
     const place = directory.get(gatewayId);
     const text = encodeRequest(request);
@@ -311,13 +366,16 @@ export class LinkedPipeline implements ProxyPipeline {
     const link = client.to(place);
     const mux = link instanceof Promise ? await link : link;
     if (mux === null || !mux.canOpen) return null;
+    if (client.versionOf(gatewayId) < versionOf(request)) return 'unspoken';
     const timeoutMs = dialTimeoutMs * (request.devicesLeft ?? DEVICES_MAX) + ANSWER_GRACE_MS;
     return new Promise((resolve) => {
       const answered = (asked: Asked) => {
         if (!asked.ok && asked.why === 'silent') client.doubt(gatewayId);
-        resolve(asked.ok ? { ...asked, stream } : null);
+        if (asked.ok) resolve({ ...asked, stream });
+        else resolve(asked.why === 'unspoken' ? asked.why : null);
       };
-      const stream: MuxStream = mux.open(openOnLink(text), new Asking(answered, timeoutMs, () => stream));
+      const open = openOnLink(text, networkOf(request));
+      const stream: MuxStream = mux.open(open, new Asking(answered, timeoutMs, () => stream));
     });
   }
 }

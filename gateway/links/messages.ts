@@ -1,4 +1,8 @@
-/** What gateways ask and answer each other on a link: version 1, JSON. Unknown fields are ignored, so newer ones may say more. */
+/**
+ * What gateways ask and answer each other on a link: JSON, the same in all versions but for what may be asked. Unknown fields
+ * are ignored, so newer ones may say more.
+ */
+import { encodeDatagramHead } from '../../agent-protocol/datagram.js';
 import { type ProxyErrorCode, type ProxyFailure, proxyErrors } from '../errors.js';
 import type { EchoAnswer, Exit } from '../listeners/connect-pipeline.js';
 import {
@@ -17,7 +21,9 @@ export interface LinkRequest {
   readonly asks:
     | { readonly connect: { readonly host: string; readonly port: number } }
     /** The facts of the echo page. */
-    | { readonly echo: true };
+    | { readonly echo: true }
+    /** An association: from version 2 on. */
+    | { readonly associate: true };
   readonly login: {
     readonly username: string;
     readonly password: string | null;
@@ -36,15 +42,18 @@ export interface LinkRefusal extends Omit<ProxyFailure, 'elsewhere'> {
   readonly elsewhere?: { readonly devicesLeft: number; readonly gateway: string | null };
 }
 
-/** The answer to a connection, one line: after a yes the bytes of the connection follow on the stream. */
+/** The answer to a connection or an association: after a yes its bytes, or datagrams, follow on the stream. */
 export type ConnectAnswer = { ok: true; exit: Exit } | LinkRefusal;
 export type EchoLinkAnswer = EchoAnswer | LinkRefusal;
 
 /** An answer is no longer than this, bytes, its line end included. */
 export const ANSWER_BYTES_MAX = 16_384;
 
+/** In front of an answer that is a datagram, which comes from nowhere: 0.0.0.0, port 1. */
+export const ANSWER_HEAD: Buffer = encodeDatagramHead('0.0.0.0', 1);
+
 const isRequest = isRecordOf<LinkRequest>({
-  asks: ((asks) => isConnect(asks) || isEcho(asks)) as Check<LinkRequest['asks']>,
+  asks: ((asks) => isConnect(asks) || isEcho(asks) || isAssociate(asks)) as Check<LinkRequest['asks']>,
   login: isRecordOf<LinkRequest['login']>({
     username: isString,
     password: isNullOr(isString),
@@ -60,10 +69,11 @@ const isConnect = isRecordOf<{ connect: { host: string; port: number } }>({
     port: (port): port is number => isCount(port) && port >= 1 && port <= 65_535,
   }),
 });
-const isEcho = isRecordOf<{ echo: true }>({ echo: (value): value is true => value === true });
+const isTrue: Check<true> = (value): value is true => value === true;
+const isEcho = isRecordOf<{ echo: true }>({ echo: isTrue });
+const isAssociate = isRecordOf<{ associate: true }>({ associate: isTrue });
 
 const isExit = isRecordOf<Exit>({ id: isString, country: isString, session: isNullOr(isString) });
-const isTrue: Check<true> = (value): value is true => value === true;
 const isYes = isRecordOf<{ ok: true; exit: Exit }>({ ok: isTrue, exit: isExit });
 const isEchoAnswer = isRecordOf<EchoAnswer>({
   ok: isTrue,
@@ -87,9 +97,20 @@ export function encodeRequest(request: LinkRequest): string {
   return JSON.stringify(request);
 }
 
-/** Null: it is none. */
-export function decodeRequest(text: string): LinkRequest | null {
-  return parseJson(text, isRequest) ?? null;
+/** The version of links from which on it may be asked. */
+export function versionOf({ asks }: Pick<LinkRequest, 'asks'>): number {
+  return 'associate' in asks ? 2 : 1;
+}
+
+/** The network of its stream. */
+export function networkOf({ asks }: Pick<LinkRequest, 'asks'>): 'tcp' | 'udp' {
+  return 'associate' in asks ? 'udp' : 'tcp';
+}
+
+/** Null: it is none, or none of the version in use. */
+export function decodeRequest(text: string, version: number): LinkRequest | null {
+  const request = parseJson(text, isRequest);
+  return request !== undefined && versionOf(request) <= version ? request : null;
 }
 
 /** One line. Without `worker` of a failure's `elsewhere`: it means nothing outside that gateway. */
@@ -99,7 +120,7 @@ export function encodeAnswer(answer: { ok: true } | ProxyFailure): Buffer {
   return Buffer.from(`${JSON.stringify({ ...answer, elsewhere: { devicesLeft, gateway } })}\n`);
 }
 
-/** Null: it is no answer to a connection. A code that is not known here counts as INTERNAL. */
+/** Null: it is no answer to a connection or an association. A code that is not known here counts as INTERNAL. */
 export function decodeConnectAnswer(line: string): ConnectAnswer | null {
   return parseJson(line, isYes) ?? decodeRefusal(line);
 }

@@ -1,4 +1,6 @@
 import { hostname } from 'node:os';
+import { LINK_VERSIONS } from '../../agent-protocol/frame.js';
+import { DATAGRAM_PAYLOAD_BYTES_MAX } from '../../agent-protocol/limits.js';
 import { integer, optionalPort, text, type Values } from '../runtime/environment.js';
 
 /** Settings of links between gateways; a part of `gateway/config.ts`. */
@@ -41,6 +43,22 @@ export const linkSettings = {
     'TS_GATEWAY_LINK_REQUEST_BYTES_MAX',
     'bytes of a request to another gateway, login included; a larger one is served here or not at all',
     { default: 8_192, min: 1_024, max: 15_000 },
+  ),
+  linkDatagramBytesMax: integer(
+    'TS_GATEWAY_LINK_DATAGRAM_BYTES_MAX',
+    'bytes of datagrams of all associations that wait in the socket of a link, each direction; above it, as above 64 KiB of ' +
+      'one association, datagrams are dropped (`backlog`)',
+    { default: 4 * 1024 * 1024, min: 2 * DATAGRAM_PAYLOAD_BYTES_MAX },
+  ),
+  linkVersionMax: integer(
+    'TS_GATEWAY_LINK_VERSION_MAX',
+    'newest version of the protocol of links that is spoken; two gateways use the newest that both speak, below 2 there is no ' +
+      'UDP between them',
+    {
+      default: Math.max(...LINK_VERSIONS),
+      min: Math.min(...LINK_VERSIONS),
+      max: Math.max(...LINK_VERSIONS),
+    },
   ),
   linksMax: integer(
     'TS_GATEWAY_LINKS_MAX',

@@ -3,7 +3,7 @@ import type { RawSocket } from '../../agent-protocol/raw-socket.js';
 import type { BuyerAccess } from '../buyers/directory.js';
 import type { RouteParams } from '../buyers/username.js';
 import type { ProxyFailure } from '../errors.js';
-import type { Association, AssociationClient } from '../relay/association.js';
+import type { AssociationClient, DatagramWay } from '../relay/association.js';
 import type { BuyerConnection } from '../relay/stream-duplex.js';
 import type { Soon } from '../runtime/soon.js';
 
@@ -16,11 +16,7 @@ export interface ProxyPipeline {
    * Who is this, and may they send traffic now. `username` and `password` are as the client sent them; password
    * null: none was given, which only an allowlisted `clientAddress` makes good.
    */
-  authenticate(credentials: {
-    username: string;
-    password: string | null;
-    clientAddress: string;
-  }): Soon<Authenticated | ProxyFailure>;
+  authenticate(asked: AskedLogin): Soon<Authenticated | ProxyFailure>;
   /**
    * A connection to the destination through a device, dialled before it resolves. `host` is a name or an IP address
    * without brackets; nothing of it is resolved here. Exactly one of the outcome's methods is to be called.
@@ -66,10 +62,23 @@ export interface EchoAnswer {
   bytesLeft: number | null;
 }
 
+/** A login as the client sent it; password null: none was given. */
+export interface AskedLogin {
+  readonly username: string;
+  readonly password: string | null;
+  readonly clientAddress: string;
+}
+
+/**
+ * Who was let in. Always written field by field, here and where it grows: of a copy (`{...auth}`) V8 makes a hidden class of its
+ * own each time, more bytes than the object has.
+ */
 export interface Authenticated {
   ok: true;
   buyer: BuyerAccess;
   params: RouteParams;
+  /** What was asked: another gateway will want to see for itself. */
+  asked: AskedLogin;
 }
 
 /** The device a buyer's bytes go through, as the buyer is told of it. */
@@ -84,7 +93,7 @@ export interface Associated {
   ok: true;
   exit: Exit;
   /** Carries datagrams for the client from now on. */
-  start(client: AssociationClient): Association;
+  start(client: AssociationClient): DatagramWay;
   /** The client went away before the association was used. */
   abandon(): void;
 }

@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
+import { LiveSet } from '../../agent-protocol/live-set.js';
 import type { RawSocket } from '../../agent-protocol/raw-socket.js';
 import type { SocketDuplex } from '../../agent-protocol/socket-duplex.js';
 import { httpRefusal, httpRefusalBytes, type ProxyFailure, proxyErrors } from '../errors.js';
@@ -35,6 +36,12 @@ export interface HttpForwarderSettings {
 /** Takes a connection back on which CONNECT follows plain requests; `unread` begins with its head. */
 export type OnConnect = (socket: RawSocket, peer: ClientPeer, unread: Buffer) => void;
 
+/** On the sockets of the forwarder: whose they are. */
+const CONNECTION = Symbol('connection');
+interface Forwarded {
+  [CONNECTION]?: ForwardConnection;
+}
+
 /** One client connection in the forwarder. */
 interface ForwardConnection {
   socket: SocketDuplex;
@@ -62,7 +69,7 @@ export class HttpForwarder {
   readonly #settings: HttpForwarderSettings;
   readonly #onConnect: OnConnect;
   readonly #server: Server;
-  readonly #connections = new Map<Duplex, ForwardConnection>();
+  readonly #connections = new LiveSet<ForwardConnection>();
   #draining = false;
 
   constructor(context: ListenerContext, settings: HttpForwarderSettings, onConnect: OnConnect) {
@@ -103,9 +110,13 @@ export class HttpForwarder {
       malformed: null,
       detached: false,
     };
-    this.#connections.set(socket, connection);
+    (socket as Duplex & Forwarded)[CONNECTION] = connection;
+    const place = this.#connections.add(connection);
     socket.on('error', () => {});
-    socket.once('close', () => this.#forget(connection));
+    socket.once('close', () => {
+      this.#connections.remove(place);
+      this.#forget(connection);
+    });
     this.#startIdleTimer(connection, this.#idleTimeoutMs(connection));
     this.#server.emit('connection', socket);
   }
@@ -113,11 +124,10 @@ export class HttpForwarder {
   /** No further requests: idle connections are closed, later requests get DRAINING. */
   drain(): void {
     this.#draining = true;
-    for (const [socket, connection] of this.#connections) if (connection.waiting === 0) socket.destroy();
+    for (const { waiting, socket } of this.#connections) if (waiting === 0) socket.destroy();
   }
 
   #forget(connection: ForwardConnection): void {
-    this.#connections.delete(connection.socket);
     if (connection.idleTimer) clearTimeout(connection.idleTimer);
     connection.agent.destroy();
   }
@@ -129,7 +139,7 @@ export class HttpForwarder {
 
   /** Does the work after that of the requests before it on the connection. */
   #queue(req: IncomingMessage, work: (connection: ForwardConnection) => Promise<void> | void): void {
-    const connection = this.#connections.get(req.socket);
+    const connection = (req.socket as Duplex & Forwarded)[CONNECTION];
     if (!connection) {
       req.socket.destroy();
       return;
@@ -283,7 +293,7 @@ export class HttpForwarder {
 
   /** What node:http can not read is refused in its turn; a request already under way is cut. */
   #malformed(socket: Duplex): void {
-    const connection = this.#connections.get(socket);
+    const connection = (socket as Duplex & Forwarded)[CONNECTION];
     if (!connection || !socket.writable) {
       socket.destroy();
       return;

@@ -1,4 +1,5 @@
 import type { AddressInfo, Server } from 'node:net';
+import { LiveSet } from '../../agent-protocol/live-set.js';
 import { type Accepted, adoptHandle, createRawServer, listen } from '../../agent-protocol/raw-server.js';
 import type { RawSocket, SocketHandle } from '../../agent-protocol/raw-socket.js';
 import { type ProxyErrorCode, type ProxyFailure, proxyErrors } from '../errors.js';
@@ -98,7 +99,7 @@ export class ProxyListener {
   readonly #balancers: AddressSet;
   readonly #isOverloaded: () => boolean;
   readonly #servers: Server[] = [];
-  readonly #connections = new Set<RawSocket>();
+  readonly #connections = new LiveSet<RawSocket>();
   #probing: NodeJS.Timeout | null = null;
   #draining = false;
   #dropped = 0;
@@ -245,9 +246,9 @@ export class ProxyListener {
   }
 
   #adopt(socket: RawSocket): RawSocket {
-    this.#connections.add(socket);
+    const place = this.#connections.add(socket);
     socket.onceClosed(() => {
-      this.#connections.delete(socket);
+      this.#connections.remove(place);
       if (this.#connections.size === 0) this.#onEmpty?.();
     });
     return socket;
@@ -272,7 +273,8 @@ export class ProxyListener {
         return soon(asked, (auth) => {
           if (!auth.ok) return auth;
           peer.logIn();
-          return { ...auth, credentials, handed };
+          const { buyer, params } = auth;
+          return { ok: true, buyer, params, asked: auth.asked, credentials, handed };
         });
       },
       refused: (peer, { code, detail }, requestId) => {

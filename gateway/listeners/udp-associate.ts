@@ -2,7 +2,7 @@ import { encodeDatagramHead } from '../../agent-protocol/datagram.js';
 import type { RawSink, RawSocket } from '../../agent-protocol/raw-socket.js';
 import type { UdpSink, UdpSocket } from '../../agent-protocol/udp-socket.js';
 import { type ProxyFailure, proxyErrors, SOCKS_REPLY, socksReplyBytes } from '../errors.js';
-import type { Association, AssociationClient } from '../relay/association.js';
+import type { AssociationClient, DatagramWay } from '../relay/association.js';
 import type { DatagramTotals } from '../relay/datagram-totals.js';
 import { plainAddress } from '../runtime/addresses.js';
 import type { ClientConnection } from './client-connection.js';
@@ -92,7 +92,7 @@ class ClientSide implements UdpSink, RawSink, AssociationClient {
   #port: number | null;
   #control: RawSocket | null = null;
   #socket: UdpSocket | null = null;
-  #association: Association | null = null;
+  #association: DatagramWay | null = null;
   #over = false;
 
   constructor(clientAddress: string, hint: AssociateHint, totals: DatagramTotals) {
@@ -104,7 +104,7 @@ class ClientSide implements UdpSink, RawSink, AssociationClient {
     this.#totals = totals;
   }
 
-  start(control: RawSocket, socket: UdpSocket, association: Association): void {
+  start(control: RawSocket, socket: UdpSocket, association: DatagramWay): void {
     if (this.#over) {
       // The association ended while it was handed over: its tunnel had gone.
       socket.close();
@@ -149,6 +149,9 @@ class ClientSide implements UdpSink, RawSink, AssociationClient {
   }
   get unsentBytes(): number {
     return this.#socket?.unsentBytes ?? 0;
+  }
+  takes(): boolean {
+    return true;
   }
   deliver(payload: Buffer): void {
     if (this.#port !== null) this.#socket?.send(udpMessage(payload), this.#address, this.#port);

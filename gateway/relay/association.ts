@@ -5,8 +5,17 @@ import type { MuxStream, StreamHandler } from '../../agent-protocol/stream.js';
 import { Verdict } from '../../agent-protocol/verdict.js';
 import type { Clock } from '../runtime/clock.js';
 import type { AssociationUsage } from './association-usage.js';
+import { DatagramRate } from './datagram-rate.js';
 import type { DatagramTotals, DropReason } from './datagram-totals.js';
 import type { Splice } from './splice.js';
+
+/** The device's side of an association, wherever the device is. */
+export interface DatagramWay {
+  /** Passes a datagram of the client on, to a host as it wrote it, or drops it and counts that; `bytes` are copied. */
+  send(host: string, port: number, bytes: Buffer): void;
+  /** The client is gone. A second call does nothing. */
+  close(): void;
+}
 
 /** The client's side of an association. */
 export interface AssociationClient {
@@ -14,9 +23,11 @@ export interface AssociationClient {
   readonly isReachable: boolean;
   /** Bytes of `deliver` that the operating system has not taken. */
   readonly unsentBytes: number;
+  /** Whether `deliver` takes so many payload bytes now: else they are dropped before they are counted. */
+  takes(bytes: number): boolean;
   /** Sends a datagram: the payload of a DATAGRAM frame (its sender, then the bytes), valid only during the call. */
   deliver(payload: Buffer): void;
-  /** It is over, once; nothing more is delivered. Not called after `Association.close`. */
+  /** It is over, once; nothing more is delivered. Not called after `DatagramWay.close`. */
   onAssociationEnd(): void;
 }
 
@@ -47,13 +58,13 @@ const HOSTS_MAX = 1_024;
  * dropped; what may not be counted at all ends the association. Of both directions together at most COUNT_BYTES_MAX
  * are counted and not with the operating system.
  */
-export class Association implements StreamHandler {
+export class Association implements StreamHandler, DatagramWay {
   readonly #stream: MuxStream;
   readonly #splice: Splice;
   readonly #deps: AssociationDeps;
   readonly #client: AssociationClient;
-  readonly #up: TokenBucket;
-  readonly #down: TokenBucket;
+  readonly #up: DatagramRate;
+  readonly #down: DatagramRate;
   /** Those used last, oldest first. */
   readonly #hosts = new Set<string>();
   #usedAtMs: number;
@@ -66,8 +77,8 @@ export class Association implements StreamHandler {
     this.#deps = deps;
     this.#client = client;
     const nowMs = deps.clock.monotonicMs();
-    this.#up = new TokenBucket(deps.settings.datagramsPerSecondMax, nowMs);
-    this.#down = new TokenBucket(deps.settings.datagramsPerSecondMax, nowMs);
+    this.#up = new DatagramRate(deps.settings.datagramsPerSecondMax, nowMs);
+    this.#down = new DatagramRate(deps.settings.datagramsPerSecondMax, nowMs);
     this.#usedAtMs = nowMs;
     this.#timer = setTimeout(() => this.#whenIdle(), deps.settings.idleMs);
     deps.totals.associations++;
@@ -76,14 +87,12 @@ export class Association implements StreamHandler {
     splice.alsoReaches(this.#hosts);
   }
 
-  /** A datagram of the client to a host as it wrote it; `bytes` are copied. */
   send(host: string, port: number, bytes: Buffer): void {
     if (this.#over) return;
     const reason = this.#passUp(host, port, bytes);
     if (reason !== null) this.#deps.totals.drop(reason);
   }
 
-  /** The client is gone. */
   close(): void {
     this.#close(ResetCode.CANCELLED, 'finished');
   }
@@ -116,7 +125,7 @@ export class Association implements StreamHandler {
     if (!this.#client.isReachable) return 'stranger';
     const headBytes = datagramHeadBytes(payload);
     const bytes = payload.length - headBytes;
-    if (!this.#hasRoom(bytes)) return 'backlog';
+    if (!this.#client.takes(bytes) || !this.#hasRoom(bytes)) return 'backlog';
     const verdict = this.#splice.onBytesIn(bytes);
     if (verdict !== Verdict.GO) return this.#notCounted(verdict);
     this.#usedAtMs = nowMs;
@@ -173,28 +182,6 @@ export class Association implements StreamHandler {
     this.#deps.totals.associations--;
     this.#stream.reset(code);
     this.#splice.onEnd(how);
-    return true;
-  }
-}
-
-/** Holds one second's worth, refilled evenly. */
-class TokenBucket {
-  readonly #perSecond: number;
-  #tokens: number;
-  #filledAtMs: number;
-
-  constructor(perSecond: number, nowMs: number) {
-    this.#perSecond = perSecond;
-    this.#tokens = perSecond;
-    this.#filledAtMs = nowMs;
-  }
-
-  take(nowMs: number): boolean {
-    const gained = ((nowMs - this.#filledAtMs) / 1_000) * this.#perSecond;
-    this.#tokens = Math.min(this.#perSecond, this.#tokens + gained);
-    this.#filledAtMs = nowMs;
-    if (this.#tokens < 1) return false;
-    this.#tokens -= 1;
     return true;
   }
 }

@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream';
 import { bridgeSocket } from '../../agent-protocol/bridge.js';
 import { ResetCode } from '../../agent-protocol/frame.js';
+import { LiveSet } from '../../agent-protocol/live-set.js';
 import type { RawSocket } from '../../agent-protocol/raw-socket.js';
 import type { MuxStream } from '../../agent-protocol/stream.js';
 import type { MeterBinding } from '../metering/meter.js';
@@ -84,8 +85,8 @@ export class Relay implements SpliceOwner {
   readonly #usage: UsageBook;
   readonly #associations: Omit<AssociationDeps, 'mayReach' | 'usage'>;
   readonly #onEnded: (stream: EndedStream) => void;
-  readonly #live = new Map<Splice, (how: EndedStream['how']) => void>();
-  readonly #byAccount = new Map<string, Set<Splice>>();
+  readonly #live = new LiveSet<Splice>();
+  readonly #byAccount = new Map<string, LiveSet<Splice>>();
   /** By allocation. */
   readonly #bindings = new Map<string, Set<MeterBinding>>();
 
@@ -159,15 +160,19 @@ export class Relay implements SpliceOwner {
         : openFlow(subject.destinationHost, subject.destinationPort, splice);
     const { clock } = this.#associations;
     const startedAtMs = clock.monotonicMs();
-    this.#live.set(splice, (how) => {
+    const place = this.#live.add(splice);
+    const ofAccount = this.#ofAccount(subject.account);
+    const placeOfAccount = ofAccount.add(splice);
+    splice.afterEnd = (how) => {
+      this.#live.remove(place);
+      ofAccount.remove(placeOfAccount);
+      if (ofAccount.size === 0) this.#byAccount.delete(spliced.account);
+      spliced.bandwidth.release();
       usage.end();
       const { bytesUp, bytesDown } = splice;
       this.#onEnded({ how, durationMs: clock.monotonicMs() - startedAtMs, bytesUp, bytesDown });
       onEnd();
-    });
-    const ofAccount = this.#byAccount.get(subject.account);
-    if (ofAccount) ofAccount.add(splice);
-    else this.#byAccount.set(subject.account, new Set([splice]));
+    };
     return {
       ok: true,
       relayed: {
@@ -204,14 +209,15 @@ export class Relay implements SpliceOwner {
 
   /** @internal */
   ended(splice: Splice, how: EndedStream['how']): void {
-    const onEnd = this.#live.get(splice);
-    this.#live.delete(splice);
-    const { account, bandwidth } = splice.subject;
-    const ofAccount = this.#byAccount.get(account);
-    ofAccount?.delete(splice);
-    if (ofAccount?.size === 0) this.#byAccount.delete(account);
-    bandwidth.release();
-    onEnd?.(how);
+    splice.afterEnd?.(how);
+  }
+
+  #ofAccount(account: string): LiveSet<Splice> {
+    const known = this.#byAccount.get(account);
+    if (known) return known;
+    const splices = new LiveSet<Splice>();
+    this.#byAccount.set(account, splices);
+    return splices;
   }
 
   /** Accounts that have a connection being relayed. */
@@ -238,7 +244,7 @@ export class Relay implements SpliceOwner {
   /** Cuts every connection that the test says; returns how many. */
   cut(concerns: (splice: Splice) => boolean): number {
     let count = 0;
-    for (const splice of [...this.#live.keys()]) {
+    for (const splice of [...this.#live]) {
       if (!concerns(splice)) continue;
       splice.cut();
       count++;

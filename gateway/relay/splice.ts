@@ -74,6 +74,8 @@ export class Splice implements BridgeObserver, MeterWaiter {
   #retry: () => void = () => {};
   #waiting = false;
   #over = false;
+  /** @internal The owner's: what there is to do when it has ended. */
+  afterEnd: ((how: 'finished' | 'reset' | 'refused') => void) | null = null;
   /** Of an association: the hosts its datagrams went to. */
   #hosts: ReadonlySet<string> | null = null;
 

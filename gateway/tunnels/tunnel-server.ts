@@ -2,9 +2,8 @@ import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { Duplex } from 'node:stream';
-import type { Hello, Status } from '../../agent-protocol/control.js';
+import type { Status } from '../../agent-protocol/control.js';
 import { limitsMessage } from '../../agent-protocol/control.js';
-import { WIRE_VERSIONS } from '../../agent-protocol/frame.js';
 import { defaultTimings, type SessionLimits } from '../../agent-protocol/limits.js';
 import { listen } from '../../agent-protocol/raw-server.js';
 import type { SocketHandle } from '../../agent-protocol/raw-socket.js';
@@ -151,7 +150,7 @@ export class TunnelServer {
     let tunnel: Tunnel | null = null;
     upgradeTunnel(request, socket, head, {
       onHello: (mux, hello) => {
-        if (!this.#welcome(mux, hello, ticket)) return;
+        this.#welcome(mux, ticket);
         tunnel = new Tunnel(mux, ticket, origin, { nowMs: clock.nowMs(), sinceMs }, hello.udp ?? true);
         registry.add(tunnel);
         log.info(
@@ -170,19 +169,9 @@ export class TunnelServer {
     });
   }
 
-  /** Answers HELLO; false: the agent speaks no version of the wire that we do. */
-  #welcome(mux: MuxSession, hello: Hello, ticket: TicketRecord): boolean {
-    const version = Math.max(...hello.versions.filter((v) => WIRE_VERSIONS.includes(v)));
-    if (!Number.isFinite(version)) {
-      mux.close({
-        code: 'client_too_old',
-        reason: `this gateway speaks wire versions ${WIRE_VERSIONS.join(', ')}`,
-      });
-      return false;
-    }
+  #welcome(mux: MuxSession, ticket: TicketRecord): void {
     const { policyVersion, termsVersion } = this.deps.versions();
     mux.welcome({
-      version,
       session_id: ticket.sessionId,
       gateway_id: this.options.gatewayId,
       limits: limitsMessage(this.options.limits),
@@ -191,7 +180,6 @@ export class TunnelServer {
       ping_live_ms: defaultTimings.pingLiveMs,
       ping_idle_ms: defaultTimings.pingIdleMs,
     });
-    return true;
   }
 
   #status(tunnel: Tunnel, status: Status): void {

@@ -1,3 +1,4 @@
+import { LiveSet, type Place } from '../../agent-protocol/live-set.js';
 import type { DestinationUsage } from '../live/usage.js';
 import type { Clock } from '../runtime/clock.js';
 import type { UsageSettings } from './limits.js';
@@ -40,7 +41,7 @@ interface Entry extends DestinationUsage {
 export class UsageBook {
   readonly #clock: Clock;
   readonly #limits: Pick<UsageSettings, 'usageEntriesMax' | 'usageEntriesPerBuyerMax'>;
-  readonly #flows = new Set<UsageFlow>();
+  readonly #flows = new LiveSet<UsageFlow>();
   /** Of the day that is now. */
   readonly #entries = new Map<string, Entry>();
   /** Of earlier days, not taken yet. */
@@ -70,7 +71,7 @@ export class UsageBook {
   /** A stream begins. It is counted at once, so that one without bytes is told as well. */
   open(subject: UsageSubject, source: UsageSource): UsageFlow {
     const flow = new UsageFlow(this, subject, source);
-    this.#flows.add(flow);
+    flow.place = this.#flows.add(flow);
     this.#entryFor(flow, this.#now()).streams++;
     return flow;
   }
@@ -114,7 +115,7 @@ export class UsageBook {
 
   /** @internal */
   ended(flow: UsageFlow): void {
-    if (this.#flows.delete(flow)) this.#add(flow, this.#now());
+    if (flow.place !== null && this.#flows.remove(flow.place)) this.#add(flow, this.#now());
   }
 
   #add(flow: UsageFlow, nowMs: number): void {
@@ -209,6 +210,8 @@ export class UsageFlow {
   bytesUp = 0;
   bytesDown = 0;
   entry: Entry | null = null;
+  /** Where the book keeps it; null: not yet. */
+  place: Place<UsageFlow> | null = null;
   readonly #book: UsageBook;
 
   constructor(book: UsageBook, subject: UsageSubject, source: UsageSource) {

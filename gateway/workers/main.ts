@@ -2,6 +2,7 @@
 import type { SocketHandle } from '../../agent-protocol/raw-socket.js';
 import { readGatewayConfig } from '../config.js';
 import { type Gateway, startGateway } from '../gateway.js';
+import { allocateYoung } from '../runtime/garbage.js';
 import { createLog } from '../runtime/logging.js';
 import { STOP_GRACE_MS, stopOnSignal } from '../runtime/signals.js';
 import { startTracing } from '../runtime/tracing.js';
@@ -12,6 +13,7 @@ import { type SendToParent, WorkerSiblings } from './siblings.js';
 
 /** Runs until the parent says stop or is gone. */
 function runWorker(): void {
+  allocateYoung();
   const ports = new Map<PortName, SocketHandle>();
   let gateway: Gateway | null = null;
   let siblings: WorkerSiblings | null = null;

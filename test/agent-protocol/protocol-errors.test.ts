@@ -383,9 +383,9 @@ t.test('before WELCOME only the greeting is allowed', async (t) => {
 t.test('an agent that speaks no common version is told so', async (t) => {
   const scene = await gatewayScene(t, false);
   scene.peer.sendFrame(F.HELLO, 0, control({ ...hello, versions: [2, 3] }));
-  t.match(await scene.handler.closed, { code: 'client_too_old', byPeer: false });
+  t.match(await scene.handler.closed, { code: 'gateway_too_old', byPeer: false });
   await scene.peer.ended;
-  t.ok(scene.peer.frames.at(-2)?.payload.includes('client_too_old'));
+  t.ok(scene.peer.frames.at(-2)?.payload.includes('gateway_too_old'));
   t.equal(scene.peer.frames.at(-1)?.payload.readUInt16BE(0), 1000);
 });
 

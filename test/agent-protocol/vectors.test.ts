@@ -50,7 +50,11 @@ interface Vectors {
   }>;
 }
 
-const vectors = JSON.parse(readFileSync(projectPath('agent-protocol/vectors.json'), 'utf8')) as Vectors;
+/** Those beside SPEC.md, and those of each version before, as they were when it was the newest. */
+const FILES: ReadonlyArray<readonly [name: string, path: string]> = [
+  ['now', 'agent-protocol/vectors.json'],
+  ['version 1', 'test/agent-protocol/vectors-v1.json'],
+];
 
 const decoders: Partial<Record<keyof typeof FrameType, (payload: Buffer) => Decoded<object>>> = {
   HELLO: decodeHello,
@@ -94,61 +98,6 @@ function eventsOf(bytes: Buffer, fromAgent: boolean): Event[] {
   );
   for (const byte of bytes) reader.read(Buffer.of(byte), 0, 1);
   return events;
-}
-
-t.test('the vectors cover every frame type', async (t) => {
-  t.equal(vectors.subprotocol, SUBPROTOCOL);
-  t.same(new Set(vectors.frames.map(({ type }) => type)), new Set(Object.keys(FrameType)));
-});
-
-for (const vector of vectors.frames) {
-  t.test(vector.name, async (t) => {
-    const frame = Buffer.from(vector.frame_hex, 'hex');
-    const { type, streamId, payload } = muxFrame(frame);
-    t.equal(type, FrameType[vector.type]);
-    t.equal(streamId, vector.stream_id);
-    if (vector.message) {
-      t.same(decoders[vector.type]?.(payload), { ok: true, message: vector.message }, 'decodes');
-      t.ok(encodeFrame(type, streamId, encodeControl(vector.message as never)).equals(frame), 'encodes');
-    } else t.equal(payload.toString('hex'), vector.payload_hex);
-    if (vector.datagram) {
-      const { host, port, bytes_hex } = vector.datagram;
-      const datagram = { host, port, bytes: Buffer.from(bytes_hex, 'hex') };
-      t.same(decodeDatagram(payload), datagram);
-      t.ok(encodeDatagram(datagram).equals(payload));
-    }
-
-    const event =
-      vector.type === 'DATA'
-        ? { event: 'data', stream_id: streamId, bytes_hex: payload.toString('hex') }
-        : { event: 'frame', type: vector.type, stream_id: streamId, payload_hex: payload.toString('hex') };
-    for (const key of ['from_gateway_hex', 'from_agent_zero_mask_hex', 'from_agent_masked_hex'] as const) {
-      const message = Buffer.from(vector[key], 'hex');
-      t.same(eventsOf(message, key !== 'from_gateway_hex'), [event], key);
-      t.ok(readFrames(message).frames[0]?.payload.equals(frame), `${key}, read the naive way`);
-    }
-    for (const masked of [false, true]) {
-      const buffer = Buffer.concat([Buffer.alloc(14), frame]);
-      const written = buffer.subarray(writeMessageHeader(buffer, 14, frame.length, masked));
-      t.equal(written.toString('hex'), masked ? vector.from_agent_zero_mask_hex : vector.from_gateway_hex);
-    }
-    const key = Buffer.from('37fa213d', 'hex');
-    const written = writeFrame({ final: true, opcode: 2, payload: frame }, key);
-    t.equal(written.toString('hex'), vector.from_agent_masked_hex);
-  });
-}
-
-for (const vector of vectors.alternatives) {
-  t.test(`also read: ${vector.name}`, async (t) => {
-    const { payload } = muxFrame(Buffer.from(vector.frame_hex, 'hex'));
-    t.same(decoders[vector.type]?.(payload), { ok: true, message: vector.message });
-  });
-}
-
-for (const { name, reader, hex, events } of vectors.reading) {
-  t.test(`reading: ${name}`, async (t) => {
-    t.same(eventsOf(Buffer.from(hex, 'hex'), reader === 'gateway'), events);
-  });
 }
 
 /** A session in the state the vector names. */
@@ -198,15 +147,74 @@ async function sessionOf(t: Test, reader: 'gateway' | 'agent', state: State) {
   return { handler, peer };
 }
 
-t.test('malformed', async (t) => {
-  for (const { name, reader, state, hex, close_code } of vectors.malformed) {
-    const { handler, peer } = await sessionOf(t, reader, state);
-    peer.send(Buffer.from(hex, 'hex'));
-    t.match(await handler.closed, { code: 'protocol_error', byPeer: false }, `${reader}: ${name}`);
-    await peer.ended;
-    const [goaway, close] = peer.frames.slice(-2);
-    const decoded = decodeGoaway(muxFrame(goaway?.payload as Buffer).payload);
-    t.match(decoded, { ok: true, message: { code: 'protocol_error' } });
-    t.equal(close?.payload.readUInt16BE(0), close_code, `close code ${close_code}`);
+for (const [of, path] of FILES) {
+  const vectors = JSON.parse(readFileSync(projectPath(path), 'utf8')) as Vectors;
+
+  t.test(`${of}: the vectors cover every frame type`, async (t) => {
+    t.equal(vectors.subprotocol, SUBPROTOCOL);
+    t.same(new Set(vectors.frames.map(({ type }) => type)), new Set(Object.keys(FrameType)));
+  });
+
+  for (const vector of vectors.frames) {
+    t.test(`${of}: ${vector.name}`, async (t) => {
+      const frame = Buffer.from(vector.frame_hex, 'hex');
+      const { type, streamId, payload } = muxFrame(frame);
+      t.equal(type, FrameType[vector.type]);
+      t.equal(streamId, vector.stream_id);
+      if (vector.message) {
+        t.same(decoders[vector.type]?.(payload), { ok: true, message: vector.message }, 'decodes');
+        t.ok(encodeFrame(type, streamId, encodeControl(vector.message as never)).equals(frame), 'encodes');
+      } else t.equal(payload.toString('hex'), vector.payload_hex);
+      if (vector.datagram) {
+        const { host, port, bytes_hex } = vector.datagram;
+        const datagram = { host, port, bytes: Buffer.from(bytes_hex, 'hex') };
+        t.same(decodeDatagram(payload), datagram);
+        t.ok(encodeDatagram(datagram).equals(payload));
+      }
+
+      const event =
+        vector.type === 'DATA'
+          ? { event: 'data', stream_id: streamId, bytes_hex: payload.toString('hex') }
+          : { event: 'frame', type: vector.type, stream_id: streamId, payload_hex: payload.toString('hex') };
+      for (const key of ['from_gateway_hex', 'from_agent_zero_mask_hex', 'from_agent_masked_hex'] as const) {
+        const message = Buffer.from(vector[key], 'hex');
+        t.same(eventsOf(message, key !== 'from_gateway_hex'), [event], key);
+        t.ok(readFrames(message).frames[0]?.payload.equals(frame), `${key}, read the naive way`);
+      }
+      for (const masked of [false, true]) {
+        const buffer = Buffer.concat([Buffer.alloc(14), frame]);
+        const written = buffer.subarray(writeMessageHeader(buffer, 14, frame.length, masked));
+        t.equal(written.toString('hex'), masked ? vector.from_agent_zero_mask_hex : vector.from_gateway_hex);
+      }
+      const key = Buffer.from('37fa213d', 'hex');
+      const written = writeFrame({ final: true, opcode: 2, payload: frame }, key);
+      t.equal(written.toString('hex'), vector.from_agent_masked_hex);
+    });
   }
-});
+
+  for (const vector of vectors.alternatives) {
+    t.test(`${of}, also read: ${vector.name}`, async (t) => {
+      const { payload } = muxFrame(Buffer.from(vector.frame_hex, 'hex'));
+      t.same(decoders[vector.type]?.(payload), { ok: true, message: vector.message });
+    });
+  }
+
+  for (const { name, reader, hex, events } of vectors.reading) {
+    t.test(`${of}, reading: ${name}`, async (t) => {
+      t.same(eventsOf(Buffer.from(hex, 'hex'), reader === 'gateway'), events);
+    });
+  }
+
+  t.test(`${of}: malformed`, async (t) => {
+    for (const { name, reader, state, hex, close_code } of vectors.malformed) {
+      const { handler, peer } = await sessionOf(t, reader, state);
+      peer.send(Buffer.from(hex, 'hex'));
+      t.match(await handler.closed, { code: 'protocol_error', byPeer: false }, `${reader}: ${name}`);
+      await peer.ended;
+      const [goaway, close] = peer.frames.slice(-2);
+      const decoded = decodeGoaway(muxFrame(goaway?.payload as Buffer).payload);
+      t.match(decoded, { ok: true, message: { code: 'protocol_error' } });
+      t.equal(close?.payload.readUInt16BE(0), close_code, `close code ${close_code}`);
+    }
+  });
+}

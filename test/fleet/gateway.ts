@@ -14,6 +14,8 @@ import { PeerDirectory } from '../../gateway/links/peer-directory.js';
 import type { Attempts, Authenticated, Connected } from '../../gateway/listeners/connect-pipeline.js';
 import { writePresences } from '../../gateway/live/presence.js';
 import type { DevicePresence } from '../../gateway/live/records.js';
+import { AssociationPlaces } from '../../gateway/relay/association-places.js';
+import { DatagramTotals } from '../../gateway/relay/datagram-totals.js';
 import type { Clock } from '../../gateway/runtime/clock.js';
 import { silentLog } from '../../gateway/runtime/logging.js';
 import { type Soon, soon } from '../../gateway/runtime/soon.js';
@@ -105,8 +107,10 @@ export class SimGateway {
         to: (place) => linkTo(gateway(place.gatewayId)) as never,
         isResting: () => false,
         doubt: () => {},
+        versionOf: () => 2,
       },
       clock,
+      associations: { clock, totals: new DatagramTotals(), datagramsPerSecondMax: 1 },
       requestBytesMax: 4_096,
       dialTimeoutMs: 10_000,
       onAsked: parts.onAsked,
@@ -135,6 +139,8 @@ export class SimGateway {
     return {
       authenticate: ({ username }) => this.parts.logIn(username),
       connect: (auth, _destination, attempts = ALONE) => connect(auth, attempts),
+      associate: () => ({ ok: false, code: 'UDP_NOT_ALLOWED' }),
+      associationPlaces: new AssociationPlaces(0),
       echo: async () => ({ ok: false, code: 'NO_PEER' }),
       gaveUp: () => {},
     };
@@ -142,7 +148,7 @@ export class SimGateway {
 
   /** Serves what another gateway asks; the answer and its end go by the stream. */
   async serve(stream: LinkStream, request: string): Promise<void> {
-    const asked = decodeRequest(request);
+    const asked = decodeRequest(request, 2);
     if (asked === null) return stream.reset(ResetCode.INTERNAL);
     const { login, devicesLeft = DEVICES_MAX, stays, exact } = asked;
     const own = this.#own();

@@ -21,6 +21,8 @@ import { type LinkCa, startLinkCa } from '../helpers/link-certificates.js';
 import { PlainDevice, type PlainOpen } from '../helpers/plain-device.js';
 import { hasProgram, runProgram } from '../helpers/programs.js';
 import { socksConnect } from '../helpers/socks-client.js';
+import { socksAssociate, udpReply, udpRequest } from '../helpers/socks-udp-client.js';
+import { UdpPeer } from '../helpers/udp-peer.js';
 import { sharingProvider, worldGateway } from '../helpers/world-gateway.js';
 
 const HOST = 'example.org';
@@ -172,6 +174,8 @@ t.before(async () => {
   account = buyer.account;
   token = (await asAdmin(`/api/admin/buyers/${buyer.id}/tokens`, {})).token;
   await asAdmin('/api/admin/credits', { buyer_id: buyer.id, amount: '100', reason: 'a test' });
+  const udp = { limits: { udp: true } };
+  await world.call('PATCH', `/api/admin/buyers/${buyer.id}`, { token: admin.token, body: udp });
   await world.call('POST', '/api/buyer/accept_policy', { token });
   await start('a');
   await start('b');
@@ -197,6 +201,22 @@ async function booked(): Promise<{ up: number; down: number }> {
     'SELECT coalesce(sum(bytes_up), 0)::text AS up, coalesce(sum(bytes_down), 0)::text AS down FROM meters',
   );
   return { up: Number(rows[0]?.up), down: Number(rows[0]?.down) };
+}
+
+/** One datagram there and back. */
+async function datagram(t: Test, entry: Name, login: { username: string; password: string }): Promise<void> {
+  const { control, reply, address, port } = await socksAssociate({
+    proxyPort: at(entry).proxyPort,
+    ...login,
+  });
+  t.equal(reply, 0, `UDP by ${entry}`);
+  const client = await UdpPeer.open(t);
+  const sent = Buffer.alloc(1_200, entry);
+  client.send(udpRequest('8.8.8.8', 53, sent), port, address);
+  t.same(udpReply((await client.next()).bytes), { host: '8.8.8.8', port: 53, data: sent });
+  relayed.up += sent.length;
+  relayed.down += sent.length;
+  control.destroy();
 }
 
 t.test('a buyer at one gateway reaches the device of another', async (t) => {
@@ -307,6 +327,7 @@ t.test('a pulled package is served where its exit is', async (t) => {
     });
     t.equal(reply, 0, `by ${entry}`);
     await transfer(t, socket, 50_000, 'bytes');
+    await datagram(t, entry, { username, password });
   }
 });
 

@@ -34,6 +34,8 @@ export interface GatewayRig {
   ticket: (fields?: Partial<TicketRecord>) => Promise<{ text: string; record: TicketRecord }>;
   /** Answers for a control plane what wallets ask; every owner has as much as it likes until told otherwise. */
   bank: WalletBank;
+  /** The same of the gateway that `another` started by that name. */
+  bankOf: (name: string) => WalletBank;
   /** Meters as they lie in Redis. */
   meters: () => Promise<MeterReport[]>;
   status: () => Promise<{
@@ -105,6 +107,7 @@ export async function startGatewayRig(env: Record<string, string> = {}): Promise
   const config = configOf('test', dataDir, env);
   const others: Array<{ gateway: Gateway; bank: WalletBank; folder: string }> = [];
   const bank = startWalletBank(redis, 'test');
+  const banks = new Map<string, WalletBank>();
   const rig: GatewayRig = {
     redis,
     killRedis: async () => {
@@ -115,6 +118,7 @@ export async function startGatewayRig(env: Record<string, string> = {}): Promise
       };
     },
     bank,
+    bankOf: (name) => banks.get(name) as WalletBank,
     gateway: await startGateway(config, silentLog),
     config,
     account,
@@ -137,7 +141,9 @@ export async function startGatewayRig(env: Record<string, string> = {}): Promise
     another: async (name, env = {}) => {
       const folder = await mkdtemp(join(tmpdir(), `ts-${name}-`));
       const gateway = await startGateway(configOf(name, folder, env), silentLog);
-      others.push({ gateway, bank: startWalletBank(redis, name), folder });
+      const bank = startWalletBank(redis, name);
+      banks.set(name, bank);
+      others.push({ gateway, bank, folder });
       return gateway;
     },
     restart: async () => {

@@ -27,8 +27,11 @@ const TYPES = {
   FIN: 7,
   RESET: 8,
   CREDIT: 9,
+  DATAGRAM: 10,
   GOAWAY: 14,
 };
+
+const HELLO = pack({ agent: 'plain', agent_version: '1.0.0', os: 'test', terms_version: '1', versions: [1] });
 
 /**
  * A device written from SPEC.md on plain `ws` and msgpack, with none of the project's wire code: random masks, whole
@@ -97,10 +100,9 @@ export class PlainDevice {
     tcp.uncork();
   }
 
-  /** HELLO, and the WELCOME that answers it. */
-  async greet(): Promise<Record<string, unknown>> {
-    const hello = { agent: 'plain', agent_version: '1.0.0', os: 'test', terms_version: '1', versions: [1] };
-    this.send(TYPES.HELLO, 0, pack(hello));
+  /** HELLO, or the payload of another one, and the WELCOME that answers it. */
+  async greet(hello: Buffer = HELLO): Promise<Record<string, unknown>> {
+    this.send(TYPES.HELLO, 0, hello);
     const welcome = await this.next((frame) => frame.type === TYPES.WELCOME);
     const message = unpack(welcome.payload) as Record<string, unknown> & {
       limits: { stream_window_bytes: number };
@@ -136,7 +138,7 @@ export class PlainDevice {
 
   /**
    * Accepts every OPEN and sends back whatever comes, with its FIN. It keeps to the window that the gateway grants,
-   * and returns credit for what it could send on. `greeting` goes out first on each stream. `dialCode` may refuse a
+   * and returns credit for what it could send on. Datagrams go back to where they were sent to, which has to be an address. `greeting` goes out first on each stream. `dialCode` may refuse a
    * destination; null: no answer at all.
    */
   echo(
@@ -173,6 +175,7 @@ export class PlainDevice {
         this.send(TYPES.OPENED, streamId, Buffer.from([0]));
         if (greeting.length > 0) this.send(TYPES.DATA, streamId, greeting);
       } else if (type === TYPES.RESET) streams.delete(streamId);
+      else if (type === TYPES.DATAGRAM) this.send(TYPES.DATAGRAM, streamId, payload);
       else if (stream && type === TYPES.DATA) stream.queue.push(payload);
       else if (stream && type === TYPES.CREDIT) stream.windowBytes += payload.readUInt32BE();
       else if (stream && type === TYPES.FIN) stream.finished = true;

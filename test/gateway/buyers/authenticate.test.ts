@@ -289,9 +289,10 @@ t.test('memory is bounded', async (t) => {
       return account.startsWith('k') ? JSON.stringify(accountSnapshot({ account, buyerId: account })) : null;
     },
   };
+  const clock = new ManualClock();
   const directory = new BuyerDirectory(
-    { redis: redis as never, clock: new ManualClock(), log: silentLog },
-    { accountsMax, unknownMax },
+    { redis: redis as never, clock, log: silentLog },
+    { accountsMax, unknownMax, refreshAfterMs: 60_000 },
   );
   const readsFor = async (account: string) => {
     reads = 0;
@@ -299,6 +300,7 @@ t.test('memory is bounded', async (t) => {
     return reads;
   };
   for (const account of ['k1', 'k2', 'k3']) t.equal(await readsFor(account), 1);
+  clock.advance(1_001);
   t.equal(await readsFor('k1'), 0, 'used: the youngest now');
   t.equal(await readsFor('k4'), 1);
   t.equal(await readsFor('k1'), 0);

@@ -1,6 +1,7 @@
 import { createServer } from 'node:https';
 import t, { type Test } from 'tap';
-import { defaultLimits } from '../../../agent-protocol/limits.js';
+import { LINK_VERSIONS } from '../../../agent-protocol/frame.js';
+import { defaultLimits, TUNNEL_DATAGRAM_BYTES_MAX } from '../../../agent-protocol/limits.js';
 import { listen } from '../../../agent-protocol/raw-server.js';
 import type { MuxStream, StreamHandler } from '../../../agent-protocol/stream.js';
 import { connectTunnel, upgradeTunnel } from '../../../agent-protocol/websocket.js';
@@ -39,6 +40,7 @@ import { startRedis } from '../../helpers/services.js';
 
 const LOGIN = { username: 'acme-cc-us', password: 'secret', clientAddress: '203.0.113.7' };
 const HELLO = { agent: 'test', agent_version: '1', os: 'linux', terms_version: '' };
+const SPOKEN = { versions: LINK_VERSIONS, datagramBytesMax: TUNNEL_DATAGRAM_BYTES_MAX };
 const EXIT = { id: 'abc', country: 'US', session: null };
 
 t.test('requests and answers are read as version 1 writes them, and nothing else', async (t) => {
@@ -48,8 +50,8 @@ t.test('requests and answers are read as version 1 writes them, and nothing else
     devicesLeft: 2,
     stays: true,
   };
-  t.same(decodeRequest(encodeRequest(request)), request);
-  t.ok(decodeRequest(JSON.stringify({ ...request, later: [1] })), 'a newer one may say more');
+  t.same(decodeRequest(encodeRequest(request), 1), request);
+  t.ok(decodeRequest(JSON.stringify({ ...request, later: [1] }), 1), 'a newer one may say more');
   for (const bad of [
     'no JSON',
     '{}',
@@ -58,7 +60,10 @@ t.test('requests and answers are read as version 1 writes them, and nothing else
     JSON.stringify({ ...request, login: { ...LOGIN, password: 1 } }),
     JSON.stringify({ ...request, devicesLeft: -1 }),
   ])
-    t.equal(decodeRequest(bad), null, bad);
+    t.equal(decodeRequest(bad, 2), null, bad);
+  const associate = encodeRequest({ asks: { associate: true }, login: LOGIN });
+  t.same(decodeRequest(associate, 2)?.asks, { associate: true });
+  t.equal(decodeRequest(associate, 1), null, 'version 1 has no associations');
   const answer = (value: object) =>
     encodeAnswer(value as { ok: true })
       .toString()
@@ -138,7 +143,14 @@ async function linked(t: Test, options: { streamsMax?: number } = {}) {
   };
   const asked: LinkRequest[] = [];
   const server = new LinkServer(
-    { host: '127.0.0.1', port: 0, gatewayId: 'b', linksMax: 10, streamsMax: options.streamsMax ?? 10 },
+    {
+      host: '127.0.0.1',
+      port: 0,
+      gatewayId: 'b',
+      linksMax: 10,
+      streamsMax: options.streamsMax ?? 10,
+      ...SPOKEN,
+    },
     { identity: await identityOf('b'), serve: (request) => asked.push(request), log: silentLog },
   );
   const port = await server.listen();
@@ -149,6 +161,7 @@ async function linked(t: Test, options: { streamsMax?: number } = {}) {
     const made = new LinkClient(
       {
         gatewayId,
+        ...SPOKEN,
         limits: { ...defaultLimits, streamsMax: 20 },
         connectTimeoutMs: 5_000,
         pingMs: 5_000,
@@ -204,7 +217,7 @@ t.test('versions: the highest both speak; none is told', async (t) => {
         },
         {
           onHello: (mux, hello) => {
-            t.same(hello.link_versions, [1]);
+            t.same(hello.link_versions, [1, 2]);
             mux.welcome({
               session_id: 's',
               gateway_id: 'a',
@@ -282,8 +295,9 @@ t.test('versions: the highest both speak; none is told', async (t) => {
     await closed;
     return said;
   };
-  t.same(await answering([1, 2, 3]), ['version 1', 'idle'], 'a newer one');
-  t.same(await answering([2, 3]), ['client_too_old'], 'one that has forgotten ours');
+  t.same(await answering([1, 2, 3]), ['version 2', 'idle'], 'a newer one');
+  t.same(await answering([1]), ['version 1', 'idle'], 'an older one');
+  t.same(await answering([3, 4]), ['gateway_too_old'], 'one that has forgotten ours');
   t.same(await answering(undefined), ['client_too_old'], 'one that knows no links');
 });
 
@@ -430,7 +444,7 @@ t.test('whom to ask, in which order, and how often', async (t) => {
     const mux = (gatewayId: string) => ({
       canOpen: true,
       open: ({ request }: { request: string }, handler: Pick<StreamHandler, 'onData'>) => {
-        const { stays, exact } = decodeRequest(request) as LinkRequest;
+        const { stays, exact } = decodeRequest(request, 2) as LinkRequest;
         log.push(`${gatewayId}${stays ? ', stays' : ''}${exact ? ', exact' : ''}`);
         const line = Buffer.from(`${JSON.stringify(there[gatewayId])}\n`);
         const stream = { handler, consumed() {}, reset() {} };
@@ -448,6 +462,7 @@ t.test('whom to ask, in which order, and how often', async (t) => {
       homes: { homeOf: () => more.home ?? null, served: () => {} },
       client: {
         isResting: () => false,
+        versionOf: () => 2,
         to: ({ gatewayId }: { gatewayId: string }) => {
           if (there[gatewayId] !== null) return mux(gatewayId);
           log.push(`${gatewayId} is away`);

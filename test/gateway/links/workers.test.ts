@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import type { Gateway } from '../../../gateway/gateway-contract.js';
+import { writeAccount } from '../../../gateway/live/store.js';
 import { readSummaries } from '../../../gateway/live/summaries.js';
 import { projectPath } from '../../../gateway/runtime/project-path.js';
 import { type GatewayRig, startGatewayRig } from '../../helpers/gateway.js';
@@ -14,6 +15,8 @@ import { startLinkCa } from '../../helpers/link-certificates.js';
 import { PlainDevice } from '../../helpers/plain-device.js';
 import { freePort } from '../../helpers/services.js';
 import { socksConnect } from '../../helpers/socks-client.js';
+import { socksAssociate, udpReply, udpRequest } from '../../helpers/socks-udp-client.js';
+import { UdpPeer } from '../../helpers/udp-peer.js';
 import { startWalletBank } from '../../helpers/wallet-bank.js';
 
 t.setTimeout(120_000);
@@ -53,10 +56,27 @@ async function untilEchoed(t: Test, proxyPort: number, country: string): Promise
   t.fail(`${country} was never served`);
 }
 
+/** A datagram there and back, by an association of its own. */
+async function echoedByUdp(t: Test, proxyPort: number, country: string): Promise<void> {
+  const { username, password } = rig;
+  const { control, reply, address, port } = await socksAssociate({
+    proxyPort,
+    username: `${username}-cc-${country}`,
+    password,
+  });
+  t.equal(reply, 0, `UDP by ${country} of ${proxyPort}`);
+  const client = await UdpPeer.open(t);
+  client.send(udpRequest('8.8.8.8', 53, country), port, address);
+  t.equal(udpReply((await client.next()).bytes).data.toString(), country);
+  control.destroy();
+}
+
 t.before(async () => {
   const ca = await startLinkCa(t);
   rig = await startGatewayRig(await ca.settings('test'));
   t.teardown(() => rig.stop());
+  const limits = { ...rig.account.limits, udp: true };
+  await writeAccount(rig.redis, { ...rig.account, limits, version: 2 });
   for (const name of WORKERS) {
     const bank = startWalletBank(rig.redis, name);
     t.teardown(() => bank.stop());
@@ -104,6 +124,8 @@ t.test('its devices are reached by the links of their workers, and its buyers re
   for (let i = 0; i < DEVICES; i++) {
     await untilEchoed(t, rig.gateway.proxyPort, 'fr');
     await untilEchoed(t, duo.proxyPort, 'us');
+    await echoedByUdp(t, rig.gateway.proxyPort, 'fr');
+    await echoedByUdp(t, duo.proxyPort, 'us');
   }
   const status = (await (await fetch(`http://127.0.0.1:${rig.gateway.metricsPort}/status`)).json()) as {
     links: { to: string[]; from: string[] };

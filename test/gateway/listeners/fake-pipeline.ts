@@ -71,7 +71,7 @@ export class FakePipeline implements ProxyPipeline {
       access: { clientAddress: '127.0.0.1', proof: 'credential', tokenId: null },
       packageRoute: null,
     };
-    return { ok: true, buyer, params: parsed.params };
+    return { ok: true, buyer, params: parsed.params, asked: credentials };
   }
 
   /** The tag `<CODE>` is refused with that code. */

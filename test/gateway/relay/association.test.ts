@@ -19,6 +19,7 @@ function setUp(t: { teardown(f: () => void): void }, perSecond = 1_000) {
     tunnelTakes: true,
     tunnelUnsent: 0,
     clientUnsent: 0,
+    clientTakes: true,
     nowMs: 0,
     up: 0,
     down: 0,
@@ -77,6 +78,7 @@ function setUp(t: { teardown(f: () => void): void }, perSecond = 1_000) {
     get unsentBytes() {
       return state.clientUnsent;
     },
+    takes: () => state.clientTakes,
     deliver: (payload) => state.delivered.push(Buffer.from(payload)),
     onAssociationEnd: () => {
       state.clientEnds++;
