@@ -77,6 +77,8 @@ export class AccountLimits {
   #sweepAt = SWEEP_AT;
   /** Something happens under limits of an owner of whom others are not told yet. */
   onUnshared: (use: LimitUse) => void = () => {};
+  /** A portion refuses a connection: others may have some to spare. */
+  onShort: (use: LimitUse) => void = () => {};
   /** The limits of an owner whom they are told of may have changed. */
   onLimits: (use: LimitUse) => void = () => {};
 
@@ -95,7 +97,10 @@ export class AccountLimits {
     const ofAccount = this.#of(buyer.buyerId, buyer.account, buyer.subUser?.limits ?? UNLIMITED);
     for (const use of [ofBuyer, ofAccount]) {
       const refusal = use.refusal(nowMs);
-      if (refusal?.code === 'RATE_LIMIT') this.#onAsked(use);
+      if (refusal?.code === 'RATE_LIMIT') {
+        this.#onAsked(use);
+        if (use.connectionsPortion !== null) this.onShort(use);
+      }
       if (refusal !== null) return refusal;
     }
     ofBuyer.take();

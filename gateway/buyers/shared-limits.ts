@@ -32,6 +32,8 @@ const MUCH = 1 / 32;
  * owner then grows no more than the number of gateways.
  */
 const FULL_PACE_GATEWAYS = 32;
+/** Who refuses a connection for want of a portion asks again after this part of an interval. */
+const SHORT_PART = 1 / 5;
 /** What is moved without waiting may grow by so much before it has to wait. */
 const BYTES_HEADROOM = 1.25;
 
@@ -94,6 +96,7 @@ export class LimitSharing {
     this.#deps = deps;
     this.#intervalMs = { ...SHARED_LIMITS_DEFAULTS, ...settings }.limitsShareIntervalMs;
     deps.limits.onUnshared = (use) => this.#share(use);
+    deps.limits.onShort = (use) => this.#short(use);
     deps.limits.onLimits = (use) => this.#limitsSeen(use);
   }
 
@@ -152,6 +155,12 @@ export class LimitSharing {
   #limitsSeen(use: LimitUse): void {
     const told = this.#shared.get(use);
     if (told && told.atMs !== null && haveChanged(use, told.use)) this.#hurry(use);
+  }
+
+  #short(use: LimitUse): void {
+    const told = this.#shared.get(use);
+    if (told === undefined || told.atMs === null || told.gateways === 1) return;
+    if (this.#deps.clock.monotonicMs() - told.atMs >= SHORT_PART * this.#paceMs(told)) this.#hurry(use);
   }
 
   #hurry(use: LimitUse): void {

@@ -271,7 +271,7 @@ return redis.call('DEL', KEYS[1])
  * Portions are whole numbers whose sum is the limit: an eighth in equal parts, so that nobody is left without; of the rest
  * everybody gets what it wants, by weight where that is too much; what nobody wants in equal parts; remainders go to the
  * largest fractions, the first id among equals. No more is given than the others leave: of what each was given last, as much
- * as twice what it wants, so that nobody waits for what another one has and does not need. That, and an equal part of the
+ * as it wants, so that nobody waits for what another one has and does not need. That, and an equal part of the
  * eighth for one that comes, is all by which gateways may hold more than the limit until they have asked once more each.
  */
 const shareLimits = `
@@ -312,7 +312,7 @@ local function portion(limit, of)
   for i = 1, n do
     more[i] = math.max(0, math.min(of.want[i], limit) - floor)
     wanted, open = wanted + more[i], open + of.weight[i]
-    if i > 1 then free = free - math.min(of.held[i], math.max(2 * of.want[i], floor)) end
+    if i > 1 then free = free - math.min(of.held[i], math.max(of.want[i], floor)) end
   end
   local isShort, again = wanted > rest, wanted > rest
   while again do

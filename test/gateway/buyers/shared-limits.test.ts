@@ -138,13 +138,13 @@ t.test('a bandwidth that others have a part of is slower here; another limit hol
   const buyer = who(100, 100, 8_000_000);
   a.open(buyer);
   const bandwidth = a.bandwidth.acquire(BUYER, 'acme', a.limits.bandwidthRates(buyer));
-  const other = `${Date.now() + 60_000} 1 0 0 3000000 1 6000000`;
+  const other = `${Date.now() + 60_000} 1 0 0 6000000 1 6000000`;
   await a.tell(0);
   t.equal(a.limits.bandwidthRates(buyer).buyerBytesPerSecond, 8_000_000);
   await a.redis.hset(KEY, 'b', other);
   await a.tell(6);
-  t.equal(a.limits.bandwidthRates(buyer).buyerBytesPerSecond, 2_000_000, 'as much as b leaves');
-  bandwidth.spend(200_000 + 2_000_000); // a burst, and a second
+  t.equal(a.limits.bandwidthRates(buyer).buyerBytesPerSecond, 1_250_000, 'what b leaves, in equal parts');
+  bandwidth.spend(125_000 + 1_250_000); // a burst, and a second
   a.clock.advance(999);
   let goesOn = () => {};
   const wentOn = new Promise<void>((resolve) => {

@@ -158,7 +158,7 @@ t.test(
               // What the others hold of what they may want.
               let free = limit;
               for (const [other, one] of held)
-                free -= Math.min(one[of], Math.max(2 * (wants.get(other) as Amounts)[of], floor));
+                free -= Math.min(one[of], Math.max((wants.get(other) as Amounts)[of], floor));
               if (given[of] > Math.max(free, floor)) throw new Error(`${given[of]} of ${free}`);
               if (given[of] < floor) throw new Error('less than its floor');
             }
