@@ -1,6 +1,6 @@
 import type { DestinationPolicy } from './buyers/destination-policy.js';
 import type { AccountEntry, BuyerDirectory } from './buyers/directory.js';
-import { type AccountLimits, bandwidthRates } from './buyers/limits.js';
+import type { AccountLimits } from './buyers/limits.js';
 import { connectionRefusal } from './buyers/standing.js';
 import { walletOwners } from './buyers/wallet-owners.js';
 import type { WalletOwner } from './live/records.js';
@@ -69,9 +69,9 @@ export class AccessWatch {
   }
 
   #judge(entry: AccountEntry): void {
-    const { bandwidth, wallets, relay, policy, clock, log } = this.#deps;
+    const { limits, bandwidth, wallets, relay, policy, clock, log } = this.#deps;
     const { account, buyerId } = entry.snapshot;
-    bandwidth.setRates(buyerId, account, bandwidthRates(entry.snapshot));
+    bandwidth.setRates(buyerId, account, limits.bandwidthRates(entry.snapshot));
     const bounds = walletOwners(entry.snapshot).map((owner) => wallets.wallet(owner));
     relay.bindAccount(account, bounds);
     const lists = policy();

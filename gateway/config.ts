@@ -2,6 +2,7 @@ import { isIP } from 'node:net';
 import { hostname } from 'node:os';
 import { buyerDirectoryDefaults } from './buyers/directory.js';
 import { loginBackoffDefaults } from './buyers/login-backoff.js';
+import { SHARED_LIMITS_DEFAULTS } from './buyers/shared-limits.js';
 import { linkSettings, problemsOfLinks } from './links/settings.js';
 import { type DedicatedPort, readDedicatedPort } from './listeners/port-protocol.js';
 import { redisUrl } from './live/redis-url.js';
@@ -52,8 +53,8 @@ export const gatewaySettings = {
   ),
   workers: integer(
     'TS_WORKERS',
-    'processes that share the ports and the devices, one a core at most; limits hold for each of them, as for gateways ' +
-      'of their own; --workers sets it, too',
+    'processes that share the ports and the devices, one a core at most; settings that bound something hold for each of ' +
+      'them, as for gateways of their own; --workers sets it, too',
     { default: 1, min: 1, max: 64 },
   ),
   dataDir: text('TS_GATEWAY_DATA_DIR', 'folder of the meter journal; must survive restarts', '.data/gateway'),
@@ -277,6 +278,12 @@ export const gatewaySettings = {
     'TS_BANDWIDTH_BURST_MS',
     'what an account with a bandwidth limit may send at once after a pause, in ms at its rate; at least 64 KiB',
     { default: 100, min: 1, max: 5_000 },
+  ),
+  limitsShareIntervalMs: integer(
+    'TS_LIMITS_SHARE_INTERVAL_MS',
+    'how often a gateway tells the others what buyers near a limit do here, and learns the same of them: what a buyer may ' +
+      'get beyond a limit is what gateways let through in such a time; those of a gateway that dies are free after six',
+    { default: SHARED_LIMITS_DEFAULTS.limitsShareIntervalMs, min: 50, max: 10_000 },
   ),
   walletWaitMs: integer(
     'TS_WALLET_WAIT_MS',

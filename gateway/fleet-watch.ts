@@ -71,6 +71,13 @@ export class FleetWatch {
     return (this.#seen.get(gatewayId)?.silentMs ?? 0) >= SILENT_AFTER_MS;
   }
 
+  /** Gateways that show signs of life, this one included. */
+  get gatewayCount(): number {
+    let count = 1;
+    for (const { silentMs } of this.#seen.values()) if (silentMs < SILENT_AFTER_MS) count++;
+    return count;
+  }
+
   /** Whether that process counts as over. After a silence it does not any more when it beats again. */
   isOver(run: GatewayRun): boolean {
     if (this.#ended.has(run)) return true;

@@ -8,6 +8,7 @@ import type { AllocationEnd, LiveAllocation } from './allocation/live-allocation
 import { parseDevAllow } from './buyers/destination-policy.js';
 import { BuyerDirectory } from './buyers/directory.js';
 import { AccountLimits } from './buyers/limits.js';
+import { LimitSharing } from './buyers/shared-limits.js';
 import type { GatewayConfig } from './config.js';
 import { gatewayFigures } from './figures.js';
 import { FleetWatch } from './fleet-watch.js';
@@ -177,6 +178,9 @@ export async function startGateway(
     { idleMs: config.allocationIdleMs, waitMs: config.exitWaitMs },
   );
   const fleet = new FleetWatch({ redis, clock, log, ownRun, onOver: (run) => allocator.heldNoMore(run) });
+  const gatewayCount = () => fleet.gatewayCount;
+  const { gatewayId } = config;
+  const sharing = new LimitSharing({ redis, clock, log, gatewayId, limits, bandwidth, gatewayCount }, config);
   const registry = new TunnelRegistry();
   const originWatch = new OriginWatch({ registry, check: checkOrigin, log });
   const presence = new Presence({
@@ -232,16 +236,8 @@ export async function startGateway(
   );
   const metrics: GatewayMetrics = new GatewayMetrics(
     gatewayReadings({
-      registry,
-      relay,
-      allocator,
-      delivery,
-      journal,
+      ...{ registry, relay, allocator, sharing, delivery, journal, wallets, usageBook, refusals, usage },
       journalSlotsMax: settings.journalSlotsMax,
-      wallets,
-      usageBook,
-      refusals,
-      usage,
       ports: () => ports.readings,
     }),
     { refusals: () => ports.refusals, registry, redis: { live: redis, commands: commandsRedis } },
@@ -326,6 +322,7 @@ export async function startGateway(
       void presence.refresh();
       void fleet.refresh();
       links?.resync();
+      sharing.resync();
       void live
         .refresh()
         .then(reprice)
@@ -360,6 +357,7 @@ export async function startGateway(
   allocator.start();
   access.start();
   fleet.start();
+  sharing.start();
   const repricing = setInterval(() => void live.refresh().then(reprice), REPRICE_INTERVAL_MS);
   const tunnelPort = isDraining() ? 0 : await tunnelServer.listen();
   const { proxyPort, dedicated } = isDraining() ? { proxyPort: 0, dedicated: [] } : await ports.listen();
@@ -420,6 +418,7 @@ export async function startGateway(
     for (const tunnel of [...registry.all()])
       tunnel.mux.close({ code: 'shutting_down', reason: 'this gateway stopped' });
     await presence.stop();
+    await sharing.stop();
     await fleet.stop();
     await links?.close();
     await privateServer?.stop();

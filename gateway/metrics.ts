@@ -50,6 +50,8 @@ export interface GaugeReadings {
   usageFolded: () => number;
   usageFailures: () => number;
   refusalsUntold: () => number;
+  limitsShared: () => number;
+  limitsShareFailures: () => number;
 }
 
 const GAUGES: ReadonlyArray<[keyof GaugeReadings, string, string]> = [
@@ -73,6 +75,11 @@ const GAUGES: ReadonlyArray<[keyof GaugeReadings, string, string]> = [
   ],
   ['walletAsksPending', 'ts_wallet_asks_pending', 'Wallets that wait for the control plane to answer'],
   ['walletStreamsWaiting', 'ts_wallet_streams_waiting', 'Streams that wait for their wallet to be filled'],
+  [
+    'limitsShared',
+    'ts_limits_shared_accounts',
+    'Buyers, and sub-users with limits of their own, whose use of limits is told to other gateways',
+  ],
   ['usageFlows', 'ts_usage_flows', 'Streams whose usage by destination is being added up'],
   ['usageEntries', 'ts_usage_entries', 'Destinations, by tag and session name, held for the next delivery'],
   ['usageBatchesPending', 'ts_usage_batches_pending', 'Batches of usage that are not known to be booked'],
@@ -112,6 +119,11 @@ const COUNTERS: ReadonlyArray<[keyof GaugeReadings, string, string]> = [
     'refusalsUntold',
     'ts_refusals_untold_total',
     'Refused connections that buyers are not told of for lack of room',
+  ],
+  [
+    'limitsShareFailures',
+    'ts_limits_share_failures_total',
+    'Times Redis did not answer what other gateways use of limits: what was heard last stays in force',
   ],
   ['usageFailures', 'ts_usage_delivery_failures_total', 'Deliveries of usage to Redis that failed'],
   ['deliveryFailures', 'ts_meter_delivery_failures_total', 'Deliveries of meters to Redis that failed'],

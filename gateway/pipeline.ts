@@ -6,11 +6,10 @@ import { ALONE, goesOn, isLast, orElsewhere, wishOf } from './attempts.js';
 import { type Authentication, authenticate, type ProxyCredentials } from './buyers/authenticate.js';
 import { checkDestination, type DestinationPolicy } from './buyers/destination-policy.js';
 import type { AccountEntry, BuyerAccess, BuyerDirectory } from './buyers/directory.js';
-import { type AccountLimits, bandwidthRates } from './buyers/limits.js';
+import type { AccountLimits, Admission as Place } from './buyers/limits.js';
 import type { LoginBackoff } from './buyers/login-backoff.js';
 import { accessRefusal, connectionRefusal, type OpenConnection } from './buyers/standing.js';
 import { accountIn, parseUsername, type RouteParams } from './buyers/username.js';
-import { walletOwners } from './buyers/wallet-owners.js';
 import { leastLeft } from './bytes-left.js';
 import { dialFailures } from './dial-failures.js';
 import { type ProxyErrorCode, type ProxyFailure, proxyErrors } from './errors.js';
@@ -26,8 +25,8 @@ import type {
   ProxyPipeline,
 } from './listeners/connect-pipeline.js';
 import type { MeterRegistry } from './metering/registry.js';
-import type { Admission, Wallet } from './metering/wallet.js';
 import type { WalletBook } from './metering/wallet-book.js';
+import { unpaid, walletsOf } from './paying.js';
 import { AssociationPlaces } from './relay/association-places.js';
 import type { BandwidthLimits } from './relay/bandwidth.js';
 import type { Relay, RelayedStream } from './relay/relay.js';
@@ -101,7 +100,9 @@ export class GatewayPipeline implements ProxyPipeline {
       return soon(this.#logIn(credentials, params), (known) => {
         if (!known.ok) return this.#tell(params.account, known);
         const auth: Authenticated = { ok: true, buyer: known.buyer, params, asked: credentials };
-        return soon(this.#pay(auth), (unpaid) => (unpaid === null ? auth : this.#refuse(auth.buyer, unpaid)));
+        return soon(unpaid(this.deps.wallets, auth.buyer), (refused) =>
+          refused === null ? auth : this.#refuse(auth.buyer, refused),
+        );
       });
     });
   }
@@ -220,6 +221,7 @@ export class GatewayPipeline implements ProxyPipeline {
 
   /** A refusal with `elsewhere` that nobody else could make good: it is told now. */
   gaveUp(auth: Authenticated, failure: ProxyFailure, tookMs: number): void {
+    this.deps.limits.count(auth.buyer);
     this.deps.onConnection(failure.code, tookMs);
     this.#refuse(auth.buyer, failure);
   }
@@ -233,21 +235,25 @@ export class GatewayPipeline implements ProxyPipeline {
     const { deps } = this;
     if (deps.isDraining()) return { ok: false, code: 'DRAINING' };
     // Free of charge, not of limits: it takes a place as a connection does.
-    const admission = deps.limits.acquire(auth.buyer);
-    if (!admission.ok) return admission;
+    const place = deps.limits.acquire(auth.buyer);
+    if (!place.ok) return place;
     try {
-      const paid = await this.#pay(auth);
+      const paid = await unpaid(this.deps.wallets, auth.buyer);
       if (paid !== null) return paid;
       const last = isLast(attempts);
       const allocated = await deps.allocator.allocate(auth.buyer, wishOf(auth, attempts), undefined, last);
-      if (!allocated.ok) return orElsewhere(allocated, allocated, DEVICES_MAX);
+      if (!allocated.ok) {
+        const failure = orElsewhere(allocated, allocated, DEVICES_MAX);
+        if (goesOn(failure, attempts)) place.undo();
+        return failure;
+      }
       const { candidate, allocation } = allocated;
       allocated.release();
       const { city, asn } = candidate;
-      const bytesLeft = leastLeft(auth.buyer, this.#wallets(auth), allocation);
+      const bytesLeft = leastLeft(auth.buyer, walletsOf(this.deps.wallets, auth.buyer), allocation);
       return { ok: true, exit: exitOf(candidate, auth.params.session), city, asn, bytesLeft };
     } finally {
-      admission.release();
+      place.release();
     }
   }
 
@@ -266,54 +272,21 @@ export class GatewayPipeline implements ProxyPipeline {
   #open(auth: Authenticated, wanted: Wanted, onEnd: () => void = () => {}): Soon<Opened | ProxyFailure> {
     const { deps } = this;
     if (!deps.meters.canAdmit) return { ok: false, code: 'INTERNAL', detail: 'metering' };
-    const admission = deps.limits.acquire(auth.buyer);
-    if (!admission.ok) return admission;
-    return soon(this.#pay(auth), (refused) => {
+    const place = deps.limits.acquire(auth.buyer);
+    if (!place.ok) return place;
+    return soon(unpaid(this.deps.wallets, auth.buyer), (refused) => {
       const opened =
         refused ??
-        this.#dial(auth, wanted, () => {
-          admission.release();
+        this.#dial(auth, wanted, place, () => {
+          place.release();
           onEnd();
         });
       return soon(opened, (opened) => {
-        if (!opened.ok) admission.release();
+        if (goesOn(opened, wanted.attempts)) place.undo();
+        else if (!opened.ok) place.release();
         return opened;
       });
     });
-  }
-
-  /** Everything that bounds the buyer's bytes, the money first. */
-  #wallets({ buyer }: Authenticated): Wallet[] {
-    const { wallets } = this.deps;
-    const all = walletOwners(buyer).map((owner) => wallets.wallet(owner));
-    const { packageRoute } = buyer;
-    if (packageRoute) all.push(wallets.wallet({ kind: 'package', ownerId: packageRoute.allocationId }));
-    return all;
-  }
-
-  /** Why nothing can be paid for, or null. Known wallets cost no round trip. */
-  #pay(auth: Authenticated): Soon<ProxyFailure | null> {
-    return this.#payFrom(auth, this.#wallets(auth), 0);
-  }
-
-  #payFrom(auth: Authenticated, wallets: readonly Wallet[], first: number): Soon<ProxyFailure | null> {
-    for (let i = first; i < wallets.length; i++) {
-      const wallet = wallets[i] as Wallet;
-      const asked = wallet.admit(wallet.owner.kind === 'buyer' ? auth.buyer.priceMicrosPerGb : null);
-      if (asked instanceof Promise) return this.#payLater(auth, wallets, i, asked);
-      const refused = refusalOf(wallet, asked);
-      if (refused !== null) return refused;
-    }
-    return null;
-  }
-
-  async #payLater(
-    auth: Authenticated,
-    wallets: readonly Wallet[],
-    at: number,
-    asked: Promise<Admission>,
-  ): Promise<ProxyFailure | null> {
-    return refusalOf(wallets[at] as Wallet, await asked) ?? this.#payFrom(auth, wallets, at + 1);
   }
 
   /**
@@ -349,7 +322,12 @@ export class GatewayPipeline implements ProxyPipeline {
   }
 
   /** Tries devices until one has dialled, or the destination itself said no. */
-  async #dial(auth: Authenticated, wanted: Wanted, onEnd: () => void): Promise<Opened | ProxyFailure> {
+  async #dial(
+    auth: Authenticated,
+    wanted: Wanted,
+    place: Place,
+    onEnd: () => void,
+  ): Promise<Opened | ProxyFailure> {
     const { deps } = this;
     let failed: Set<string> | undefined;
     let failure: ProxyFailure | null = null;
@@ -357,6 +335,7 @@ export class GatewayPipeline implements ProxyPipeline {
       const found = deps.allocator.allocate(auth.buyer, wanted.wish, failed, isLast(wanted.attempts));
       const allocated = found instanceof Promise ? await found : found;
       if (!allocated.ok) return orElsewhere(failure ?? allocated, allocated, devicesLeft);
+      place.serve();
       const dialled = await wanted.dial(allocated.candidate);
       // It may have ended meanwhile: its device has moved, say.
       if (dialled.ok && allocated.allocation.endedBy === null) {
@@ -396,7 +375,7 @@ export class GatewayPipeline implements ProxyPipeline {
     const { deps } = this;
     const { buyer } = auth;
     const { allocation, candidate } = allocated;
-    const bandwidth = deps.bandwidth.acquire(buyer.buyerId, buyer.account, bandwidthRates(buyer));
+    const bandwidth = deps.bandwidth.acquire(buyer.buyerId, buyer.account, deps.limits.bandwidthRates(buyer));
     const providerPriceMicrosPerGb = deps.providerPriceMicrosPerGb();
     const opened =
       providerPriceMicrosPerGb === null || allocation.endedBy !== null
@@ -418,7 +397,7 @@ export class GatewayPipeline implements ProxyPipeline {
               sessionName: auth.params.session,
               allowance: allocation,
               bandwidth,
-              wallets: this.#wallets(auth),
+              wallets: walletsOf(this.deps.wallets, auth.buyer),
               mayReach: this.#mayReach(auth),
               providerPriceMicrosPerGb,
               buyerPriceMicrosPerGb: buyer.priceMicrosPerGb.toString(),
@@ -437,9 +416,4 @@ export class GatewayPipeline implements ProxyPipeline {
     const { splice, duplex, start, abandon } = opened.relayed;
     return { ok: true, exit: exitOf(candidate, auth.params.session), splice, duplex, start, abandon };
   }
-}
-
-function refusalOf(wallet: Wallet, admission: Admission): ProxyFailure | null {
-  if (admission === 'exhausted') return { ok: false, code: wallet.refusal };
-  return admission === 'unavailable' ? AWAY : null;
 }

@@ -1,4 +1,5 @@
 import type { Allocator } from './allocation/allocator.js';
+import type { LimitSharing } from './buyers/shared-limits.js';
 import type { MeterDelivery } from './metering/delivery.js';
 import type { Journal } from './metering/journal.js';
 import type { WalletBook } from './metering/wallet-book.js';
@@ -16,6 +17,7 @@ export interface ReadParts {
   registry: TunnelRegistry;
   relay: Relay;
   allocator: Allocator<Tunnel>;
+  sharing: LimitSharing;
   delivery: MeterDelivery;
   journal: Journal;
   /** Slots the journal may grow to. */
@@ -68,6 +70,8 @@ export function gatewayReadings(parts: ReadParts): GaugeReadings {
     usageFlows: () => usageBook.flowCount,
     usageBatchesPending: () => usage.pendingBatches,
     usageFolded: () => usageBook.folded,
+    limitsShared: () => parts.sharing.sharedCount,
+    limitsShareFailures: () => parts.sharing.failures,
     refusalsUntold: () => parts.refusals.untold,
     usageFailures: () => usage.failures,
   };

@@ -29,6 +29,7 @@ export class ClusterRedis extends Cluster implements LiveRedis {
   declare readonly keepDevice: ScriptCommands['keepDevice'];
   declare readonly keepGateway: ScriptCommands['keepGateway'];
   declare readonly dropOwn: ScriptCommands['dropOwn'];
+  declare readonly shareLimits: ScriptCommands['shareLimits'];
 
   readonly log: Log;
   readonly #attendance: Attendance;

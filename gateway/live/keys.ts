@@ -170,6 +170,13 @@ export const liveKeys = {
    */
   streamTicket: (ticketSha256Hex: string) => `${PREFIX}stream-ticket:{${ticketSha256Hex}}`,
 
+  /**
+   * HASH gatewayId → text of `shareLimits`: what each gateway does of an owner's limits, and its portion of them. Owner: each
+   * gateway its field (script `shareLimits`, which drops fields that have expired by Redis's clock). Expires with its last
+   * field. `owner`: a buyer's id, or the account of a sub-user that has limits of its own. Readers: gateways, by the script.
+   */
+  limitUse: (owner: string) => `${PREFIX}limit-use:{${owner}}`,
+
   /** Rate limit counters of the control plane's API (`@fastify/rate-limit`'s name space). */
   apiRateLimit: () => `${PREFIX}rl:`,
 } as const;

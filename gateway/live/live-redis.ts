@@ -34,7 +34,7 @@ export class LiveStateAwayError extends Error {
 
 /** A command of `sendAll`: its name as a method, and what that takes. */
 export type CommandCall = readonly [
-  name: 'get' | 'set' | 'xadd' | 'claimTake' | 'keepDevice',
+  name: 'get' | 'set' | 'hdel' | 'xadd' | 'claimTake' | 'keepDevice' | 'shareLimits',
   ...args: Array<string | number>,
 ];
 

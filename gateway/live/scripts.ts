@@ -260,6 +260,93 @@ if not ok or type(record) ~= 'table' or record[ARGV[1]] ~= ARGV[2] then return 0
 return redis.call('DEL', KEYS[1])
 `;
 
+/**
+ * KEYS 1 use of limits (one owner's)
+ * ARGV 1 gatewayId, 2 ms that its record is good for, 3 live streams there, 4 connections a second that the owner may make
+ * over all gateways or -1, 5 as many as are asked for there, 6 bytes a second that it may move or -1, 7 as many as it would
+ * move there, 8 the weight of that
+ * Writes the gateway's record and drops those that have expired by this server's clock. Returns {streams at the others, its
+ * portion of the connections, of the bytes (each -1 without a limit), gateways with a record}.
+ *
+ * Portions are whole numbers whose sum is the limit: an eighth in equal parts, so that nobody is left without; of the rest
+ * everybody gets what it wants, by weight where that is too much; what nobody wants in equal parts; remainders go to the
+ * largest fractions, the first id among equals. No more is given than the others leave: of what each was given last, as much
+ * as it wants, so that nobody waits for what another one has and does not need. That, and an equal part of the
+ * eighth for one that comes, is all by which gateways may hold more than the limit until they have asked once more each.
+ */
+const shareLimits = `
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local me = ARGV[1]
+local ids, streams, latest = {me}, 0, now + tonumber(ARGV[2])
+local rates = {want = {tonumber(ARGV[5])}, weight = {tonumber(ARGV[5]) + 1}, held = {0}}
+local bytes = {want = {tonumber(ARGV[7])}, weight = {tonumber(ARGV[8])}, held = {0}}
+local all = redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do
+  if all[i] ~= me then
+    local till, live, rate, rateHeld, byte, weight, byteHeld =
+      string.match(all[i + 1], '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')
+    till = tonumber(till)
+    -- A clock that was set back must not keep the dead for long.
+    if not till or till <= now or till > now + 600000 then
+      redis.call('HDEL', KEYS[1], all[i])
+    else
+      streams = streams + live
+      local n = #ids + 1
+      ids[n] = all[i]
+      rates.want[n], rates.weight[n], rates.held[n] = tonumber(rate), rate + 1, tonumber(rateHeld)
+      bytes.want[n], bytes.weight[n], bytes.held[n] = tonumber(byte), tonumber(weight), tonumber(byteHeld)
+      if till > latest then latest = till end
+    end
+  end
+end
+
+-- In whole numbers wherever the order counts in which they are added: every gateway's portions are made of the same ones.
+local function portion(limit, of)
+  local n = #ids
+  if limit < 0 then return -1 end
+  if n == 1 then return limit end
+  local floor = math.floor(limit / 8 / n)
+  if floor < 1 and limit >= n then floor = 1 end
+  local free, rest, open, wanted, more, done = limit, limit - floor * n, 0, 0, {}, {}
+  for i = 1, n do
+    more[i] = math.max(0, math.min(of.want[i], limit) - floor)
+    wanted, open = wanted + more[i], open + of.weight[i]
+    if i > 1 then free = free - math.min(of.held[i], math.max(of.want[i], floor)) end
+  end
+  local isShort, again = wanted > rest, wanted > rest
+  while again do
+    again = false
+    local restNow, openNow = rest, open
+    for i = 1, n do
+      if not done[i] and more[i] * openNow <= restNow * of.weight[i] then
+        done[i], again = true, true
+        rest, open = rest - more[i], open - of.weight[i]
+      end
+    end
+  end
+  local mine, fraction, left, before = 0, 0, limit, 0
+  for i = 1, n do
+    local part = floor
+    if not isShort then part = part + more[i] + (rest - wanted) / n
+    elseif done[i] then part = part + more[i]
+    else part = part + rest * of.weight[i] / open end
+    local whole = math.floor(part)
+    left = left - whole
+    if i == 1 then mine, fraction = whole, part - whole
+    elseif part - whole > fraction or (part - whole == fraction and ids[i] < me) then before = before + 1 end
+  end
+  if before < left then mine = mine + 1 end
+  return math.max(math.min(mine, free), floor)
+end
+
+local rate, byte = portion(tonumber(ARGV[4]), rates), portion(tonumber(ARGV[6]), bytes)
+redis.call('HSET', KEYS[1], me, string.format('%.0f %s %s %.0f %s %s %.0f',
+  now + tonumber(ARGV[2]), ARGV[3], ARGV[5], math.max(rate, 0), ARGV[7], ARGV[8], math.max(byte, 0)))
+redis.call('PEXPIRE', KEYS[1], string.format('%.0f', latest - now))
+return {streams, rate, byte, #ids}
+`;
+
 /** For ioredis' `scripts` option. */
 export const scripts = {
   claimTake: { numberOfKeys: 1, lua: claimTake },
@@ -273,9 +360,10 @@ export const scripts = {
   keepDevice: { numberOfKeys: 1, lua: keepDevice },
   keepGateway: { numberOfKeys: 1, lua: keepGateway },
   dropOwn: { numberOfKeys: 1, lua: dropOwn },
+  shareLimits: { numberOfKeys: 1, lua: shareLimits },
 };
 
-/** The scripts as methods. Call them through `claims.ts`, `meters.ts`, `wallets.ts`, `presence.ts` and `sticky.ts`. */
+/** The scripts as methods. Call them through `claims.ts`, `meters.ts`, `wallets.ts`, `presence.ts`, `sticky.ts` and `limit-use.ts`. */
 export interface ScriptCommands {
   claimTake(
     claim: string,
@@ -313,4 +401,5 @@ export interface ScriptCommands {
     startedAtMs: string,
   ): Promise<string>;
   dropOwn(key: string, field: string, value: string): Promise<0 | 1>;
+  shareLimits(limitUse: string, ...args: string[]): Promise<[number, number, number, number]>;
 }

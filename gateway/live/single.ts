@@ -32,6 +32,7 @@ export class SingleRedis extends Redis implements LiveRedis {
   declare readonly keepDevice: ScriptCommands['keepDevice'];
   declare readonly keepGateway: ScriptCommands['keepGateway'];
   declare readonly dropOwn: ScriptCommands['dropOwn'];
+  declare readonly shareLimits: ScriptCommands['shareLimits'];
 
   readonly log: Log;
   readonly primaryTags = NO_TAG;

@@ -31,6 +31,18 @@ export interface BandwidthWaiter {
   retry(): void;
 }
 
+/** What an account, or all of a buyer's, has done of its bandwidth so far. */
+export interface BandwidthUse {
+  /** Bytes that went on while there was a limit. */
+  spentBytes: number;
+  /** Times that a piece had to wait. */
+  waits: number;
+  /** Directions of streams that wait now. */
+  waiting: number;
+}
+
+const NO_USE: BandwidthUse = { spentBytes: 0, waits: 0, waiting: 0 };
+
 /** How a timer is set; returns what cancels it. */
 export type SetTimer = (afterMs: number, run: () => void) => () => void;
 
@@ -85,11 +97,24 @@ export class BandwidthLimits {
     if (pool && bandwidth) pool.setRates(bandwidth, rates);
   }
 
+  /** One rate alone changed: of the account, or, `account` null, over all of the buyer's. It holds for open streams at once. */
+  setRate(buyerId: string, account: string | null, bytesPerSecond: number | null): void {
+    const pool = this.#pools.get(buyerId);
+    const bandwidth = account === null ? null : pool?.accounts.get(account);
+    if (pool && bandwidth !== undefined) pool.setRate(bandwidth, bytesPerSecond);
+  }
+
+  /** What the account has done so far; `account` null: all of the buyer's together. */
+  useOf(buyerId: string, account: string | null): BandwidthUse {
+    const pool = this.#pools.get(buyerId);
+    if (account === null) return pool?.use ?? NO_USE;
+    return pool?.accounts.get(account)?.use ?? NO_USE;
+  }
+
   /** Directions of streams that wait for their turn now. */
   get waiterCount(): number {
     let count = 0;
-    for (const { accounts } of this.#pools.values())
-      for (const { waiters } of accounts.values()) count += waiters.size;
+    for (const { use } of this.#pools.values()) count += use.waiting;
     return count;
   }
 
@@ -119,6 +144,8 @@ export class AccountBandwidth {
   readonly waiters = new Set<BandwidthWaiter>();
   /** @internal Had nothing to offer when its turn came (a datagram that was dropped): the next piece goes on. */
   readonly passes = new Set<BandwidthWaiter>();
+  /** @internal Times that a piece had to wait. */
+  waits = 0;
   readonly #pool: BuyerPool;
 
   /** @internal Made by BandwidthLimits. */
@@ -139,6 +166,11 @@ export class AccountBandwidth {
   spend(bytes: number): void {
     this.bucket.spend(bytes);
     this.#pool.bucket.spend(bytes);
+  }
+
+  /** @internal */
+  get use(): BandwidthUse {
+    return { spentBytes: this.bucket.spentBytes, waits: this.waits, waiting: this.waiters.size };
   }
 
   /** It waits no more. */
@@ -164,6 +196,7 @@ class BuyerPool {
   /** May offer one piece now, past all others. */
   #turn: BandwidthWaiter | null = null;
   #serving = false;
+  #waits = 0;
   #cancelTimer: (() => void) | null = null;
   #timerAtMs = 0;
 
@@ -175,13 +208,26 @@ class BuyerPool {
     this.bucket = new TokenBucket(clock, burstMs);
   }
 
+  /** Of all accounts together; waits of accounts that were swept out are among them. */
+  get use(): BandwidthUse {
+    let waiting = 0;
+    for (const { waiters } of this.accounts.values()) waiting += waiters.size;
+    return { spentBytes: this.bucket.spentBytes, waits: this.#waits, waiting };
+  }
+
   setRates(account: AccountBandwidth, rates: BandwidthRates): void {
     const poolChanged = this.bucket.setRate(rates.buyerBytesPerSecond);
     const accountChanged = account.bucket.setRate(rates.accountBytesPerSecond);
-    if (!poolChanged && !accountChanged) {
-      account.limited = this.bucket.limited || account.bucket.limited;
-      return;
-    }
+    if (poolChanged || accountChanged) this.#rateChanged();
+    else account.limited = this.bucket.limited || account.bucket.limited;
+  }
+
+  /** `account` null: of the pool. */
+  setRate(account: AccountBandwidth | null, bytesPerSecond: number | null): void {
+    if ((account ?? this).bucket.setRate(bytesPerSecond)) this.#rateChanged();
+  }
+
+  #rateChanged(): void {
     for (const each of this.accounts.values()) each.limited = this.bucket.limited || each.bucket.limited;
     // Who waits may have a shorter time to wait, or none.
     if (this.#ready.size + this.#resting.size > 0) this.#setTimer(0);
@@ -198,6 +244,8 @@ class BuyerPool {
       if (this.bucket.tokens <= 0) this.bucket.refill(false);
       if (account.bucket.tokens > 0 && this.bucket.tokens > 0) return true;
     }
+    account.waits++;
+    this.#waits++;
     account.waiters.add(waiter);
     this.#place(account);
     return false;

@@ -11,6 +11,8 @@ const LATENESS_MS = 1_000;
 export class TokenBucket {
   /** Bytes that may go on; below 0: a debt. Infinite without a limit. */
   tokens = Number.POSITIVE_INFINITY;
+  /** Bytes that went on so far. */
+  spentBytes = 0;
   #bytesPerMs = Number.POSITIVE_INFINITY;
   #burstBytes = Number.POSITIVE_INFINITY;
   #refilledAtMs = 0;
@@ -50,6 +52,7 @@ export class TokenBucket {
 
   spend(bytes: number): void {
     this.tokens -= bytes;
+    this.spentBytes += bytes;
   }
 
   /** Time until the first token, ms; 0: there is one. */

@@ -29,8 +29,6 @@ const FINISH_MS_MAX = 30_000;
 export class Presence implements TunnelWatcher {
   readonly #timer: NodeJS.Timeout;
   #failing = false;
-  /** Of tunnels here, as Redis has drawn it. */
-  readonly #sinceMs = new WeakMap<Tunnel, number>();
   /** Timers of tunnels that are outdated and may finish. */
   readonly #finishing = new Map<Tunnel, NodeJS.Timeout>();
   #isReplaced = false;
@@ -99,7 +97,7 @@ export class Presence implements TunnelWatcher {
     tunnels.forEach((tunnel, i) => {
       const sinceMs = since[i] ?? null;
       if (sinceMs === null) this.#outdated(tunnel);
-      else this.#sinceMs.set(tunnel, sinceMs);
+      else tunnel.sinceMs = sinceMs;
     });
   }
 
@@ -166,7 +164,7 @@ export class Presence implements TunnelWatcher {
       gatewayId: this.deps.gatewayId,
       exitIp: tunnel.exitIp,
       connectedAtMs: tunnel.connectedAtMs,
-      sinceMs: this.#sinceMs.get(tunnel),
+      sinceMs: tunnel.sinceMs,
       streams: tunnel.mux.streamCount,
       rttMs: tunnel.mux.rttMs,
       status: tunnel.status,

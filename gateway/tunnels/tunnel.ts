@@ -45,8 +45,11 @@ export class Tunnel {
   readonly isp: string | null;
   readonly offerBytes: number;
   readonly connectedAtMs: number;
-  /** When it was opened by Redis's clock, which all gateways share, ms. */
-  readonly sinceMs: number;
+  /**
+   * When it was opened by Redis's clock, which all gateways share, ms; raised by its presence where an earlier tunnel of the
+   * device has as much. By this claims and presence tell which of two tunnels is the newest.
+   */
+  sinceMs: number;
   networkType: TicketRecord['networkType'];
   status: 'sharing' | 'paused' | 'draining' = 'sharing';
   /** Whether it may carry associations: false once its agent said no, in HELLO or to an OPEN. */

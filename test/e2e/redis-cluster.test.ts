@@ -6,6 +6,7 @@ import { CommandReader, publishCommand } from '../../gateway/live/commands.js';
 import { connectLive, type LiveRedis } from '../../gateway/live/connection.js';
 import { forgetControlPlaneState } from '../../gateway/live/forget.js';
 import { liveKeys } from '../../gateway/live/keys.js';
+import { dropLimitUse, shareLimits } from '../../gateway/live/limit-use.js';
 import { readDirtyMeters, reportMeters, settleMeters } from '../../gateway/live/meters.js';
 import * as presences from '../../gateway/live/presence.js';
 import * as store from '../../gateway/live/store.js';
@@ -47,6 +48,19 @@ async function everythingWorks(t: Test): Promise<void> {
   );
   t.ok(await releaseClaim(redis, { ...exits[3], allocationId: 'a3' } as never));
   t.equal(await readClaim(redis, 'p3', '192.0.2.3'), null);
+  const uses = exits.map(({ providerId: owner }) => ({
+    ...{ owner, ttlMs: 10_000, streams: 3, bytesPerSecondMax: null, bytesWanted: 0, bytesWeight: 1 },
+    ...{ connectionsPerSecondMax: 10, connectionsWanted: 2 },
+  }));
+  await shareLimits(redis, GATEWAY, uses);
+  const portions = await shareLimits(redis, 'other', uses);
+  t.ok(portions.every((portion) => portion?.streamsElsewhere === 3 && portion.gateways === 2));
+  for (const id of [GATEWAY, 'other'])
+    await dropLimitUse(
+      redis,
+      id,
+      uses.map(({ owner }) => owner),
+    );
   await writeExits(redis, GATEWAY, exits);
   t.equal(await readExit(redis, exits[39] as never), GATEWAY);
 

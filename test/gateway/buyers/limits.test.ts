@@ -30,6 +30,27 @@ t.test('streams at once', async (t) => {
   t.same(limits.acquire(buyer(0, 100, 'none')), { ok: false, code: 'CONN_LIMIT' });
 });
 
+t.test('what another gateway goes on with counts there', async (t) => {
+  const limits = new AccountLimits(new ManualClock());
+  const told: string[] = [];
+  limits.onUnshared = ({ account, buyerId }) => told.push(account ?? buyerId);
+  const who = buyer(2, 2);
+  for (let i = 0; i < 10; i++) {
+    const admission = limits.acquire(who);
+    t.ok(admission.ok);
+    if (!admission.ok) continue;
+    t.equal(limits.streams('acme'), 1, 'it has its place until then');
+    if (i % 2 === 0) admission.serve();
+    admission.undo();
+    admission.release();
+  }
+  t.equal(limits.streams('acme'), 0);
+  t.same([...new Set(told)], ['b-acme'], 'an account without limits of its own is no matter of others');
+  limits.count(who);
+  limits.count(who);
+  t.same(limits.acquire(who), { ok: false, code: 'RATE_LIMIT' }, 'what came to nothing anywhere counts here');
+});
+
 t.test('connections per second', async (t) => {
   const clock = new ManualClock();
   const limits = new AccountLimits(clock);
@@ -67,7 +88,7 @@ t.test('a buyer’s limits hold for the sum over its sub-users, theirs within', 
   const acme = member('acme', null);
   const releases = [one, one, two, acme]
     .map((who) => limits.acquire(who))
-    .map((a) => (a.ok ? a.release : null));
+    .map((a) => (a.ok ? () => a.release() : null));
   t.ok(releases.every(Boolean));
   t.same(limits.acquire(one), { ok: false, code: 'CONN_LIMIT' }, 'its own');
   t.ok(limits.acquire(two).ok);
@@ -114,7 +135,7 @@ t.test('never more in any second than twice the rate, never more streams than al
         for (let i = 0; i < tries; i++) {
           const admission = limits.acquire(who);
           if (!admission.ok) continue;
-          live.push(admission.release);
+          live.push(() => admission.release());
           times.push(clock.monotonicMs());
         }
         if (live.length > 12 || limits.streams('acme') !== live.length) return false;
