@@ -162,7 +162,8 @@ export class SimBuyers {
     if (!parsed.ok) throw new Error(`${username}: ${parsed.code}`);
     const { account } = parsed.params;
     const buyer = { account, buyerId: account, packageRoute: null };
-    const auth = { ok: true, buyer, params: parsed.params } as unknown as Authenticated;
+    const asked = { username, password: null, clientAddress: '' };
+    const auth = { ok: true, buyer, params: parsed.params, asked } as unknown as Authenticated;
     this.#known.set(username, auth);
     return auth;
   }

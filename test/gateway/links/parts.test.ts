@@ -430,8 +430,9 @@ t.test('whom to ask, in which order, and how often', async (t) => {
   ) => {
     const log: string[] = [];
     const own = {
-      authenticate: () => ({
+      authenticate: (asked: unknown) => ({
         ok: true,
+        asked,
         buyer: { account: 'acme' },
         params: { packageId: null, session: null, country: null, fallback: 'none', ...more.params },
       }),
