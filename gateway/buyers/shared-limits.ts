@@ -19,6 +19,8 @@ export const SHARED_LIMITS_DEFAULTS: Readonly<SharedLimitsSettings> = Object.fre
 
 /** Intervals after which an owner that does nothing is forgotten. */
 const IDLE_INTERVALS = 3;
+/** Intervals from its beginning in which an owner is told each time: it may have begun at several gateways in the same moment. */
+const NEW_INTERVALS = 2.5;
 /** Intervals after which an owner is told of though little has changed. */
 const REFRESH_INTERVALS = 6;
 /** Intervals after which what was told counts no more, since its gateway is dead or cut off; far from every limit twice as many. */
@@ -71,7 +73,7 @@ interface Told {
 /**
  * Makes the limits of buyers and sub-users hold over all gateways, workers included: tells Redis what owners do here and what
  * of it is wanted, and learns from the same answer what the others have and what portion of each limit is this gateway's.
- * Connections never wait for it. An owner that is new here is told at once, then each interval while it is near a limit or
+ * Connections never wait for it. An owner that is new here is told at once and in the next two intervals, then in each while it is near a limit or
  * changes much, else each sixth, and costs nothing once it does nothing.
  *
  * While Redis does not answer, the portions heard last stay; of an owner that was never heard of, each gateway takes an equal
@@ -259,7 +261,8 @@ export class LimitSharing {
 
   #isDue(use: LimitUse, last: Told, next: ToldUse, nowMs: number): boolean {
     const { atMs, use: told } = last;
-    if (atMs === null || nowMs - atMs >= (REFRESH_INTERVALS - 0.5) * this.#paceMs(last)) return true;
+    if (atMs === null || nowMs - last.sinceMs < NEW_INTERVALS * this.#intervalMs) return true;
+    if (nowMs - atMs >= (REFRESH_INTERVALS - 0.5) * this.#paceMs(last)) return true;
     return haveChanged(use, told) || isNear(use, next) || reaches(use, changeOf(next, told), MUCH);
   }
 

@@ -87,6 +87,7 @@ t.test(
     const far = who(1_000);
     const streams = [a.open(far)];
     t.ok(await told(0), 'new: at once');
+    t.same([await told(), await told()], [true, true], 'it may be new at others, too');
     for (let i = 1; i < 6; i++) t.notOk(await told(), `${i}`);
     t.ok(await told(), 'a sixth as often');
     for (let i = 0; i < 40; i++) streams.push(a.open(far));
