@@ -38,17 +38,19 @@ class Door {
     readonly gateway: number,
     traffic: Traffic,
     proxy: ProxyAddress,
+    refusalsMax: number,
   ) {
-    this.#loop = this.#run(traffic, proxy);
+    this.#loop = this.#run(traffic, proxy, refusalsMax);
   }
 
-  async #run(traffic: Traffic, proxy: ProxyAddress): Promise<void> {
-    while (!this.#stopped) {
+  async #run(traffic: Traffic, proxy: ProxyAddress, refusalsMax: number): Promise<void> {
+    for (let refused = 0; !this.#stopped && refused < refusalsMax; ) {
       const running = traffic.start(proxy, { kind: 'download', sizeBytes: 1, paceBytesPerS: 1e6 });
       this.#tries.push(running);
       const timer = setTimeout(() => running.cut(), TRY_TIMEOUT_MS);
       await running.over;
       clearTimeout(timer);
+      if (running.transfer.refusal !== null) refused++;
       await delay(TRY_INTERVAL_MS);
     }
   }
@@ -84,7 +86,11 @@ class Everywhere {
   ) {}
 
   /** Resolves when bytes flow and somebody came in at each. */
-  static async start(scene: Scene, proxyAt: (gateway: number) => ProxyAddress): Promise<Everywhere> {
+  static async start(
+    scene: Scene,
+    proxyAt: (gateway: number) => ProxyAddress,
+    refusalsMax: number,
+  ): Promise<Everywhere> {
     const { fleet, own } = scene;
     const gateways = fleet.system.gateways.map((_, n) => n);
     const streams = gateways.flatMap((gateway) =>
@@ -97,7 +103,7 @@ class Everywhere {
         }),
       })),
     );
-    const doors = gateways.map((gateway) => new Door(gateway, own, proxyAt(gateway)));
+    const doors = gateways.map((gateway) => new Door(gateway, own, proxyAt(gateway), refusalsMax));
     const all = new Everywhere(streams, doors);
     const endMs = performance.now() + FLOWING_TIMEOUT_MS;
     while (!all.flows) {
@@ -152,9 +158,9 @@ async function switchOff(
   what: string,
   proxyAt: (gateway: number) => ProxyAddress,
   call: () => Promise<unknown>,
-  { maySoonReturn = false } = {},
+  { maySoonReturn = false, refusalsMax = Number.POSITIVE_INFINITY } = {},
 ): Promise<void> {
-  const everywhere = await Everywhere.start(scene, proxyAt);
+  const everywhere = await Everywhere.start(scene, proxyAt, refusalsMax);
   const afterMsMax = SWITCH_MS_MAX * patience();
   scene.strike();
   const calledMs = performance.now();
@@ -217,8 +223,13 @@ export function switches(round: number): Phase {
 
       const token = await fleet.asAdmin(`/api/admin/buyers/${buyer.id}/tokens`, {});
       const byToken = (gateway: number) => ({ ...own(gateway), password: String(token.token) });
-      await switchOff(scene, 'token revoked', byToken, () =>
-        fleet.asAdmin(`/api/admin/tokens/${token.id ?? token.token_id}/revoke`, {}),
+      await switchOff(
+        scene,
+        'token revoked',
+        byToken,
+        () => fleet.asAdmin(`/api/admin/tokens/${token.id ?? token.token_id}/revoke`, {}),
+        // Wrong logins of an address make it wait on that account, and the next switches are this buyer's.
+        { refusalsMax: 2 },
       );
 
       const removed = await strictSession(scene, `removed${round}`);
@@ -260,7 +271,11 @@ export function redisAway(): Phase {
     async run(scene) {
       const { fleet, note, fail } = scene;
       const buyer = fleet.buyer(AWAY_BUYER);
-      const all = await Everywhere.start(scene, (gateway) => fleet.proxy(AWAY_BUYER, '', gateway));
+      const all = await Everywhere.start(
+        scene,
+        (gateway) => fleet.proxy(AWAY_BUYER, '', gateway),
+        Number.POSITIVE_INFINITY,
+      );
       scene.mayCut(); // what was set aside for a buyer may be used for so long, and no longer
       scene.strike();
       const awayMs = performance.now();
