@@ -21,11 +21,11 @@ import { ticketRecord } from '../helpers/ticket-record.js';
 
 t.setTimeout(120_000);
 
-// Once, on a busy machine, this process did not end when all its tests had. What holds it is told, and holds it no longer.
+// Once, on a busy machine, this process did not end when all its tests had: that fails, and tells what holds it.
 t.teardown(() => {
   setTimeout(() => {
     console.error('still open:', process.getActiveResourcesInfo());
-    process.exit();
+    process.exit(1);
   }, 20_000).unref();
 });
 
