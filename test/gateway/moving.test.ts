@@ -6,7 +6,7 @@ import { NETWORKS } from '../helpers/fleet.js';
 import { assertLedger } from '../helpers/ledger.js';
 import { startLinkCa } from '../helpers/link-certificates.js';
 import { PlainDevice } from '../helpers/plain-device.js';
-import { socksConnect } from '../helpers/socks-client.js';
+import { echoedWhole, socksConnect } from '../helpers/socks-client.js';
 import { sharingProvider, worldGateway } from '../helpers/world-gateway.js';
 
 const DRAIN = 13;
@@ -32,18 +32,11 @@ t.before(async () => {
   await world.call('POST', '/api/buyer/accept_policy', { token });
 });
 
-/** Half-closes, and reads what comes to its end: whether that is what was sent. */
+/** Whether it came back whole; counted as relayed, there and back. */
 async function finish(socket: Socket, sent: Buffer): Promise<boolean> {
-  const chunks: Buffer[] = [];
-  socket.on('data', (chunk: Buffer) => chunks.push(chunk));
-  const closed = new Promise((resolve) => socket.once('close', resolve));
-  socket.on('error', () => {});
-  socket.resume();
-  socket.end(sent);
-  await closed;
   relayed.up += sent.length;
   relayed.down += sent.length;
-  return Buffer.concat(chunks).equals(sent);
+  return echoedWhole(socket, sent);
 }
 
 t.test(

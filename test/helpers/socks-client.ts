@@ -60,3 +60,15 @@ async function take(socket: Socket, n: number): Promise<Buffer | null> {
     );
   }
 }
+
+/** Sends to an echo, half-closes, and reads what comes to its end: whether that is what was sent. */
+export async function echoedWhole(socket: Socket, sent: Buffer): Promise<boolean> {
+  const chunks: Buffer[] = [];
+  socket.on('data', (chunk: Buffer) => chunks.push(chunk));
+  const closed = new Promise((resolve) => socket.once('close', resolve));
+  socket.on('error', () => {});
+  socket.resume();
+  socket.end(sent);
+  await closed;
+  return Buffer.concat(chunks).equals(sent);
+}
