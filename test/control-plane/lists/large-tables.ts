@@ -47,7 +47,9 @@ const user = (n = 'n') => id('user', n);
 const session = (n = 'n') => id('session', n);
 const buyer = (n = 'n') => id('buyer', n);
 const minutesAgo = (n = 'n') => `now() - (${n}) * interval '1 minute'`;
-const dayOf = (n = 'n') => `(now() AT TIME ZONE 'UTC')::date - ((${n}) % 28)::int`;
+/** Traffic of so many days, today's included: each is filled, and so is each month's partition. */
+const DAYS = 28;
+const dayOf = (n = 'n') => `(now() AT TIME ZONE 'UTC')::date - ((${n}) % ${DAYS})::int`;
 
 /** `table (columns): values for the row n`; so many rows of each. */
 const TABLES: ReadonlyArray<[table: string, rows: number, columns: Record<string, string>]> = [
@@ -240,8 +242,8 @@ const TABLES: ReadonlyArray<[table: string, rows: number, columns: Record<string
       ended_at: minutesAgo(),
     },
   ],
-  ['usage_daily_buyer', 3 * ROWS, { buyer_id: buyer('n / 28'), day: dayOf(), country: "'DE'" }],
-  ['usage_daily_provider', 3 * ROWS, { user_id: user('n / 28'), day: dayOf() }],
+  ['usage_daily_buyer', 3 * ROWS, { buyer_id: buyer(`n / ${DAYS}`), day: dayOf(), country: "'DE'" }],
+  ['usage_daily_provider', 3 * ROWS, { user_id: user(`n / ${DAYS}`), day: dayOf() }],
   [
     'destination_usage',
     3 * ROWS,
@@ -414,10 +416,9 @@ export async function fillTables(pool: pg.Pool): Promise<void> {
   try {
     await client.query('SET statement_timeout = 0');
     await client.query('SET session_replication_role = replica');
-    for (const months of [0, 1])
-      await client.query(
-        `SELECT make_destination_usage_partition((now() AT TIME ZONE 'UTC')::date - ${months * 28})`,
-      );
+    // None without rows: what is empty is rightly read as a whole.
+    for (const day of [0, DAYS - 1])
+      await client.query(`SELECT make_destination_usage_partition(${dayOf(`${day}`)})`);
     for (const [table, rows, columns] of TABLES)
       await client.query(
         `INSERT INTO ${table} (${Object.keys(columns).join(', ')})
