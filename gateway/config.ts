@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 import { hostname } from 'node:os';
 import { buyerDirectoryDefaults } from './buyers/directory.js';
+import { ACCOUNT_LIMITS_DEFAULTS } from './buyers/limits.js';
 import { loginBackoffDefaults } from './buyers/login-backoff.js';
 import { SHARED_LIMITS_DEFAULTS } from './buyers/shared-limits.js';
 import { linkSettings, problemsOfLinks } from './links/settings.js';
@@ -284,6 +285,12 @@ export const gatewaySettings = {
     'how often a gateway tells the others what buyers near a limit do here, and learns the same of them: what a buyer may ' +
       'get beyond a limit is what gateways let through in such a time; those of a gateway that dies are free after six',
     { default: SHARED_LIMITS_DEFAULTS.limitsShareIntervalMs, min: 50, max: 10_000 },
+  ),
+  limitsWaitMs: integer(
+    'TS_LIMITS_WAIT_MS',
+    'time a new connection waits where its buyer’s connections a second allow it and other gateways hold too much of them at ' +
+      'the moment; then RATE_LIMIT. 0: it does not wait',
+    { default: ACCOUNT_LIMITS_DEFAULTS.limitsWaitMs, min: 0, max: 10_000 },
   ),
   walletWaitMs: integer(
     'TS_WALLET_WAIT_MS',

@@ -99,7 +99,7 @@ export async function startGateway(
   });
   const checkOrigin = (address: string) => origins.check(address, live.originPolicy);
   const directory = new BuyerDirectory({ redis, clock, log }, { staleMaxMs: config.snapshotTermMs });
-  const limits = new AccountLimits(clock);
+  const limits = new AccountLimits(clock, config);
   const backoff = loginBackoff(config, clock);
   const bandwidth = new BandwidthLimits(clock, { bandwidthBurstMs: config.bandwidthBurstMs });
 

@@ -235,7 +235,7 @@ export class GatewayPipeline implements ProxyPipeline {
     const { deps } = this;
     if (deps.isDraining()) return { ok: false, code: 'DRAINING' };
     // Free of charge, not of limits: it takes a place as a connection does.
-    const place = deps.limits.acquire(auth.buyer);
+    const place = await deps.limits.acquire(auth.buyer);
     if (!place.ok) return place;
     try {
       const paid = await unpaid(this.deps.wallets, auth.buyer);
@@ -272,19 +272,20 @@ export class GatewayPipeline implements ProxyPipeline {
   #open(auth: Authenticated, wanted: Wanted, onEnd: () => void = () => {}): Soon<Opened | ProxyFailure> {
     const { deps } = this;
     if (!deps.meters.canAdmit) return { ok: false, code: 'INTERNAL', detail: 'metering' };
-    const place = deps.limits.acquire(auth.buyer);
-    if (!place.ok) return place;
-    return soon(unpaid(this.deps.wallets, auth.buyer), (refused) => {
-      const opened =
-        refused ??
-        this.#dial(auth, wanted, place, () => {
-          place.release();
-          onEnd();
+    return soon(deps.limits.acquire(auth.buyer), (place) => {
+      if (!place.ok) return place;
+      return soon(unpaid(deps.wallets, auth.buyer), (refused) => {
+        const opened =
+          refused ??
+          this.#dial(auth, wanted, place, () => {
+            place.release();
+            onEnd();
+          });
+        return soon(opened, (opened) => {
+          if (goesOn(opened, wanted.attempts)) place.undo();
+          else if (!opened.ok) place.release();
+          return opened;
         });
-      return soon(opened, (opened) => {
-        if (goesOn(opened, wanted.attempts)) place.undo();
-        else if (!opened.ok) place.release();
-        return opened;
       });
     });
   }

@@ -1,8 +1,22 @@
 import type { ProxyFailure } from '../errors.js';
 import type { BandwidthRates } from '../relay/bandwidth.js';
-import type { Clock } from '../runtime/clock.js';
+import { type Clock, nodeTimer, type SetTimer } from '../runtime/clock.js';
+import type { Soon } from '../runtime/soon.js';
 import type { BuyerAccess } from './directory.js';
 import { LimitUse, type OwnerLimits } from './limit-use.js';
+import { RateQueue } from './rate-queue.js';
+
+/** Settings of limits: unit in the name, what happens at each beside it. */
+export interface AccountLimitsSettings {
+  /**
+   * How long a connection waits where the owner's rate has room and this gateway's portion of it has none, ms; then RATE_LIMIT.
+   * 0: it does not wait.
+   */
+  limitsWaitMs: number;
+}
+
+/** The default of each. */
+export const ACCOUNT_LIMITS_DEFAULTS: Readonly<AccountLimitsSettings> = Object.freeze({ limitsWaitMs: 500 });
 
 /** Whose limits hold for a connection. */
 export type LimitedAccess = Pick<BuyerAccess, 'account' | 'buyerId' | 'limits' | 'subUser'>;
@@ -87,37 +101,95 @@ export class AccountLimits {
     if (!use.isShared && use.hasLimits) this.onUnshared(use);
   };
 
-  constructor(private readonly clock: Pick<Clock, 'monotonicMs'>) {}
+  readonly #waitMs: number;
 
-  /** Counts a new connection of the account, unless a limit refuses it; a refusal uses nothing up. */
-  acquire(buyer: LimitedAccess): Admission | ProxyFailure {
+  constructor(
+    private readonly clock: Pick<Clock, 'monotonicMs'>,
+    settings: Partial<AccountLimitsSettings> = {},
+    private readonly setTimer: SetTimer = nodeTimer,
+  ) {
+    this.#waitMs = { ...ACCOUNT_LIMITS_DEFAULTS, ...settings }.limitsWaitMs;
+  }
+
+  /**
+   * Counts a new connection of the account, unless a limit refuses it; a refusal uses nothing up. Where other gateways hold what
+   * it would need of the rate, it waits for some of that, after those that wait already.
+   */
+  acquire(buyer: LimitedAccess): Soon<Admission | ProxyFailure> {
+    const [ofBuyer, ofAccount] = this.#owners(buyer);
+    const outcome = this.#admit(ofBuyer, ofAccount, null);
+    if (!(outcome instanceof LimitUse)) return outcome;
+    if (this.#waitMs === 0) return this.#tooMany(outcome);
+    return new Promise((resolve) => {
+      const deadlineMs = this.clock.monotonicMs() + this.#waitMs;
+      const wait = (short: LimitUse): void => {
+        const giveUp = () => resolve(this.#tooMany(short));
+        // Between two queues, too, it gives up in time.
+        if (this.clock.monotonicMs() >= deadlineMs) {
+          giveUp();
+          return;
+        }
+        const attempt = () => {
+          const outcome = this.#admit(ofBuyer, ofAccount, short);
+          if (outcome === short) return false;
+          if (outcome instanceof LimitUse) wait(outcome);
+          else resolve(outcome);
+          return true;
+        };
+        this.#queueOf(short).add({ deadlineMs, attempt, giveUp });
+      };
+      wait(outcome);
+    });
+  }
+
+  /** Or, of whom this gateway has too small a portion now. `next`: whose turn to be served it is. */
+  #admit(ofBuyer: LimitUse, ofAccount: LimitUse, next: LimitUse | null): Admission | ProxyFailure | LimitUse {
     const nowMs = this.clock.monotonicMs();
-    if (this.#uses.size >= this.#sweepAt) this.#sweep(nowMs);
-    const ofBuyer = this.#of(buyer.buyerId, null, buyer.limits);
-    const ofAccount = this.#of(buyer.buyerId, buyer.account, buyer.subUser?.limits ?? UNLIMITED);
     for (const use of [ofBuyer, ofAccount]) {
-      const refusal = use.refusal(nowMs);
-      if (refusal?.code === 'RATE_LIMIT') {
-        this.#onAsked(use);
-        if (use.connectionsPortion !== null) this.onShort(use);
+      const refusal = use.refusal(nowMs, use === next);
+      if (refusal === null) continue;
+      if (refusal === 'short') {
+        this.onShort(use);
+        return use;
       }
-      if (refusal !== null) return refusal;
+      return refusal.code === 'RATE_LIMIT' ? this.#tooMany(use) : refusal;
     }
     ofBuyer.take();
     ofAccount.take();
     return new Place(ofBuyer, ofAccount, this.#onAsked);
   }
 
+  /** What is refused was wanted, too. */
+  #tooMany(use: LimitUse): ProxyFailure {
+    this.#onAsked(use);
+    if (use.connectionsPortion !== null) this.onShort(use);
+    return { ok: false, code: 'RATE_LIMIT' };
+  }
+
+  #queueOf(use: LimitUse): RateQueue {
+    use.queue ??= new RateQueue(
+      () => this.clock.monotonicMs(),
+      () => use.msUntilRoom(this.clock.monotonicMs()),
+      this.setTimer,
+    );
+    return use.queue;
+  }
+
+  #owners({ buyerId, account, limits, subUser }: LimitedAccess): [ofBuyer: LimitUse, ofAccount: LimitUse] {
+    if (this.#uses.size >= this.#sweepAt) this.#sweep(this.clock.monotonicMs());
+    return [this.#of(buyerId, null, limits), this.#of(buyerId, account, subUser?.limits ?? UNLIMITED)];
+  }
+
   /** A request that several gateways were asked for came to nothing: it counts as one connection, here. */
   count(buyer: LimitedAccess): void {
-    const admission = this.acquire(buyer);
-    if (admission.ok) admission.release();
+    const admission = this.#admit(...this.#owners(buyer), null);
+    if (admission instanceof LimitUse) this.#tooMany(admission);
+    else if (admission.ok) admission.release();
   }
 
   /** What the account's streams may move here now, as part of what it may move over all gateways. */
-  bandwidthRates({ buyerId, account, limits, subUser }: LimitedAccess): BandwidthRates {
-    const ofBuyer = this.#of(buyerId, null, limits);
-    const ofAccount = this.#of(buyerId, account, subUser?.limits ?? UNLIMITED);
+  bandwidthRates(buyer: LimitedAccess): BandwidthRates {
+    const [ofBuyer, ofAccount] = this.#owners(buyer);
     if (ofBuyer.isShared) this.onLimits(ofBuyer);
     if (ofAccount.isShared) this.onLimits(ofAccount);
     return { buyerBytesPerSecond: ofBuyer.bytesPerSecond, accountBytesPerSecond: ofAccount.bytesPerSecond };

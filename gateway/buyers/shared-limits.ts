@@ -229,13 +229,16 @@ export class LimitSharing {
   /** What is to be told of it now. */
   #useOf(use: LimitUse, told: Told, nowMs: number): ToldUse {
     const { spentBytes, waits, waiting } = this.#deps.bandwidth.useOf(use.buyerId, use.account);
-    const tookMs = Math.max(this.#intervalMs, nowMs - (told.atMs ?? told.sinceMs));
-    const perSecond = (amount: number) => Math.ceil((Math.max(0, amount) * 1_000) / tookMs);
+    const sinceMs = nowMs - (told.atMs ?? told.sinceMs);
+    const perSecond = (amount: number, atLeastMs: number) =>
+      Math.ceil((Math.max(0, amount) * 1_000) / Math.max(atLeastMs, sinceMs));
+    // Who asks for more within an interval has the rate of now, not one that is thinned by what it has not asked for yet.
+    const askedMs = told.atMs === null ? this.#intervalMs : SHORT_PART * this.#intervalMs;
     const bytesPerSecondMax = use.limits.bandwidthBytesPerSecondMax ?? null;
     const isShort = waiting > 0 || waits !== told.waits;
     const bytes = isShort
       ? (bytesPerSecondMax ?? 0)
-      : Math.ceil(BYTES_HEADROOM * perSecond(spentBytes - told.movedBytes));
+      : Math.ceil(BYTES_HEADROOM * perSecond(spentBytes - told.movedBytes, this.#intervalMs));
     const next = {
       owner: use.account ?? use.buyerId,
       ttlMs: 0,
@@ -243,7 +246,7 @@ export class LimitSharing {
       connectionsPerSecondMax: use.limits.connectionsPerSecondMax ?? null,
       // Half of what it was, at least: who comes in bursts keeps its portion between two of them.
       connectionsWanted: Math.max(
-        perSecond(use.asked - told.asked),
+        perSecond(use.asked - told.asked, askedMs) + use.waiting,
         Math.floor(told.use.connectionsWanted / 2),
       ),
       bytesPerSecondMax,
@@ -267,7 +270,7 @@ export class LimitSharing {
   }
 
   #isIdle(use: LimitUse, told: Told, nowMs: number): boolean {
-    if (use.served > 0 || use.asked !== told.askedWhenActive) {
+    if (use.served > 0 || use.waiting > 0 || use.asked !== told.askedWhenActive) {
       told.activeAtMs = nowMs;
       told.askedWhenActive = use.asked;
     }

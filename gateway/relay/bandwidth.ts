@@ -1,4 +1,4 @@
-import type { Clock } from '../runtime/clock.js';
+import { type Clock, nodeTimer, type SetTimer } from '../runtime/clock.js';
 import { TokenBucket } from './token-bucket.js';
 
 /** Settings of bandwidth limits: unit in the name, what happens at each beside it. */
@@ -42,14 +42,6 @@ export interface BandwidthUse {
 }
 
 const NO_USE: BandwidthUse = { spentBytes: 0, waits: 0, waiting: 0 };
-
-/** How a timer is set; returns what cancels it. */
-export type SetTimer = (afterMs: number, run: () => void) => () => void;
-
-const nodeTimer: SetTimer = (afterMs, run) => {
-  const timer = setTimeout(run, afterMs).unref();
-  return () => clearTimeout(timer);
-};
 
 /**
  * The bandwidth of accounts through this gateway. Each account has a token bucket of its own and a share in its

@@ -11,6 +11,15 @@ export const systemClock: Clock = {
   monotonicMs: () => performance.now(),
 };
 
+/** How a timer is set; returns what cancels it. */
+export type SetTimer = (afterMs: number, run: () => void) => () => void;
+
+/** By Node, without keeping the process alive. */
+export const nodeTimer: SetTimer = (afterMs, run) => {
+  const timer = setTimeout(run, afterMs).unref();
+  return () => clearTimeout(timer);
+};
+
 /** A clock that stands still until it is told to move. */
 export class ManualClock implements Clock {
   #elapsedMs = 0;

@@ -4,8 +4,9 @@ import { AccountLimits } from '../../../gateway/buyers/limits.js';
 import { LimitSharing } from '../../../gateway/buyers/shared-limits.js';
 import { liveKeys } from '../../../gateway/live/keys.js';
 import { BandwidthLimits } from '../../../gateway/relay/bandwidth.js';
-import { ManualClock } from '../../../gateway/runtime/clock.js';
+import { ManualClock, type SetTimer } from '../../../gateway/runtime/clock.js';
 import { startRedis } from '../../helpers/services.js';
+import { settled } from '../../helpers/settled.js';
 import { accountSnapshot, connect, recordingLog } from '../live/servers.js';
 
 const INTERVAL_MS = 1_000;
@@ -23,14 +24,32 @@ function who(streamsMax: number, connectionsPerSecondMax = 1_000, bytesPerSecond
   };
 }
 
+/** Timers that go off when they are told to, whatever they were set to. */
+class ManualTimers {
+  readonly #due = new Set<() => void>();
+  readonly set: SetTimer = (_afterMs, run) => {
+    this.#due.add(run);
+    return () => this.#due.delete(run);
+  };
+  get count(): number {
+    return this.#due.size;
+  }
+  run(): void {
+    const due = [...this.#due];
+    this.#due.clear();
+    for (const run of due) run();
+  }
+}
+
 const server = await startRedis();
 t.teardown(() => server.stop());
 
 /** A gateway as far as limits go. Nothing is told but by `refresh`, and once at the end of a turn when that is due. */
-function gateway(t: Test, gatewayId: string, url = server.url, gatewayCount = 4) {
+function gateway(t: Test, gatewayId: string, url = server.url, gatewayCount = 4, limitsWaitMs = 0) {
   const clock = new ManualClock();
+  const timers = new ManualTimers();
   const redis = connect(t, { url, commandTimeoutMs: 300 });
-  const limits = new AccountLimits(clock);
+  const limits = new AccountLimits(clock, { limitsWaitMs }, timers.set);
   const bandwidth = new BandwidthLimits(clock);
   const log = recordingLog();
   const sharing = new LimitSharing(
@@ -38,7 +57,7 @@ function gateway(t: Test, gatewayId: string, url = server.url, gatewayCount = 4)
     { limitsShareIntervalMs: INTERVAL_MS },
   );
   const open = (buyer: ReturnType<typeof who>) => {
-    const admission = limits.acquire(buyer);
+    const admission = settled(limits.acquire(buyer));
     if (admission.ok) admission.serve();
     return admission;
   };
@@ -50,7 +69,7 @@ function gateway(t: Test, gatewayId: string, url = server.url, gatewayCount = 4)
     await sharing.refresh();
     await sharing.refresh();
   };
-  return { clock, redis, limits, bandwidth, sharing, log, open, opened, tell };
+  return { clock, timers, redis, limits, bandwidth, sharing, log, open, opened, tell };
 }
 
 t.beforeEach(async (t) => {
@@ -132,6 +151,53 @@ t.test('connections a second: what is refused is wanted, too', async (t) => {
       await gateway.tell();
     }
   t.equal(total, 160, 'sixteen a second in all');
+});
+
+t.test('who could be served but for other gateways waits for a portion, in turn', async (t) => {
+  const [a, b] = [gateway(t, 'a'), gateway(t, 'b', server.url, 4, 500)];
+  const buyer = who(1_000, 16);
+  t.equal(a.opened(buyer, 8), 8);
+  await a.tell(0);
+  t.equal(b.opened(buyer, 1), 1);
+  await b.tell(0);
+  // Eight at a within a second: b may have the other eight once it has asked for them.
+  const order: number[] = [];
+  const waiting = Array.from({ length: 15 }, async (_, n) => {
+    const outcome = await b.limits.acquire(buyer);
+    order.push(n);
+    if (outcome.ok) outcome.serve();
+    return outcome.ok ? 'ok' : outcome.code;
+  });
+  t.same(
+    settled(b.limits.acquire(buyer)),
+    { ok: false, code: 'RATE_LIMIT' },
+    'above the whole limit nobody waits',
+  );
+  const passed = (ms: number) => {
+    b.clock.advance(ms);
+    b.timers.run();
+  };
+  // It has one of sixteen a second, but others are asked for at once.
+  passed(1);
+  t.same(order, [], 'there is no room yet');
+  await b.tell(0);
+  passed(450);
+  await Promise.resolve();
+  const early = order.length;
+  t.ok(early >= 2 && early <= 6, `${early} in half a second at eight a second`);
+  passed(48);
+  await Promise.resolve();
+  t.ok(order.length < 15, 'the others wait until they may no longer');
+  passed(2);
+  const outcomes = await Promise.all(waiting);
+  t.same(
+    order,
+    [...order].sort((x, y) => x - y),
+    'in the order in which they came',
+  );
+  t.equal(outcomes.filter((outcome) => outcome === 'ok').length, outcomes.lastIndexOf('ok') + 1);
+  t.same(new Set(outcomes.slice(outcomes.lastIndexOf('ok') + 1)), new Set(['RATE_LIMIT']));
+  t.equal(b.timers.count, 0, 'nobody waits: no timer');
 });
 
 t.test('a bandwidth that others have a part of is slower here; another limit holds at once', async (t) => {
