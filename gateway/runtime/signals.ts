@@ -41,6 +41,8 @@ export function stopOnSignal(graceMs: number, onError: (error: unknown) => void)
   process.on('SIGTERM', () => begin('SIGTERM'));
   process.on('SIGINT', () => begin('SIGINT'));
   process.on('disconnect', () => begin('disconnect'));
+  // To listen for its end keeps nobody: a program that could not start ends by itself.
+  process.channel?.unref();
   // `send` stays when the channel has closed.
   if (process.send !== undefined && !process.connected) begin('disconnect');
   return {

@@ -112,7 +112,7 @@ export async function runCase(
   const overBytes = Math.max(0, bookedBytes - relayedBytes);
 
   const left = await leaksAfter(world, LEAK_WAIT_MS, ALL_GONE);
-  failures.push(...describeLeaks(left));
+  failures.push(...describeLeaks(left), ...world.ended());
   failures.push(...new Set(books.violations.slice(violationsBefore)), ...(await books.proof()));
   if (underBytes > 0) failures.push(`${underBytes} bytes relayed and not booked`);
   if (overBytes > (OVER_BYTES_MAX_PER_STREAM + (fault.linkBytesMaxPerStream ?? 0)) * streams)

@@ -325,6 +325,14 @@ export class World {
     return claimKeys(this.redisPort).length;
   }
 
+  /** Programs that have ended by themselves, in words. */
+  ended(): string[] {
+    return this.sites
+      .flatMap((site) => [site.gateway, site.controlPlane, ...site.agents])
+      .filter(({ running }) => !running)
+      .map(({ spec }) => `${spec.name} is not running`);
+  }
+
   /** Makes it a gateway of so many processes, linked with the other or not; nothing happens when it is one. */
   async withShape(site: Site, workers: number, linked: boolean): Promise<void> {
     const { env } = site.gateway.spec;
