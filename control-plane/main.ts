@@ -17,17 +17,16 @@ export async function runControlPlane(): Promise<void> {
   const config = readControlPlaneConfig();
   const recentLog = new RecentLog(config.recentLogLines);
   const log = createLog('control-plane', config.logLevel, undefined, (line) => recentLog.push(line));
+  const ending = stopOnSignal(config.stopGraceMs + STOP_MARGIN_MS, (error) =>
+    log.error({ stack: (error as Error).stack }, 'stop_failed'),
+  );
   const stopTracing = await startTracing(config, 'control-plane', log);
   const controlPlane = await startControlPlane(config, log, undefined, recentLog);
-  stopOnSignal(
-    async (why) => {
-      log.info({ why }, 'stopping');
-      await controlPlane.stop();
-      await stopTracing();
-    },
-    config.stopGraceMs + STOP_MARGIN_MS,
-    (error) => log.error({ stack: (error as Error).stack }, 'stop_failed'),
-  );
+  ending.by(async (why) => {
+    log.info({ why }, 'stopping');
+    await controlPlane.stop();
+    await stopTracing();
+  });
   process.send?.({ ready: true, port: controlPlane.port });
 }
 

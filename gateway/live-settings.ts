@@ -28,6 +28,8 @@ export class LiveSettingsCache {
   #providerPriceMicrosPerGb: string | null = null;
   #policy: DestinationPolicy;
   #originPolicy = NO_ORIGIN_POLICY;
+  /** The last reading failed, and the log says so. */
+  #failing = false;
 
   constructor(private readonly deps: LiveSettingsDeps) {
     this.#policy = compileDestinationPolicy(null, deps.devAllow);
@@ -55,21 +57,29 @@ export class LiveSettingsCache {
 
   /** Reads both again; what is missing or unreachable keeps its last value. Never rejects. */
   async refresh(): Promise<void> {
-    const { redis, log, devAllow, onChange } = this.deps;
+    const { log } = this.deps;
     try {
-      const [marker, price] = await Promise.all([readLiveSettingsMarker(redis), readProviderPrice(redis)]);
-      if (price) this.#providerPriceMicrosPerGb = price.microsPerGb;
-      if (marker !== null && marker === this.#marker) return;
-      const settings = await readLiveSettings(redis);
-      if (!settings) return;
-      this.#marker = marker;
-      this.#settings = settings;
-      this.#policy = compileDestinationPolicy(settings, devAllow);
-      this.#originPolicy =
-        settings.origins === undefined ? NO_ORIGIN_POLICY : new OriginPolicy(settings.origins);
-      onChange();
+      await this.#read();
+      if (this.#failing) log.info({}, 'live_settings_read_again');
+      this.#failing = false;
     } catch (error) {
-      log.warn({ error: (error as Error).message }, 'live_settings_not_read');
+      if (!this.#failing) log.warn({ error: (error as Error).message }, 'live_settings_not_read');
+      this.#failing = true;
     }
+  }
+
+  async #read(): Promise<void> {
+    const { redis, devAllow, onChange } = this.deps;
+    const [marker, price] = await Promise.all([readLiveSettingsMarker(redis), readProviderPrice(redis)]);
+    if (price) this.#providerPriceMicrosPerGb = price.microsPerGb;
+    if (marker !== null && marker === this.#marker) return;
+    const settings = await readLiveSettings(redis);
+    if (!settings) return;
+    this.#marker = marker;
+    this.#settings = settings;
+    this.#policy = compileDestinationPolicy(settings, devAllow);
+    this.#originPolicy =
+      settings.origins === undefined ? NO_ORIGIN_POLICY : new OriginPolicy(settings.origins);
+    onChange();
   }
 }

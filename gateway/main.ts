@@ -17,15 +17,12 @@ export async function runGateway(settings: Readonly<Record<string, string>> = {}
   allocateYoung();
   const config = readGatewayConfig(undefined, settings);
   const log = createLog('gateway', config.logLevel);
-  const stopTracing = await startTracing(config, 'gateway', log);
-  let drain = () => {};
-  const onDrain = () => drain();
-  const gateway = await start(config, log, onDrain);
-  drain = stopOnSignal(
-    (why) => gateway.stop(why === 'disconnect' ? 0 : config.drainMs).then(stopTracing),
-    config.drainMs + STOP_GRACE_MS,
-    (error) => log.error({ error: String(error) }, 'stopping_failed'),
+  const ending = stopOnSignal(config.drainMs + STOP_GRACE_MS, (error) =>
+    log.error({ error: String(error) }, 'stopping_failed'),
   );
+  const stopTracing = await startTracing(config, 'gateway', log);
+  const gateway = await start(config, log, ending.begin);
+  ending.by((why) => gateway.stop(why === 'disconnect' ? 0 : config.drainMs).then(stopTracing));
   const { proxyPort, tunnelPort, metricsPort } = gateway;
   process.send?.({ ready: true, proxyPort, tunnelPort, metricsPort });
 }

@@ -95,6 +95,8 @@ export function createPool(options: PoolOptions): pg.Pool {
     types,
   });
   pool.on('error', (error) => options.onIdleError?.(error));
+  // Whoever has a connection hears by his next query that it is gone. The event alone, unheard, would end the process.
+  pool.on('connect', (client) => client.on('error', () => {}));
   return pool;
 }
 
@@ -147,7 +149,7 @@ async function withClient<T>(
   const drop = (error: Error) => {
     why = error;
   };
-  // A connection that dies during `fn` reports it here; without a listener the process would end.
+  // A connection that dies during `fn` reports it here.
   client.on('error', drop);
   try {
     return await fn(client, drop, () => why !== undefined);

@@ -35,15 +35,11 @@ export async function runStandalone(): Promise<void> {
   const stopAll = async () => {
     for (const stop of stops.splice(0).reverse()) await stop();
   };
-  stopOnSignal(
-    async () => {
-      folder.removeReadyFile();
-      say('\nstopping …');
-      await stopAll();
-    },
-    30_000,
-    (error) => log.error({ error: String(error) }, 'stopping_failed'),
-  );
+  stopOnSignal(30_000, (error) => log.error({ error: String(error) }, 'stopping_failed')).by(async () => {
+    folder.removeReadyFile();
+    say('\nstopping …');
+    await stopAll();
+  });
 
   try {
     const system = await startSystem({ config, folder, log, logFd, say, stops });

@@ -129,6 +129,8 @@ export class GatewayLinks {
       isPeer: (id) => this.#directory.canBeAsked(id),
       hasExit: (exit) => index.byExit(exitKey(exit), NONE) !== undefined,
     });
+    const told = (tunnel: Tunnel) => this.#directory.deviceShares(tunnel);
+    registry.watch({ onTunnel: told, onTunnelChanged: told, onTunnelGone() {} });
     this.pipeline = new LinkedPipeline({
       own,
       directory: this.#directory,

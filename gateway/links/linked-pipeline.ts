@@ -52,7 +52,7 @@ export interface OwnPipeline extends ProxyPipeline {
 
 export interface LinkedPipelineDeps {
   own: OwnPipeline;
-  directory: Pick<PeerDirectory, 'get' | 'candidates'>;
+  directory: Pick<PeerDirectory, 'get' | 'candidates' | 'lookAgain'>;
   homes: Pick<Homes, 'homeOf' | 'served'>;
   client: Pick<LinkClient, 'to' | 'isResting' | 'doubt' | 'versionOf'>;
   clock: Clock;
@@ -81,6 +81,8 @@ interface Search<T> {
   asked: Set<string>;
   /** Those of them that understood. */
   heard: number;
+  /** What one of them said that tried devices in vain. */
+  refusal: ProxyErrorCode | null;
   devicesLeft: number | undefined;
   stays: boolean | undefined;
   startMs: number;
@@ -173,6 +175,7 @@ export class LinkedPipeline implements ProxyPipeline {
       there,
       asked: new Set(),
       heard: 0,
+      refusal: null,
       devicesLeft: attempts.devicesMax,
       stays: attempts.stays,
       startMs,
@@ -225,33 +228,50 @@ export class LinkedPipeline implements ProxyPipeline {
     search: Search<T>,
     failed: ProxyFailure,
   ): Promise<T | ProxyFailure> {
-    const { own, directory, client, clock } = this.deps;
+    const { own, directory, clock } = this.deps;
     const { auth, asked } = search;
-    let failure = failed;
     search.stays = true;
     const { packageId } = auth.params;
     const { exact } = search.attempts;
-    const others =
-      packageId === null ? directory.candidates(wishOf(auth, { exact, goesOn: false }), asked) : [];
-    const heardBefore = search.heard;
-    for (const gatewayId of others.filter((id) => !client.isResting(id))) {
-      if (search.heard - heardBefore === PEERS_ASKED_MAX) break;
-      const answer = await this.#askOne(search, gatewayId);
-      if (isEnd(answer)) return answer;
-      if (answer !== null && answer.code !== 'NO_PEER' && answer.elsewhere !== undefined)
-        failure = { ok: false, code: answer.code };
-      if (search.devicesLeft === 0) break;
+    const mayHave = (but: ReadonlySet<string>) =>
+      packageId === null ? directory.candidates(wishOf(auth, { exact, goesOn: false }), but) : [];
+    const others = mayHave(asked);
+    let answer = await this.#askEach(search, others);
+    const isLeft = () =>
+      (search.refusal ?? failed.code) === 'NO_PEER' && exact !== true && search.devicesLeft !== 0;
+    if (answer === null && isLeft() && packageId === null) {
+      // The device that would do may have moved a moment ago, to a gateway that was not known to have any.
+      const known = new Set([...asked, ...others]);
+      if (await directory.lookAgain()) answer = await this.#askEach(search, mayHave(known));
     }
-    if (failure.code === 'NO_PEER' && exact !== true && search.devicesLeft !== 0) {
+    if (answer !== null) return answer;
+    if (isLeft()) {
       // While others were asked a device may have come from there; and what is about to come free is waited for.
       const last = await this.#tryHere(search, true);
       if (last.ok || last.elsewhere === undefined) return last;
     }
+    const failure: ProxyFailure = search.refusal === null ? failed : { ok: false, code: search.refusal };
     const { elsewhere: _, ...refusal } = failure;
     // Where it was to be exact, what else is allowed comes next.
     if (exact !== true || refusal.code !== 'NO_PEER')
       own.gaveUp(auth, refusal, clock.monotonicMs() - search.startMs);
     return refusal;
+  }
+
+  /** Asks one after the other until one serves it or says no for good; null: none did, and `refusal` may say why. */
+  async #askEach<T extends { ok: true }>(
+    search: Search<T>,
+    gatewayIds: readonly string[],
+  ): Promise<T | ProxyFailure | null> {
+    const heardBefore = search.heard;
+    for (const gatewayId of gatewayIds.filter((id) => !this.deps.client.isResting(id))) {
+      if (search.heard - heardBefore === PEERS_ASKED_MAX || search.devicesLeft === 0) return null;
+      const answer = await this.#askOne(search, gatewayId);
+      if (isEnd(answer)) return answer;
+      if (answer !== null && answer.code !== 'NO_PEER' && answer.elsewhere !== undefined)
+        search.refusal = answer.code;
+    }
+    return null;
   }
 
   async #tryHere<T extends { ok: true }>(search: Search<T>, isLast = false): Promise<T | ProxyFailure> {

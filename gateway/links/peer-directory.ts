@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { RouteWish } from '../allocation/candidates.js';
 import type { LiveRedis } from '../live/connection.js';
 import { PRESENCE_TTL_MS, SUMMARY_KEPT_MS } from '../live/keys.js';
@@ -11,9 +12,12 @@ import {
 import type { Clock } from '../runtime/clock.js';
 import type { Log } from '../runtime/logging.js';
 import { EU_EEA_COUNTRIES } from '../runtime/origin/countries.js';
+import type { Tunnel } from '../tunnels/tunnel.js';
 
 /** How often summaries are read, and the own one is written when it has changed, ms. */
 const INTERVAL_MS = 1_000;
+/** Between two readings for requests that nobody known can serve, ms. */
+const LOOK_AGAIN_MS = 100;
 
 interface Seen {
   summary: GatewaySummary;
@@ -43,7 +47,14 @@ export class PeerDirectory {
   #beat = 0;
   #written = '';
   #writtenAtMs = Number.NEGATIVE_INFINITY;
+  /** As they were written last. */
+  #toldDevices: DeviceCounts = {};
+  #readAtMs = Number.NEGATIVE_INFINITY;
   #working: Promise<void> | null = null;
+  /** What is under way began too early for somebody. */
+  #onceMore = false;
+  /** A reading that has not begun. */
+  #nextLook: Promise<void> | null = null;
   #failing = false;
 
   constructor(private readonly deps: PeerDirectoryDeps) {}
@@ -65,11 +76,42 @@ export class PeerDirectory {
   refresh(): Promise<void> {
     this.#working ??= this.#refresh().finally(() => {
       this.#working = null;
+      if (this.#onceMore) void this.refresh();
     });
     return this.#working;
   }
 
+  /**
+   * A device has come, or shares again. Others are told at once when they know of none of its kind here: it may be the only
+   * one there is, and have come from one of them, whose buyers look for it.
+   */
+  deviceShares({ country, networkType, status }: Pick<Tunnel, 'country' | 'networkType' | 'status'>): void {
+    const [, sharing = 0] = this.#toldDevices[country]?.[networkType] ?? [];
+    if (this.#timer === null || sharing > 0 || status !== 'sharing') return;
+    if (this.#working === null) void this.refresh();
+    else this.#onceMore = true;
+  }
+
+  /**
+   * Reads what others have written by now: before a request is refused that nobody known could serve. One reading for all who
+   * ask, LOOK_AGAIN_MS after the last at the soonest. Resolves to false when it could not be read; never rejects.
+   */
+  async lookAgain(): Promise<boolean> {
+    if (this.#failing) return false;
+    this.#nextLook ??= this.#look();
+    await this.#nextLook;
+    return !this.#failing;
+  }
+
+  async #look(): Promise<void> {
+    await delay(Math.max(0, this.#readAtMs + LOOK_AGAIN_MS - this.deps.clock.monotonicMs()));
+    await this.#working; // it may have read before somebody asked
+    this.#nextLook = null;
+    await this.refresh();
+  }
+
   async #refresh(): Promise<void> {
+    this.#onceMore = false;
     try {
       await this.#write();
       await this.#read();
@@ -137,10 +179,12 @@ export class PeerDirectory {
     await writeSummary(redis, { ...summary, beat: this.#beat++ });
     this.#written = text;
     this.#writtenAtMs = nowMs;
+    this.#toldDevices = summary.devices;
   }
 
   async #read(): Promise<void> {
     const { redis, clock, gatewayId: own, isSibling, onRead } = this.deps;
+    this.#readAtMs = clock.monotonicMs();
     const summaries = await readSummaries(redis);
     const nowMs = clock.monotonicMs();
     const there = new Set<string>();

@@ -1,5 +1,6 @@
-import { Cluster, Command, type Redis } from 'ioredis';
+import { type Cluster, Command, type Redis } from 'ioredis';
 import type { Log } from '../runtime/logging.js';
+import { EndingCluster } from './ending-cluster.js';
 import {
   Attendance,
   COMMAND_TIMEOUT_MS,
@@ -16,7 +17,7 @@ import type { RedisAddress } from './redis-url.js';
 import { type ScriptCommands, scripts } from './scripts.js';
 
 /** The live state on a Redis Cluster. A command goes to the node that has its key; one node may be away while others serve. */
-export class ClusterRedis extends Cluster implements LiveRedis {
+export class ClusterRedis extends EndingCluster implements LiveRedis {
   // Defined on the instance by ioredis (`scripts` option).
   declare readonly claimTake: ScriptCommands['claimTake'];
   declare readonly claimRelease: ScriptCommands['claimRelease'];

@@ -1,4 +1,5 @@
-import { Cluster, type ClusterOptions, Redis, type RedisOptions } from 'ioredis';
+import { type Cluster, type ClusterOptions, Redis, type RedisOptions } from 'ioredis';
+import { EndingCluster } from './ending-cluster.js';
 import { reconnectDelayMs } from './live-redis.js';
 import { parseRedisUrl, type RedisAddress } from './redis-url.js';
 
@@ -87,7 +88,7 @@ export function connectPlain(url: string, options: PlainConnectionOptions): Redi
     autoResendUnfulfilledCommands: false,
   };
   if (address.kind === 'cluster')
-    return new Cluster(address.nodes, {
+    return new EndingCluster(address.nodes, {
       ...clusterOptions(address, common, reconnectDelayMaxMs),
       enableOfflineQueue: false,
     });

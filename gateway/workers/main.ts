@@ -61,11 +61,12 @@ function runWorker(): void {
     const base = readGatewayConfig();
     const config = configOfWorker(base, seat.worker);
     const log = createLog('gateway', config.logLevel).child({ worker: seat.worker });
+    const ending = stopOnSignal(config.drainMs + STOP_GRACE_MS, (error) =>
+      log.error({ error: String(error) }, 'stopping_failed'),
+    );
     const stopTracing = await startTracing(config, 'gateway', log);
-    let drainMs = config.drainMs;
-    let begin = () => {};
     const started = await startGateway(config, log, {
-      onDrain: () => begin(),
+      onDrain: ending.begin,
       seat: {
         workers: seat.workers,
         epoch: seat.epoch,
@@ -76,19 +77,15 @@ function runWorker(): void {
       },
     });
     gateway = started;
-    const stop = async (how: number) => {
+    let drainMs = config.drainMs;
+    ending.by(async (why) => {
       send({ kind: 'leaving' });
-      await started.stop(how);
+      await started.stop(why === 'disconnect' ? 0 : drainMs);
       await stopTracing();
-    };
-    begin = stopOnSignal(
-      (why) => stop(why === 'disconnect' ? 0 : drainMs),
-      config.drainMs + STOP_GRACE_MS,
-      (error) => log.error({ error: String(error) }, 'stopping_failed'),
-    );
+    });
     drain = (how) => {
       drainMs = how;
-      begin();
+      ending.begin();
     };
     send({ kind: 'ready' });
     if (!seat.settle) return;

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
+import { ALL_GONE, describeLeaks, type LeakReport, leaksAfter } from '../helpers/leaks.js';
 import type { Books } from './books.js';
 import type { Fault } from './catalogue.js';
 import { whoHolds } from './holders.js';
@@ -14,6 +15,8 @@ const RECOVERY_MS_MAX = 10_000;
 /** Streams that do not end by themselves so long after the trouble are stuck. */
 const END_TIMEOUT_MS = 45_000;
 const SETTLE_TIMEOUT_MS = 30_000;
+/** What is left of the traffic then, is left for ever. */
+const LEAK_WAIT_MS = 60_000;
 /** Who has not served by then is looked at, and so often again. */
 const LATE_MS = 4_000;
 /** A short transfer begins on each gateway this often while the trouble lasts. */
@@ -37,6 +40,8 @@ export interface CaseResult {
   servesAfterMs: number;
   /** From the end of the trouble until what had been relayed then was booked. */
   bookedAfterMs: number;
+  /** From the end of the traffic until no stream, connection, claim, lease or open meter was left of it; null: never. */
+  cleanAfterMs: number | null;
   /** Looks at the invariants that found them held. */
   samples: number;
   tookMs: number;
@@ -106,6 +111,8 @@ export async function runCase(
   const underBytes = Math.max(0, relayedBytes - bookedBytes);
   const overBytes = Math.max(0, bookedBytes - relayedBytes);
 
+  const left = await leaksAfter(world, LEAK_WAIT_MS, ALL_GONE);
+  failures.push(...describeLeaks(left), ...world.ended());
   failures.push(...new Set(books.violations.slice(violationsBefore)), ...(await books.proof()));
   if (underBytes > 0) failures.push(`${underBytes} bytes relayed and not booked`);
   if (overBytes > (OVER_BYTES_MAX_PER_STREAM + (fault.linkBytesMaxPerStream ?? 0)) * streams)
@@ -134,11 +141,17 @@ export async function runCase(
     overBytes,
     servesAfterMs: Math.round(servesAfterMs),
     bookedAfterMs: Math.round(bookedAfterMs),
+    cleanAfterMs: cleanAfter(left),
     samples: books.samples - samplesBefore,
     tookMs: Math.round(performance.now() - startMs),
     notes,
     failures,
   };
+}
+
+function cleanAfter({ goneAfterMs }: LeakReport): number | null {
+  const all = Object.values(goneAfterMs);
+  return all.includes(null) ? null : Math.round(Math.max(...all.map(Number)));
 }
 
 /** Long enough to be there during the whole trouble, fast when it is short. */

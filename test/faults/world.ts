@@ -2,20 +2,20 @@ import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { openSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises';
-import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { freePort } from '../../deploy/standalone/services/free-port.js';
 import { type RunningPostgres, startPostgres } from '../../deploy/standalone/services/postgres.js';
-import { type RunningRedis, redisKinds, startRedis } from '../../deploy/standalone/services/redis.js';
-import { signalProcess, startServerProcess } from '../../deploy/standalone/services/server-process.js';
+import { signalProcess } from '../../deploy/standalone/services/server-process.js';
 import type { GatewayStatus } from '../../gateway/private-server.js';
 import { projectPath } from '../../gateway/runtime/project-path.js';
+import { claimKeys } from './holders.js';
 import { Link } from './link.js';
 import { COUNTRIES, type LinkDoor, openLinkCa, openLinkDoor } from './linked.js';
 import { callApi, makePeople, type TestBuyer } from './people.js';
 import { Program } from './program.js';
+import { launchRedis, type RedisServer } from './redis.js';
 import { Origin, type ProxyAddress } from './traffic.js';
 
 /** One gateway, the control plane that sends devices to it, and its devices: one for each buyer. */
@@ -37,8 +37,6 @@ export interface Site {
   /** Since when all its devices are connected, as far as anyone looked; null: unknown. */
   onlineSinceMs: number | null;
 }
-
-type RedisServer = Pick<RunningRedis, 'pid' | 'exited' | 'stop'>;
 
 /** What ends what was started, in order of starting; each step may be taken twice. */
 type Undo = Array<() => unknown>;
@@ -319,6 +317,22 @@ export class World {
     return answer === null ? null : ((await answer.json()) as GatewayStatus);
   }
 
+  statuses(): Promise<Array<GatewayStatus | null>> {
+    return Promise.all(this.sites.map((site) => this.gatewayStatus(site)));
+  }
+
+  async claims(): Promise<number> {
+    return claimKeys(this.redisPort).length;
+  }
+
+  /** Programs that have ended by themselves, in words. */
+  ended(): string[] {
+    return this.sites
+      .flatMap((site) => [site.gateway, site.controlPlane, ...site.agents])
+      .filter(({ running }) => !running)
+      .map(({ spec }) => `${spec.name} is not running`);
+  }
+
   /** Makes it a gateway of so many processes, linked with the other or not; nothing happens when it is one. */
   async withShape(site: Site, workers: number, linked: boolean): Promise<void> {
     const { env } = site.gateway.spec;
@@ -403,37 +417,6 @@ export class World {
 
 async function undoAll(undo: Undo): Promise<void> {
   for (const step of undo.splice(0).reverse()) await step();
-}
-
-/** Without redis-server the embedded Valkey does, for all but snapshots. */
-async function launchRedis(folder: string, port: number): Promise<RedisServer> {
-  if (!redisKinds().includes('redis-server')) return startRedis({ prefer: 'auto', port });
-  const server = await startServerProcess(
-    [
-      ...['redis-server', '--port', String(port), '--bind', '127.0.0.1'],
-      ...['--save', '', '--appendonly', 'no', '--dir', folder],
-    ],
-    { stopSignal: 'KILL' },
-  );
-  const until = performance.now() + 10_000;
-  while (!(await answersPing(port))) {
-    if (performance.now() > until) throw new Error(`redis-server did not start: ${server.output()}`);
-    await delay(20);
-  }
-  return server;
-}
-
-/** Whether a Redis that has loaded its data is there. */
-function answersPing(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(port, '127.0.0.1', () => socket.write('PING\r\n'));
-    socket.once('data', (data) => {
-      resolve(data.toString('latin1').startsWith('+PONG'));
-      socket.destroy();
-    });
-    socket.once('error', () => {});
-    socket.once('close', () => resolve(false));
-  });
 }
 
 /** A small file system for a journal: needs the right to mount, else false and the disk is not filled. */

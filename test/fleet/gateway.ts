@@ -101,7 +101,11 @@ export class SimGateway {
     });
     this.pipeline = new LinkedPipeline({
       own: this.#own(),
-      directory: this.directory,
+      directory: {
+        get: (id) => this.directory.get(id),
+        candidates: (wish, but) => this.directory.candidates(wish, but),
+        lookAgain: async () => false, // it waits in real time
+      },
       homes,
       client: {
         to: (place) => linkTo(gateway(place.gatewayId)) as never,

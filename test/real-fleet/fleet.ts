@@ -230,6 +230,14 @@ export class Fleet {
     return presence ? { deviceId: sticky.deviceId, gatewayId: presence.gatewayId } : null;
   }
 
+  get databaseUrl(): string {
+    return this.system.databaseUrl;
+  }
+
+  async agentStreams(): Promise<number> {
+    return (await this.agents()).streamsOpen;
+  }
+
   /** Claims in Redis. */
   async claims(): Promise<number> {
     let count = 0;

@@ -174,7 +174,7 @@ export async function runPhase(
 export async function streamsLeft(fleet: Fleet, timeoutMs: number): Promise<number> {
   const endMs = performance.now() + timeoutMs;
   for (;;) {
-    const [statuses, { streamsOpen }] = await Promise.all([fleet.statuses(), fleet.agents()]);
+    const [statuses, streamsOpen] = await Promise.all([fleet.statuses(), fleet.agentStreams()]);
     const left = statuses.reduce((sum, status) => sum + (status?.streams ?? 0), streamsOpen);
     if (left === 0 || performance.now() > endMs) return left;
     await delay(50);

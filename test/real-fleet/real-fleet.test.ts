@@ -4,10 +4,10 @@
 import t from 'tap';
 import { redisKinds } from '../../deploy/standalone/services/redis.js';
 import { Random } from '../faults/random.js';
+import { describeLeaks, leaksAfter, SOON_GONE } from '../helpers/leaks.js';
 import { hasProgram } from '../helpers/programs.js';
 import { Fleet } from './fleet.js';
 import { drain, kill } from './gateways.js';
-import { describeLeaks, leaksAfter, SOON_GONE } from './leaks.js';
 import { longestGapMs } from './load.js';
 import { readOptions, USAGE } from './options.js';
 import { Judge, type Phase, type PhaseResult, runPhase } from './phase.js';

@@ -1,4 +1,4 @@
-import { describeLeaks, type LeakReport } from './leaks.js';
+import { describeLeaks, type LeakReport } from '../helpers/leaks.js';
 import type { PhaseResult } from './phase.js';
 
 const mb = (bytes: number) => (bytes / 1e6).toFixed(2);

@@ -36,6 +36,20 @@ t.test('connections', async (t) => {
     t.notOk(isDatabaseAway(new Error('Connection pool is full')));
   });
 
+  await t.test(
+    'one that is lost in the hands of somebody who does not listen ends nothing else',
+    async (t) => {
+      const client = await pool.connect();
+      // Not `once` of node:events, which would listen for errors.
+      const gone = new Promise<void>((resolve) => client.once('end', resolve));
+      await end(client as Parameters<typeof end>[0]);
+      await gone;
+      t.ok(isDatabaseAway(await errorOf(client.query('SELECT 1'))));
+      client.release();
+      t.same((await pool.query('SELECT 1 AS one')).rows, [{ one: 1 }], 'nobody gets it again');
+    },
+  );
+
   await t.test('a lock is held by one at a time, and lost with its connection', async (t) => {
     const other = () => withLock(pool, 'one', async () => 'mine');
     const held = await withLock(pool, 'one', async (lost) => {

@@ -426,7 +426,13 @@ t.test('whom to ask, in which order, and how often', async (t) => {
   const run = async (
     here: (ProxyFailure | typeof OK)[],
     there: Record<string, object | null>,
-    more: { home?: string; goesOn?: boolean; candidates?: string[]; params?: object } = {},
+    more: {
+      home?: string;
+      goesOn?: boolean;
+      candidates?: string[];
+      params?: object;
+      late?: typeof there;
+    } = {},
   ) => {
     const log: string[] = [];
     const own = {
@@ -459,6 +465,13 @@ t.test('whom to ask, in which order, and how often', async (t) => {
         get: (gatewayId: string) => (gatewayId in there ? { gatewayId, host: '', port: 1 } : null),
         candidates: (_params: unknown, asked: Set<string>) =>
           (more.candidates ?? Object.keys(there)).filter((id) => !asked.has(id)),
+        lookAgain: async () => {
+          if (more.late === undefined) return false;
+          log.push('looks again');
+          more.candidates = [...Object.keys(there), ...Object.keys(more.late)];
+          Object.assign(there, more.late);
+          return true;
+        },
       },
       homes: { homeOf: () => more.home ?? null, served: () => {} },
       client: {
@@ -505,6 +518,16 @@ t.test('whom to ask, in which order, and how often', async (t) => {
     'gave up: NO_PEER',
     'NO_PEER',
   ]);
+  t.same(
+    await run([NO_PEER()], { b: NO_PEER() }, { late: { c: OK } }),
+    ['here', 'b, stays', 'looks again', 'c, stays', 'OK'],
+    'a device has come to one that had none',
+  );
+  t.same(
+    await run([NO_PEER()], { b: NO_PEER() }, { late: {} }),
+    ['here', 'b, stays', 'looks again', 'here at last, stays', 'gave up: NO_PEER', 'NO_PEER'],
+    'nobody is asked again',
+  );
   t.same(
     await run([NO_PEER(), OK], { b: NO_PEER() }),
     ['here', 'b, stays', 'here at last, stays', 'OK'],

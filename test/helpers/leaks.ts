@@ -1,7 +1,20 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
-import type { Fleet } from './fleet.js';
-import { streamsLeft } from './phase.js';
+import type { GatewayStatus } from '../../gateway/private-server.js';
+
+/** A running system that is looked at from outside. */
+export interface Leaky {
+  /** Straight to the record. */
+  readonly databaseUrl: string;
+  /** The destination of all traffic; `openCount`: connections that devices have open there. */
+  readonly origin: { readonly openCount: number };
+  /** Of each gateway; null: it does not answer, and counts as one that has one of everything. */
+  statuses(): Promise<Array<GatewayStatus | null>>;
+  /** Claims in Redis. */
+  claims(): Promise<number>;
+  /** Open streams as the devices' agents see them; left out: nobody can ask them. */
+  agentStreams?(): Promise<number>;
+}
 
 /** What is left of traffic that is over. */
 export interface Leaks {
@@ -34,29 +47,29 @@ const LEASES = `SELECT count(*)::int AS count FROM wallet_holds
 
 /** Looks until nothing of `what` is left, or `timeoutMs` are over. */
 export async function leaksAfter(
-  fleet: Fleet,
+  system: Leaky,
   timeoutMs: number,
   what: ReadonlyArray<keyof Leaks>,
 ): Promise<LeakReport> {
-  const client = new pg.Client({ connectionString: fleet.system.databaseUrl });
+  const client = new pg.Client({ connectionString: system.databaseUrl });
   await client.connect();
   const startMs = performance.now();
   const goneAfterMs: LeakReport['goneAfterMs'] = {};
   try {
     for (;;) {
-      const [statuses, streams, claims, leases] = await Promise.all([
-        fleet.statuses(),
-        streamsLeft(fleet, 0),
-        fleet.claims(),
+      const [statuses, atAgents, claims, leases] = await Promise.all([
+        system.statuses(),
+        system.agentStreams?.() ?? 0,
+        system.claims(),
         client.query<{ count: number }>(LEASES),
       ]);
-      const sum = (of: 'connections' | 'unsettledMeters') =>
-        statuses.reduce((total, status) => total + (status?.[of] ?? 0), 0);
+      const sum = (of: 'streams' | 'connections' | 'unsettledMeters') =>
+        statuses.reduce((total, status) => total + (status?.[of] ?? 1), 0);
       const leaks: Leaks = {
-        streams,
-        destinations: fleet.origin.openCount,
+        streams: sum('streams') + atAgents,
+        destinations: system.origin.openCount,
         connections: sum('connections'),
-        claims: claims,
+        claims,
         leases: leases.rows[0]?.count ?? 0,
         meters: sum('unsettledMeters'),
       };
