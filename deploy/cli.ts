@@ -108,6 +108,39 @@ export function buildCli(): Command {
       process.exitCode = await (await import('./commands/seed-scale.js')).runSeedScale(options);
     });
 
+  const admin = cli
+    .command('admin')
+    .description('who may do everything: the first admin, and tokens without Telegram');
+  admin
+    .command('create')
+    .description('make an admin in the database of TS_DATABASE_URL; a token goes to stdout, once')
+    .option('--username <name>', 'what the admin is called in lists', userName)
+    .option(
+      '--telegram-id <id>',
+      'whose main Telegram account it is; without: signs in with `admin token` alone',
+      telegramId,
+    )
+    .option('--json', 'the token with its life and user as JSON', false)
+    .action(async (options: import('./commands/admin.js').AdminCreateOptions) => {
+      process.exitCode = await (await import('./commands/admin.js')).runAdminCreate(options);
+    });
+  admin
+    .command('token')
+    .description('a token of an admin to stdout, valid for TS_ADMIN_TOKEN_TTL_S; clear-sessions ends it')
+    .option('--user <id>', 'the id of the user; not needed while there is one admin', userId)
+    .option('--telegram-id <id>', "the user's main Telegram account", telegramId)
+    .option('--json', 'the token with its life and user as JSON', false)
+    .action(async (options: import('./commands/admin.js').AdminTokenOptions) => {
+      process.exitCode = await (await import('./commands/admin.js')).runAdminToken(options);
+    });
+  admin
+    .command('list')
+    .description('who is an admin: id of the user, Telegram account, name')
+    .option('--json', 'the result as JSON', false)
+    .action(async (options: { json: boolean }) => {
+      process.exitCode = await (await import('./commands/admin.js')).runAdminList(options);
+    });
+
   cli
     .command('rotate-tokens')
     .description("replace buyers' API tokens and proxy passwords; the new ones go to stdout, once")
@@ -285,6 +318,19 @@ function quartersOf(text: string): number {
 
 function telegramId(text: string): string {
   if (!/^[1-9]\d{0,15}$/.test(text)) throw new InvalidArgumentError('It must be a number.');
+  return text;
+}
+
+/** A name as POST /api/admin/create_superadmin takes it. */
+function userName(text: string): string {
+  if (!/^\P{Cc}{1,64}$/u.test(text))
+    throw new InvalidArgumentError('It must have 1 to 64 characters, none of control.');
+  return text;
+}
+
+function userId(text: string): string {
+  if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text))
+    throw new InvalidArgumentError('It must be a UUID.');
   return text;
 }
 

@@ -8,9 +8,8 @@ import { Problem } from '../errors.js';
 import { clientAddress } from '../http/client-address.js';
 import { actorOf } from '../http/roles.js';
 import { Nullable, problemResponses, TelegramId, Timestamp, Uuid } from '../http/schemas.js';
-import { findOrCreateUser, findUser, findUserByTelegramId } from '../users/users.js';
-import { issueAccessToken } from './access-token.js';
-import { insertLogin } from './logins.js';
+import { findUser, findUserByTelegramId } from '../users/users.js';
+import { type AdminTokenSettings, lockFirstAdmin, makeAdmin, signInAdmin } from './admin-access.js';
 import { AdminTokenSchema, LoginWidgetBody } from './schemas.js';
 import { secretsEqual } from './secrets.js';
 import type { TelegramSignIn } from './telegram-sign-in.js';
@@ -20,11 +19,8 @@ export interface AdminAuthDeps {
   clock: Clock;
   telegramSignIn: TelegramSignIn;
   adminIpAllowed: (ip: string) => boolean;
-  settings: { jwtSecret: string; adminTokenTtlS: number; bootstrapSecret: string | null };
+  settings: AdminTokenSettings & { bootstrapSecret: string | null };
 }
-
-/** Any constant: two bootstraps at once queue on it. */
-const BOOTSTRAP_LOCK = 7_140_033_921_106;
 
 /** Signing in as an admin: `/api/admin/auth/*` and the first admin. */
 export const adminAuthPlugin: FastifyPluginAsyncTypebox<AdminAuthDeps> = async (app, deps) => {
@@ -36,29 +32,14 @@ export const adminAuthPlugin: FastifyPluginAsyncTypebox<AdminAuthDeps> = async (
     userId: string,
     action: 'admin_login' | 'superadmin_created',
   ) {
-    const loginId = await insertLogin(client, {
-      userId,
-      ip: clientAddress(request),
-      userAgent: request.headers['user-agent'] ?? null,
-    });
-    await recordAudit(client, {
-      ...auditContext(request),
-      actor: { role: 'admin', userId, loginId },
-      action,
-      objectType: 'user',
-      objectId: userId,
-    });
-    const ttlS = settings.adminTokenTtlS;
-    return {
-      user_id: userId,
-      access_token: await issueAccessToken(
-        settings.jwtSecret,
-        { userId, role: 'admin', loginId, ttlS },
-        clock.nowMs(),
-      ),
-      expires_in: ttlS,
-      token_type: 'Bearer' as const,
-    };
+    const { ip, requestId } = auditContext(request);
+    const userAgent = request.headers['user-agent'] ?? null;
+    return signInAdmin(
+      client,
+      settings,
+      { userId, ip, userAgent, audit: { action, requestId } },
+      clock.nowMs(),
+    );
   }
 
   app.post(
@@ -153,7 +134,7 @@ export const adminAuthPlugin: FastifyPluginAsyncTypebox<AdminAuthDeps> = async (
             examples: [{ telegram_id: 4_217_338, secret: 'the bootstrap secret of this server' }],
           },
         ),
-        response: { 201: AdminTokenSchema, ...problemResponses(401, 409) },
+        response: { 201: AdminTokenSchema, ...problemResponses(401, 403, 409) },
       },
     },
     async (request, reply) => {
@@ -163,15 +144,10 @@ export const adminAuthPlugin: FastifyPluginAsyncTypebox<AdminAuthDeps> = async (
         throw new Problem('invalid_secret');
       const { telegram_id: telegramId, username } = request.body;
       const answer = await withTransaction(pool, async (client) => {
-        await client.query('SELECT pg_advisory_xact_lock($1)', [BOOTSTRAP_LOCK]);
-        const { rowCount } = await client.query('SELECT 1 FROM users WHERE is_admin LIMIT 1');
-        if (rowCount !== 0) throw new Problem('superadmin_exists');
-        const { user } = await findOrCreateUser(client, { telegramId, username, isVerified: true });
-        await client.query(
-          'UPDATE users SET is_admin = true, is_verified = true, updated_at = now() WHERE id = $1',
-          [user.id],
-        );
-        return signIn(client, request, user.id, 'superadmin_created');
+        if (!(await lockFirstAdmin(client))) throw new Problem('superadmin_exists');
+        const made = await makeAdmin(client, { telegramId, username });
+        if (!made.ok) throw new Problem('forbidden', 'This account can not be an admin.');
+        return signIn(client, request, made.userId, 'superadmin_created');
       });
       return reply.code(201).send(answer);
     },

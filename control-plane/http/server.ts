@@ -26,6 +26,7 @@ import { openApiOptions } from './openapi.js';
 import { answerUnreadable, problemHandler } from './problem.js';
 import { installRateLimit } from './rate-limit.js';
 import { type Authenticate, installNobody, installRoles } from './roles.js';
+import { lazySerializers } from './serializers.js';
 import { refuseOddBodies, validatorCompiler } from './validation.js';
 
 /** The app as domains see it: route schemas written with typebox type the handlers. */
@@ -75,6 +76,7 @@ export async function createServer(deps: ServerDeps): Promise<ApiServer> {
     requestTimeout: REQUEST_TIMEOUT_MS,
     routerOptions: { maxParamLength: 200 },
     forceCloseConnections: 'idle',
+    schemaController: { compilersFactory: { buildSerializer: lazySerializers } },
     clientErrorHandler: answerUnreadable,
     frameworkErrors: (error, request, reply) => {
       reply.header('x-request-id', request.id);

@@ -7,11 +7,14 @@ import { Problem } from '../errors.js';
 /**
  * Bodies are taken as they are: a number is not a string, and an unknown field is an error. Everything else comes
  * as text (query, path, headers) and is read as the schema's types first. Defaults are filled in either way.
- * All findings are reported, not the first one.
+ * All findings are reported, not the first one. A schema is compiled with the first request that it judges: a control plane starts
+ * sooner than it could compile hundreds.
  */
 export const validatorCompiler: FastifySchemaCompiler<TSchema> = ({ schema, httpPart }) => {
-  const validator = Compile(schema);
+  let compiled: ReturnType<typeof Compile> | null = null;
   return (value: unknown) => {
+    compiled ??= Compile(schema);
+    const validator = compiled;
     const filled = Value.Default(schema, value);
     const converted = httpPart === 'body' ? filled : readTexts(schema, filled);
     if (!validator.Check(converted)) {

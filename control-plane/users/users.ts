@@ -95,7 +95,8 @@ export async function changeProfile(client: Queryable, id: string, change: Profi
 }
 
 export interface NewUser {
-  telegramId: number;
+  /** null: somebody without Telegram, always new. */
+  telegramId: number | null;
   username?: string | null;
   phone?: string | null;
   language?: string | null;
@@ -108,7 +109,8 @@ export async function findOrCreateUser(
   client: Queryable,
   user: NewUser,
 ): Promise<{ user: UserRow; created: boolean }> {
-  const existing = await findUserByTelegramId(client, user.telegramId);
+  const find = () => (user.telegramId === null ? null : findUserByTelegramId(client, user.telegramId));
+  const existing = await find();
   if (existing !== null) return { user: existing, created: false };
   const language = languageOf(user.language);
   for (let tries = 0; tries < 3; tries++) {
@@ -130,7 +132,7 @@ export async function findOrCreateUser(
     const made = rows[0];
     if (made !== undefined) return { user: made, created: true };
     // Someone else made the same user just now, or the referral code was drawn before: then draw again.
-    const raced = await findUserByTelegramId(client, user.telegramId);
+    const raced = await find();
     if (raced !== null) return { user: raced, created: false };
   }
   throw new Error('no free referral code after three draws');

@@ -7,7 +7,7 @@ import { BAD_ESCAPES, brokenJson, hostileJson, hostileText } from './hostile.js'
 /** What there is in the world that a request may name, and how its callers sign in. */
 export interface Known {
   credentials: Readonly<Record<Caller, Readonly<Record<string, string>>>>;
-  /** By the name of the parameter or field they fit; `id`: any. */
+  /** By the name of the parameter or field they fit, and by what stands before a parameter in a path (`legal_holds`); `id`: any. */
   values: Readonly<Record<string, readonly (string | number)[]>>;
 }
 
@@ -83,10 +83,11 @@ class Drawing {
 
   #target(operation: Operation, mode: Mode): string {
     const { random } = this;
-    const path = operation.path.replace(/\{(\w+)\}/g, (_, name: string) => {
+    const path = operation.path.replace(/(\w+)\/\{(\w+)\}/g, (_, before: string, name: string) => {
       const parameter = operation.parameters.find((p) => p.in === 'path' && p.name === name);
-      if (mode === 'hostile' && random.chance(0.1)) return random.pick(BAD_ESCAPES);
-      return escapeText(this.#text(name, parameter?.schema, mode)) || '-';
+      if (mode === 'hostile' && random.chance(0.1)) return `${before}/${random.pick(BAD_ESCAPES)}`;
+      const key = before in this.known.values && random.chance(0.8) ? before : name;
+      return `${before}/${escapeText(this.#text(key, parameter?.schema, mode)) || '-'}`;
     });
     const query: string[] = [];
     for (const { name, in: where, required, schema } of operation.parameters) {

@@ -1,5 +1,6 @@
 /** `npm run fuzz:api`: see `--help`. Ends with 0 (nothing found), 1 (found, with what replays it) or 2 (not run). */
 import { Progress } from '../../deploy/commands/progress.js';
+import type { Operation } from '../helpers/openapi.js';
 import { BATCH_REQUESTS, Campaign, type Findings, percentile, type Violation } from './campaign.js';
 import { readOptions, replayCommand, USAGE } from './options.js';
 
@@ -8,6 +9,8 @@ const VIOLATIONS_MAX = 200;
 /** Of each kind so many are shown. */
 const SHOWN_MAX = 40;
 const BODY_SHOWN_CHARS = 600;
+/** From so many requests on a call without a good answer is named. */
+const SAID_REQUESTS = 10_000;
 
 const say = (text: string) => process.stdout.write(`${text}\n`);
 
@@ -38,6 +41,12 @@ function report(findings: Findings, seconds: number): void {
   }
 }
 
+/** Calls that nothing good was heard of: drawn wrongly, or they need what no world of the fuzzer has. */
+function neverGood({ operations }: { operations: readonly Operation[] }, { accepted }: Findings): void {
+  const calls = operations.map(({ call }) => call).filter((call) => !accepted.has(call));
+  if (calls.length > 0) say(`${calls.length} had none: ${calls.join(', ')}`);
+}
+
 async function main(): Promise<number> {
   const options = readOptions(process.argv.slice(2));
   if (options === 'help') {
@@ -65,6 +74,8 @@ async function main(): Promise<number> {
     wrong = await campaign.stop();
   }
   report(findings, seconds);
+  // A few requests say nothing about who gets good answers
+  if (requests >= SAID_REQUESTS) neverGood(campaign.world, findings);
   for (const violation of findings.violations.slice(0, SHOWN_MAX)) show(violation);
   if (findings.violations.length > SHOWN_MAX) say(`and ${findings.violations.length - SHOWN_MAX} more`);
   const p99Ms = percentile(findings.refusedMs, 0.99);

@@ -105,11 +105,18 @@ export class FuzzWorld {
     const packages = [await cast.packageId(), await other.pulledId()];
     const userIds = users.map((u) => u.userId);
     const buyerIds = buyers.map((b) => b.id);
+    const [finding, report, hold] = [
+      await cast.findingId(),
+      await cast.abuseReport(),
+      await cast.legalHoldId(),
+    ];
+    const gateway = await cast.gatewayId();
+    const deviceId = await cast.deviceId();
     const ids = [...userIds, ...buyerIds, ...sessions, ...payouts, ...packages];
     return {
       credentials,
       values: {
-        id: [...ids, promo.id, news, thread, broadcast, subUser, login],
+        id: [...ids, promo.id, news, thread, broadcast, subUser, login, finding, report.id, hold],
         user_id: userIds,
         buyer_id: buyerIds,
         session_id: sessions,
@@ -119,17 +126,40 @@ export class FuzzWorld {
         thread_id: [thread],
         telegram_id: users.map((u) => u.telegramId),
         index: [0, await cast.telegramIndex()],
-        device_id: [await cast.deviceId()],
-        gateway_id: [await cast.gatewayId()],
+        device_id: [deviceId],
+        gateway_id: [gateway],
+        finding_id: [finding],
+        reference: [report.reference],
         refresh_token: [await other.refreshToken()],
         code: [await other.loginCode(), promo.code],
         terms_version: [this.world.config.termsVersion],
         token: [await other.linkToken()],
-        secret: [TEST_ENV.TS_BOOTSTRAP_SECRET],
+        secret: [TEST_ENV.TS_BOOTSTRAP_SECRET, report.secret],
         network: ['TRON', '203.0.113.0/24'],
         target: ['TR7NHqjeKQxGTCi8q8ZY4pL8otSzgjLj6t', 'all', 'region:DE'],
         method: ['cryptomus'],
         name: ['cleanup', 'stats', 'A name'],
+        // What a path means by its id
+        logins: [login],
+        devices: [deviceId],
+        sessions,
+        buyers: buyerIds,
+        sub_users: [subUser],
+        packages,
+        packets: packages,
+        gateways: [gateway],
+        payments: payouts,
+        withdraw: payouts,
+        users: userIds,
+        user: userIds,
+        telegrams: [0, await cast.telegramIndex(), await cast.buyerTelegramId()],
+        news: [news],
+        promo_codes: [promo.id],
+        support: [thread],
+        broadcasts: [broadcast],
+        findings: [finding],
+        reports: [report.id],
+        legal_holds: [hold],
       },
     };
   }

@@ -1,8 +1,10 @@
+import { SerializerSelector } from '@fastify/fast-json-stringify-compiler';
 import t from 'tap';
+import { Compile } from 'typebox/compile';
 import { Value } from 'typebox/value';
 import { exampleOf, NO_EXAMPLE } from '../../../control-plane/http/examples.js';
 import { startWorld } from '../../helpers/control-plane.js';
-import { resolve, type Schema } from '../../helpers/openapi.js';
+import { operationsOf, resolve, type Schema } from '../../helpers/openapi.js';
 
 /** Rows of API.md that these domains answer. */
 const ROWS = `
@@ -213,6 +215,19 @@ t.test('/openapi.json and /docs', async (t) => {
   );
   const names = new Set(operations.map((o) => o.name));
   for (const row of ROWS) t.ok(names.has(row), `${row} is documented`);
+
+  // A server compiles each when it is first used
+  const compile = SerializerSelector()({}, {});
+  for (const { call: name, method, path: url, parameters, body, answers } of operationsOf(doc)) {
+    for (const [status, answer] of answers)
+      if (answer?.schema) {
+        const schema = { ...answer.schema, components: doc.components };
+        const route = { method, url, httpStatus: String(status), schema };
+        t.doesNotThrow(() => compile(route), `${name} can answer ${status}`);
+      }
+    for (const schema of [body, ...parameters.map((p) => p.schema)])
+      if (schema) t.doesNotThrow(() => Compile(schema), `${name} can be read`);
+  }
 
   const tags = new Set(doc.tags.map((tag: { name: string }) => tag.name));
   const ids = new Set<unknown>();
