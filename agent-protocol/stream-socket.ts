@@ -2,9 +2,7 @@
 import type { OnReadOpts, Socket } from 'node:net';
 import type { RawSink, RawSocket, SocketHandle } from './raw-socket-contract.js';
 import { ReadBuffer } from './read-buffer.js';
-import { tcpHandles } from './tcp-handle.js';
 import { readInto, TlsGather, type TlsReading } from './tls-gather.js';
-import { TlsWriter } from './tls-writer.js';
 
 const nothing = Buffer.alloc(0);
 
@@ -20,10 +18,6 @@ export class StreamSocket implements RawSocket {
   readonly #tlsGather: TlsGather | null;
   /** null: node:stream reads, or it is not connected yet. */
   #tlsReading: TlsReading | null = null;
-  /** null: node:stream writes. */
-  #tlsWriter: TlsWriter | null = null;
-  /** `end()` was called. */
-  #ending = false;
   /** The TCP socket, where RST can be sent; null: unknown, below TLS. */
   readonly #tcp: Socket | null;
 
@@ -47,7 +41,6 @@ export class StreamSocket implements RawSocket {
       if (this.socket.connecting) this.socket.once('connect', read);
       else read();
       this.socket.on('end', this.#onTlsEof);
-      if (tcpHandles !== null) this.#tlsWriter = new TlsWriter(this.socket, tcpHandles, this.#onTlsWritten);
     } else {
       const read = new ReadBuffer();
       this.#read = read;
@@ -67,7 +60,7 @@ export class StreamSocket implements RawSocket {
     }
     this.#tcp = isTls ? tcp : this.socket;
     this.socket.pause();
-    if (this.#tlsWriter === null) this.socket.on('drain', () => this.#sink?.onDrain());
+    this.socket.on('drain', () => this.#sink?.onDrain());
     this.socket.on('error', (error) => {
       this.#error = error;
     });
@@ -166,35 +159,19 @@ export class StreamSocket implements RawSocket {
   }
 
   get backlogBytes(): number {
-    return this.#tlsWriter?.backlogBytes ?? this.socket.writableLength;
+    return this.socket.writableLength;
   }
 
   get writable(): boolean {
-    return this.socket.writable && !this.#ending;
+    return this.socket.writable;
   }
 
   write(bytes: Uint8Array): boolean {
-    if (this.#tlsWriter !== null) return this.#writeTls(bytes);
     this.socket.write(bytes);
     return this.#allTaken();
   }
 
-  /** It is never over before the next turn of the event loop. */
-  #writeTls(bytes: Uint8Array): false {
-    if (this.writable) this.#tlsWriter?.write(bytes);
-    return false;
-  }
-
-  readonly #onTlsWritten = (): void => {
-    if (this.#ending) this.socket.end();
-    this.#sink?.onDrain();
-  };
-
   writeAll(pieces: Iterable<Uint8Array>): boolean {
-    if (this.#tlsWriter !== null) {
-      for (const bytes of pieces) this.#writeTls(bytes);
-      return false;
-    }
     this.socket.cork();
     for (const bytes of pieces) this.socket.write(bytes);
     this.socket.uncork();
@@ -212,7 +189,7 @@ export class StreamSocket implements RawSocket {
 
   /** @internal What was written before this was made of the handle has left. */
   tellDrained(): void {
-    if (this.backlogBytes === 0) this.#sink?.onDrain();
+    if (this.socket.writableLength === 0) this.#sink?.onDrain();
   }
 
   readonly #onEmptyWritten = (error?: Error | null): void => {
@@ -220,17 +197,13 @@ export class StreamSocket implements RawSocket {
   };
 
   probe(): void {
-    const tcp = this.#tcp;
-    if (!this.#paused || this.closed) return;
-    if (tcp?.writable && tcp.writableLength === 0) tcp.write(nothing);
-    else if (tcp === null && this.writable && this.backlogBytes === 0) this.write(nothing);
+    const tcp = this.#tcp ?? this.socket;
+    if (!this.#paused || this.closed || !tcp.writable || tcp.writableLength > 0) return;
+    tcp.write(nothing);
   }
 
   end(): void {
-    if (this.#ending) return;
-    this.#ending = true;
-    // node:stream knows nothing of what is under way below it.
-    if (this.#tlsWriter?.isIdle !== false) this.socket.end();
+    this.socket.end();
   }
 
   reset(): void {

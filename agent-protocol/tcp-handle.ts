@@ -2,7 +2,7 @@
  * The TCP sockets that node:net is built on, for sockets that need nothing of node:stream. Undocumented, unchanged since
  * Node 12 (`onread` of node:net uses all of it). Where a part is missing, Node forbids it (`--permission`) or is newer
  * than any that was tried, `tcpHandles` is null and sockets are those of node:net. Those of node:tls have the same
- * methods for reading and writing.
+ * methods.
  */
 import { getSystemErrorName } from 'node:util';
 
