@@ -1,10 +1,9 @@
 /** A RawSocket right on a TCP handle: a short connection then costs little beside its calls to the operating system. */
 import { Socket } from 'node:net';
-import { getSystemErrorName } from 'node:util';
 import type { RawSink, RawSocket, SocketHandle } from './raw-socket-contract.js';
 import { ReadBuffer } from './read-buffer.js';
 import type { StreamSocket } from './stream-socket.js';
-import { END_OF_FILE, type HandleRequest, type TcpHandle, type TcpHandles } from './tcp-handle.js';
+import { callError, END_OF_FILE, type HandleRequest, type TcpHandle, type TcpHandles } from './tcp-handle.js';
 
 const nothing = Buffer.alloc(0);
 
@@ -389,10 +388,4 @@ function onWritten(this: HandleRequest, status: number): void {
 
 function onShutdown(this: HandleRequest, status: number): void {
   (this.owner as HandleSocket).onShutdown(status);
-}
-
-/** As node:net makes it. */
-function callError(errno: number, syscall: string): NodeJS.ErrnoException {
-  const code = getSystemErrorName(errno);
-  return Object.assign(new Error(`${syscall} ${code}`), { errno, code, syscall });
 }

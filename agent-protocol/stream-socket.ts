@@ -2,7 +2,7 @@
 import type { OnReadOpts, Socket } from 'node:net';
 import type { RawSink, RawSocket, SocketHandle } from './raw-socket-contract.js';
 import { ReadBuffer } from './read-buffer.js';
-import { readInto, TlsGather } from './tls-gather.js';
+import { readInto, TlsGather, type TlsReading } from './tls-gather.js';
 
 const nothing = Buffer.alloc(0);
 
@@ -16,6 +16,8 @@ export class StreamSocket implements RawSocket {
   #paused = true;
   readonly #read: ReadBuffer | null;
   readonly #tlsGather: TlsGather | null;
+  /** null: node:stream reads, or it is not connected yet. */
+  #tlsReading: TlsReading | null = null;
   /** The TCP socket, where RST can be sent; null: unknown, below TLS. */
   readonly #tcp: Socket | null;
 
@@ -30,7 +32,14 @@ export class StreamSocket implements RawSocket {
         this.#onEnd,
       );
       this.#tlsGather = gather;
-      if (!readInto(gather, this.socket)) this.socket.on('data', (chunk: Buffer) => gather.add(chunk));
+      const read = () => {
+        this.#tlsReading = readInto(gather, this.socket);
+        if (this.#tlsReading === null) this.socket.on('data', (chunk: Buffer) => gather.add(chunk));
+        else if (!this.#paused) this.#tlsReading.start();
+      };
+      // Connecting, node:net sets its handle up again.
+      if (this.socket.connecting) this.socket.once('connect', read);
+      else read();
       this.socket.on('end', this.#onTlsEof);
     } else {
       const read = new ReadBuffer();
@@ -133,6 +142,7 @@ export class StreamSocket implements RawSocket {
     if (this.#paused) return;
     this.#paused = true;
     this.socket.pause();
+    this.#tlsReading?.stop();
     this.#tlsGather?.hold();
   }
 
@@ -141,6 +151,7 @@ export class StreamSocket implements RawSocket {
     this.#paused = false;
     this.#tlsGather?.release();
     this.socket.resume();
+    this.#tlsReading?.start();
   }
 
   inject(bytes: Buffer): void {

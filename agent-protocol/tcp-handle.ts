@@ -1,8 +1,10 @@
 /**
  * The TCP sockets that node:net is built on, for sockets that need nothing of node:stream. Undocumented, unchanged since
  * Node 12 (`onread` of node:net uses all of it). Where a part is missing, Node forbids it (`--permission`) or is newer
- * than any that was tried, `tcpHandles` is null and sockets are those of node:net.
+ * than any that was tried, `tcpHandles` is null and sockets are those of node:net. Those of node:tls have the same
+ * methods.
  */
+import { getSystemErrorName } from 'node:util';
 
 /** A request that node fills in: of a write, a shutdown or a connect. */
 export interface HandleRequest {
@@ -123,3 +125,9 @@ export function findTcpHandles(
 
 /** null: this Node does not have them, or does not let us. */
 export const tcpHandles: TcpHandles | null = findTcpHandles();
+
+/** The error of a call that gave a negative errno, as node:net makes it. */
+export function callError(errno: number, syscall: string): NodeJS.ErrnoException {
+  const code = getSystemErrorName(errno);
+  return Object.assign(new Error(`${syscall} ${code}`), { errno, code, syscall });
+}

@@ -1,4 +1,4 @@
-import { type OnReadOpts, Socket, type SocketConstructorOpts } from 'node:net';
+import type { Socket } from 'node:net';
 import {
   allocateRead,
   giveReadBytes,
@@ -6,6 +6,7 @@ import {
   type ReadMemory,
   takeReadBytes,
 } from './read-buffer.js';
+import { callError, type TcpHandle, type TcpHandles, tcpHandles } from './tcp-handle.js';
 
 /** The largest TLS record; one that is full means that more follows (RFC 8446 section 5.1). */
 const TLS_RECORD_BYTES = 16 * 1024;
@@ -189,38 +190,55 @@ export class TlsGather {
   }
 }
 
-/** The properties in which node:net keeps `onread`, which node:tls takes for sockets that it dials itself only. */
-let onreadKeys: OnreadKeys | null | undefined;
-
-interface OnreadKeys {
-  readonly buffer: symbol;
-  readonly callback: symbol;
-  readonly generator: symbol;
+/** What node:tls reads with: called with each record. */
+interface TlsHandle extends Pick<TcpHandle, 'useUserBuffer' | 'readStart' | 'readStop'> {
+  onread: (this: TlsHandle, bytes: unknown) => Uint8Array | undefined;
+  /** node:net's: it has called readStart. */
+  reading: boolean;
 }
 
-function findOnreadKeys(): OnreadKeys | null {
-  const onread: OnReadOpts = { buffer: new Uint8Array(1), callback: () => true };
-  const symbols = Object.getOwnPropertySymbols(new Socket({ onread } as SocketConstructorOpts));
-  const named = (name: string) => symbols.find((symbol) => symbol.description === name);
-  const [buffer, callback, generator] = [named('kBuffer'), named('kBufferCb'), named('kBufferGen')];
-  return buffer && callback && generator ? { buffer, callback, generator } : null;
+/** Goes with `pause` and `resume` of the socket, which do not reach the handle any more. */
+export interface TlsReading {
+  start(): void;
+  stop(): void;
 }
 
 /**
- * Makes a connected TLS socket read right into `gather`, as `onread` would if node:tls took it for a socket that was
- * accepted or dialled by somebody else. Returns false where this version of Node does not let us: 'data' events tell then.
- * Undocumented but unchanged since Node 12.10; a test fails when an upgrade changes that.
+ * Makes a TLS socket read right into `gather`, without what node:net does for each record; errors and the end are told
+ * by the socket as ever. Returns null where there are no handles to be had: 'data' events tell then. A test fails when an
+ * upgrade of Node changes that.
  */
-export function readInto(gather: TlsGather, socket: Socket): boolean {
-  const fields = socket as unknown as Record<symbol, unknown> & {
-    _handle: { useUserBuffer?: (buffer: Buffer) => void } | null;
+export function readInto(
+  gather: TlsGather,
+  socket: Socket,
+  handles: TcpHandles | null = tcpHandles,
+): TlsReading | null {
+  const fields = socket as unknown as { _handle: TlsHandle | null; _unrefTimer(): void };
+  const handle = fields._handle;
+  if (handles === null || handle === null || typeof handle.useUserBuffer !== 'function') return null;
+  const tellNode = handle.onread;
+  if (typeof tellNode !== 'function') return null;
+  handle.onread = function (this: TlsHandle, bytes: unknown): Uint8Array | undefined {
+    const length = handles.readBytes();
+    if (length <= 0) return tellNode.call(this, bytes);
+    if (socket.destroyed) return undefined;
+    if (socket.timeout) fields._unrefTimer();
+    if (!gather.took(length)) stop();
+    return gather.next();
   };
-  if (onreadKeys === undefined) onreadKeys = findOnreadKeys();
-  if (onreadKeys === null || typeof fields._handle?.useUserBuffer !== 'function') return false;
-  const first = gather.next();
-  fields[onreadKeys.buffer] = first;
-  fields[onreadKeys.callback] = (bytes: number) => gather.took(bytes);
-  fields[onreadKeys.generator] = () => gather.next();
-  fields._handle.useUserBuffer(first);
-  return true;
+  handle.useUserBuffer(gather.next());
+  const stop = () => {
+    if (socket.destroyed || !handle.reading) return;
+    handle.reading = false;
+    handle.readStop();
+  };
+  return {
+    stop,
+    start: () => {
+      if (socket.destroyed || handle.reading) return;
+      handle.reading = true;
+      const status = handle.readStart();
+      if (status < 0) socket.destroy(callError(status, 'read'));
+    },
+  };
 }
