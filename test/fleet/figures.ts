@@ -64,7 +64,9 @@ export function describe(figures: PhaseFigures): string {
           `Exits held ${whole(figures.exitsHeld)}, in use ${whole(figures.exitsInUse)}. A request cost ${figures.allocationCpuUs.p50.toFixed(0)} µs of processor time (p99 ${figures.allocationCpuUs.p99.toFixed(0)}).`,
         ]
       : []),
-    ...Object.entries(events).map(([name, value]) => `${name}: ${whole(value)}.`),
+    ...Object.entries(events).map(
+      ([name, value]) => `${name}: ${Number.isNaN(value) ? 'not within this phase' : whole(value)}.`,
+    ),
     '',
     '| Redis, per second | commands | MB in | MB out |',
     '|---|---|---|---|',
