@@ -16,7 +16,7 @@ export interface RateWaiter {
 /** Connections of one owner that wait for this gateway's portion of its rate, in the order in which they came. */
 export class RateQueue {
   readonly #waiters: RateWaiter[] = [];
-  #cancelTimer: (() => void) | null = null;
+  #isTimerSet = false;
 
   /** `msUntilRoom`: until there will be room for one more as things are; may be infinite. */
   constructor(
@@ -34,8 +34,7 @@ export class RateQueue {
     this.#look();
   }
 
-  /** There may be room: whose turn it is goes on. */
-  serve(): void {
+  #serve(): void {
     for (let first = this.#waiters[0]; first !== undefined; first = this.#waiters[0]) {
       const isLate = this.monotonicMs() >= first.deadlineMs;
       if (!first.attempt()) {
@@ -48,11 +47,12 @@ export class RateQueue {
   }
 
   #look(): void {
-    if (this.#waiters.length === 0 || this.#cancelTimer !== null) return;
+    if (this.#waiters.length === 0 || this.#isTimerSet) return;
     const afterMs = Math.min(LOOK_AGAIN_MS, Math.max(1, Math.ceil(this.msUntilRoom())));
-    this.#cancelTimer = this.setTimer(afterMs, () => {
-      this.#cancelTimer = null;
-      this.serve();
+    this.#isTimerSet = true;
+    this.setTimer(afterMs, () => {
+      this.#isTimerSet = false;
+      this.#serve();
     });
   }
 }

@@ -14,6 +14,7 @@ import type { Gateway } from '../../gateway/gateway-contract.js';
 import { readSummaries } from '../../gateway/live/summaries.js';
 import type { GatewayStatus } from '../../gateway/private-server.js';
 import { projectPath } from '../../gateway/runtime/project-path.js';
+import { ANY_PORTS } from '../helpers/any-ports.js';
 import { signedIn, startWorld, type TestUser, type TestWorld } from '../helpers/control-plane.js';
 import { NETWORKS } from '../helpers/fleet.js';
 import { assertLedger } from '../helpers/ledger.js';
@@ -68,11 +69,7 @@ async function startProcess(name: Name): Promise<{ kill: () => Promise<unknown> 
       TS_REDIS_URL: world.redisUrl,
       TS_GATEWAY_ID: name,
       TS_GATEWAY_DATA_DIR: dataDir,
-      TS_PROXY_HOST: '127.0.0.1',
-      TS_PROXY_PORT: '0',
-      TS_TUNNEL_HOST: '127.0.0.1',
-      TS_TUNNEL_PORT: '0',
-      TS_METRICS_PORT: '0',
+      ...ANY_PORTS,
       TS_LOG_LEVEL: 'error',
       ...SETTINGS,
       ...(await ca.settings(name)),

@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { projectPath } from '../../gateway/runtime/project-path.js';
+import { ANY_PORTS } from '../helpers/any-ports.js';
 
 /** Takes connections and never answers. */
 interface Mute {
@@ -36,11 +37,7 @@ async function start(t: Test, entry: string, env: Record<string, string>): Promi
     env: {
       PATH: process.env.PATH ?? '',
       TS_GATEWAY_DATA_DIR: dataDir,
-      TS_PROXY_HOST: '127.0.0.1',
-      TS_PROXY_PORT: '0',
-      TS_TUNNEL_HOST: '127.0.0.1',
-      TS_TUNNEL_PORT: '0',
-      TS_METRICS_PORT: '0',
+      ...ANY_PORTS,
       TS_LOG_LEVEL: 'silent',
       ...env,
     },

@@ -8,6 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import type { Gateway } from '../../gateway/gateway-contract.js';
 import { projectPath } from '../../gateway/runtime/project-path.js';
+import { ANY_PORTS } from '../helpers/any-ports.js';
 import { type GatewayRig, startGatewayRig } from '../helpers/gateway.js';
 import {
   type Asked,
@@ -37,11 +38,7 @@ async function startProcess(t: Test, rig: GatewayRig, name: string, args: string
       TS_REDIS_URL: rig.config.redisUrl,
       TS_GATEWAY_ID: name,
       TS_GATEWAY_DATA_DIR: dataDir,
-      TS_PROXY_HOST: '127.0.0.1',
-      TS_PROXY_PORT: '0',
-      TS_TUNNEL_HOST: '127.0.0.1',
-      TS_TUNNEL_PORT: '0',
-      TS_METRICS_PORT: '0',
+      ...ANY_PORTS,
       TS_DEV_LOOPBACK_COUNTRY: 'US',
       TS_LOOP_LAG_MS_MAX: '0',
       TS_LOG_LEVEL: 'error',

@@ -6,6 +6,7 @@ import type { Test } from 'tap';
 import { type GatewayConfig, readGatewayConfig } from '../../gateway/config.js';
 import { type Gateway, startGateway } from '../../gateway/gateway.js';
 import { silentLog } from '../../gateway/runtime/logging.js';
+import { ANY_PORTS } from './any-ports.js';
 import { signedIn, type TestWorld, withDevice } from './control-plane.js';
 
 /**
@@ -24,11 +25,7 @@ export async function worldGateway(
     TS_REDIS_URL: world.redisUrl,
     TS_GATEWAY_ID: name,
     TS_GATEWAY_DATA_DIR: dataDir,
-    TS_PROXY_HOST: '127.0.0.1',
-    TS_PROXY_PORT: '0',
-    TS_TUNNEL_HOST: '127.0.0.1',
-    TS_TUNNEL_PORT: '0',
-    TS_METRICS_PORT: '0',
+    ...ANY_PORTS,
     TS_DEV_LOOPBACK_COUNTRY: 'DE',
     ...settings,
   });

@@ -10,6 +10,7 @@ import type { Gateway } from '../../../gateway/gateway-contract.js';
 import { writeAccount } from '../../../gateway/live/store.js';
 import { readSummaries } from '../../../gateway/live/summaries.js';
 import { projectPath } from '../../../gateway/runtime/project-path.js';
+import { ANY_PORTS } from '../../helpers/any-ports.js';
 import { type GatewayRig, startGatewayRig } from '../../helpers/gateway.js';
 import { startLinkCa } from '../../helpers/link-certificates.js';
 import { PlainDevice } from '../../helpers/plain-device.js';
@@ -90,11 +91,7 @@ t.before(async () => {
       TS_REDIS_URL: rig.config.redisUrl,
       TS_GATEWAY_ID: 'duo',
       TS_GATEWAY_DATA_DIR: dataDir,
-      TS_PROXY_HOST: '127.0.0.1',
-      TS_PROXY_PORT: '0',
-      TS_TUNNEL_HOST: '127.0.0.1',
-      TS_TUNNEL_PORT: '0',
-      TS_METRICS_PORT: '0',
+      ...ANY_PORTS,
       TS_DEV_LOOPBACK_COUNTRY: 'FR',
       TS_LOOP_LAG_MS_MAX: '0',
       TS_LOG_LEVEL: 'error',
