@@ -271,7 +271,7 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
     const bytes = to - from;
     const { session } = this.#stream;
     let taken: boolean;
-    if (this.#takenInARow >= DIRECT_WRITES_AFTER && session.mayKeepReadBuffer) {
+    if (this.#takenInARow >= DIRECT_WRITES_AFTER && session.readHeadroomBytes > 0) {
       taken = this.#socket.write(buffer.subarray(from, to));
       if (!taken) {
         session.keepReadBuffer();

@@ -34,6 +34,9 @@ export class FrameConnection implements RawSink, MessageSink, FrameSink {
   #closed = false;
   #mayKeep = false;
   #kept = false;
+  /** Where the part of the read buffer begins that nothing read so far needs. */
+  #freeFrom = 0;
+  #headroomBytes = 0;
   /** How often a read buffer was kept and not let go of yet. */
   #heldBuffers = 0;
 
@@ -62,8 +65,8 @@ export class FrameConnection implements RawSink, MessageSink, FrameSink {
   }
 
   /** See StreamCarrier. */
-  get mayKeepReadBuffer(): boolean {
-    return this.#mayKeep && this.#heldBuffers < KEPT_READ_BUFFERS_MAX;
+  get readHeadroomBytes(): number {
+    return this.#mayKeep && this.#heldBuffers < KEPT_READ_BUFFERS_MAX ? this.#headroomBytes : 0;
   }
 
   keepReadBuffer(): void {
@@ -122,6 +125,7 @@ export class FrameConnection implements RawSink, MessageSink, FrameSink {
     this.heard = true;
     this.bytesIn += end - start;
     this.#mayKeep = headroomBytes > 0;
+    this.#freeFrom = start - headroomBytes;
     this.#kept = false;
     this.#messages.read(buffer, start, end);
     this.#mayKeep = false;
@@ -162,6 +166,8 @@ export class FrameConnection implements RawSink, MessageSink, FrameSink {
   // FrameSink
 
   onDataBytes(streamId: number, buffer: Buffer, start: number, end: number): void {
+    this.#headroomBytes = start - this.#freeFrom;
+    this.#freeFrom = end;
     if (!this.#closed) this.#sink.onDataBytes(streamId, buffer, start, end);
   }
 

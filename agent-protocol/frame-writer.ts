@@ -62,9 +62,9 @@ export class FrameWriter {
   }
 
   /**
-   * DATA of `buffer[start, end)` in frames of at most `frameBytesMax`. With `headroomBytes` of FRAME_HEADROOM or more
-   * the headers of the first one are written in front of `start`; else the bytes are copied. Returns whether the
-   * operating system has taken all that was ever written, but for `heldDataBytes`.
+   * DATA of `buffer[start, end)` in frames of at most `frameBytesMax`. The headers of the first one are written in front
+   * of `start` when `headroomBytes` hold them, as FRAME_HEADROOM always does; else the bytes are copied. Returns whether
+   * the operating system has taken all that was ever written, but for `heldDataBytes`.
    */
   data(streamId: number, buffer: Buffer, start: number, end: number, headroomBytes: number): boolean {
     if (!this.#raw.writable) return false;
@@ -79,12 +79,16 @@ export class FrameWriter {
     while (from < end) {
       const to = Math.min(end, from + this.frameBytesMax);
       // In front of a later frame lie bytes of the one before, which may still be on their way.
-      if (from === start && headroomBytes >= FRAME_HEADROOM)
+      if (from === start && headroomBytes >= this.#headerBytes(to - from))
         taken = this.#inPlace(FrameType.DATA, streamId, buffer, from, to);
       else taken = this.#copied(FrameType.DATA, streamId, buffer.subarray(from, to));
       from = to;
     }
     return taken;
+  }
+
+  #headerBytes(payloadBytes: number): number {
+    return messageHeaderBytes(FRAME_HEADER_BYTES + payloadBytes, this.#masked) + FRAME_HEADER_BYTES;
   }
 
   /** Behind a backlog nothing is gained by waiting, and whoever sends must know of it. */

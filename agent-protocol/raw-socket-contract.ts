@@ -4,9 +4,8 @@ import type { Socket } from 'node:net';
 /** Takes what a RawSocket reads and what becomes of it. */
 export interface RawSink {
   /**
-   * Bytes `buffer[start, end)`. With `headroomBytes` of at least FRAME_HEADROOM the sink may overwrite that many in
-   * front of `start` and may keep the bytes: it returns true when something still refers to them, and the socket
-   * takes another buffer. A sink that has paused the socket gets its buffer back with resume(): before that, nothing may
+   * Bytes `buffer[start, end)`. With `headroomBytes` above 0 the sink may overwrite that many in front of `start` and may
+   * keep the bytes: it returns true when something still refers to them, and the socket takes another buffer. A sink that has paused the socket gets its buffer back with resume(): before that, nothing may
    * refer to the bytes any more. With 0 it must copy what it wants to keep.
    */
   onBytes(buffer: Buffer, start: number, end: number, headroomBytes: number): boolean;

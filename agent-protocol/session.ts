@@ -200,8 +200,8 @@ export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
 
   // ---- what the connection tells ----------------------------------------------------------------------------------
 
-  get mayKeepReadBuffer(): boolean {
-    return this.#connection.mayKeepReadBuffer;
+  get readHeadroomBytes(): number {
+    return this.#connection.readHeadroomBytes;
   }
 
   keepReadBuffer(): void {

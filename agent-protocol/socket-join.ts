@@ -1,4 +1,3 @@
-import { FRAME_HEADROOM } from './frame.js';
 import type { RawSink, RawSocket } from './raw-socket.js';
 
 /** How often the silent side of a join is asked whether its peer has reset it, ms. */
@@ -31,7 +30,7 @@ class Side implements RawSink {
   ) {}
 
   onBytes(buffer: Buffer, start: number, end: number, headroomBytes: number): boolean {
-    const mayKeep = headroomBytes >= FRAME_HEADROOM;
+    const mayKeep = headroomBytes > 0;
     const bytes = buffer.subarray(start, end);
     if (this.to.write(mayKeep ? bytes : Buffer.from(bytes))) return false;
     this.from.pause();

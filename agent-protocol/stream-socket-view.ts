@@ -25,6 +25,9 @@ export class StreamSocketView implements RawSocket, StreamHandler {
   #paused = true;
   /** Came while nobody took it. */
   readonly #queue = new ByteQueue();
+  /** Until `resume()` the sink refers to bytes of the tunnel's read buffer, or to those in this block. */
+  #keepsReadBuffer = false;
+  #keptBlock: Buffer | null = null;
   /** FIN came, maybe behind what is queued. */
   #finCame = false;
   /** Written and not sent, in order. */
@@ -75,6 +78,9 @@ export class StreamSocketView implements RawSocket, StreamHandler {
 
   resume(): void {
     this.#paused = false;
+    if (this.#keptBlock !== null) giveBlock(this.#keptBlock);
+    this.#keptBlock = null;
+    this.#letGoOfReadBuffer();
     if (this.#queue.bytes > 0 || (this.#finCame && !this.ended)) process.nextTick(this.#flow);
   }
 
@@ -159,8 +165,21 @@ export class StreamSocketView implements RawSocket, StreamHandler {
       this.#queue.push(buffer, start, end);
       return;
     }
-    this.#sink?.onBytes(buffer, start, end, 0);
+    const { session } = stream;
+    const headroomBytes = session.readHeadroomBytes;
+    const kept = this.#sink?.onBytes(buffer, start, end, headroomBytes) === true;
+    if (kept && headroomBytes > 0) {
+      session.keepReadBuffer();
+      this.#keepsReadBuffer = true;
+      // Who has not paused does not say when the bytes are no longer needed.
+      if (!this.#paused) this.#letGoOfReadBuffer();
+    }
     stream.consumed(end - start);
+  }
+
+  #letGoOfReadBuffer(): void {
+    if (this.#keepsReadBuffer) this.#stream.session.letGoOfReadBuffer();
+    this.#keepsReadBuffer = false;
   }
 
   onFin(): void {
@@ -177,7 +196,10 @@ export class StreamSocketView implements RawSocket, StreamHandler {
       const block = queue.shiftedFrom as Buffer;
       const kept = this.#sink?.onBytes(block, byteOffset, byteOffset + length, FRAME_HEADROOM);
       const spent = queue.takeSpent();
-      if (spent !== null && kept !== true) giveBlock(spent);
+      if (spent !== null) {
+        if (kept !== true) giveBlock(spent);
+        else if (this.#paused) this.#keptBlock = spent;
+      }
       this.#stream.consumed(length);
     }
     if (!this.#finCame || this.#paused || this.ended || this.closed || queue.bytes > 0) return;
@@ -214,6 +236,7 @@ export class StreamSocketView implements RawSocket, StreamHandler {
     this.#unsentBytes = this.#sendingBytes = 0;
     this.#queue.clear();
     this.closed = true;
+    this.#letGoOfReadBuffer();
     process.nextTick(() => this.#tellClosed(error));
   }
 
@@ -227,6 +250,7 @@ export class StreamSocketView implements RawSocket, StreamHandler {
     this.#unsent = [];
     this.#unsentBytes = this.#sendingBytes = 0;
     this.#queue.clear();
+    this.#letGoOfReadBuffer();
     this.#tellClosed(error);
   }
 

@@ -9,8 +9,8 @@ export interface StreamHandler {
   /** Opener only: the agent's answer. With another code than 0 the stream is over. */
   onOpened?(stream: MuxStream, code: DialCode): void;
   /**
-   * Bytes in order. They are valid only during the call, unless `stream.session.mayKeepReadBuffer` is true and
-   * `stream.session.keepReadBuffer()` is called. What is taken must be given back to `stream.consumed`.
+   * Bytes in order. They are valid only during the call, unless `stream.session.readHeadroomBytes` is above 0
+   * and `stream.session.keepReadBuffer()` is called. What is taken must be given back to `stream.consumed`.
    */
   onData(stream: MuxStream, buffer: Buffer, start: number, end: number): void;
   /** The peer sends no more; the other direction goes on. */
@@ -46,10 +46,11 @@ export interface StreamCarrier {
   /** Payload bytes for which `writeData` said true and that the operating system does not have; HELD_DATA_BYTES_MAX. */
   readonly heldDataBytes: number;
   /**
-   * Whether the bytes now handed to `onData` may be kept: they lie in a buffer of the tunnel's own, and not too many of
-   * those are kept already (KEPT_READ_BUFFERS_MAX).
+   * Of the bytes now handed to `onData`: so many in front of them may be overwritten, as long as they are kept, because
+   * only headers that were read lie there. 0: they may not be kept; they do not lie in a buffer of the tunnel's own,
+   * or too many of those are kept already (KEPT_READ_BUFFERS_MAX).
    */
-  readonly mayKeepReadBuffer: boolean;
+  readonly readHeadroomBytes: number;
   /** To be called within `onData` when something still refers to its bytes: the tunnel takes another buffer. */
   keepReadBuffer(): void;
   /** Once for each `keepReadBuffer`: what was kept is no longer needed. */
@@ -157,9 +158,9 @@ export class MuxStream {
   /**
    * Sends `buffer[start, end)`, at most `sendWindowBytes` (callers slice; more throws RangeError).
    *
-   * With `headroomBytes` of at least FRAME_HEADROOM the headers are written in front of `start` and all leaves in one
-   * write without a copy; then the buffer must stay untouched until `session.backlogBytes` is 0. With less, the bytes
-   * are copied and the buffer is free at once.
+   * When `headroomBytes` hold the headers, as FRAME_HEADROOM always does, they are written in front of `start` and all
+   * leaves in one write without a copy; then the buffer must stay untouched until `session.backlogBytes` is 0. With 0
+   * the bytes are copied and the buffer is free at once.
    *
    * Returns false when the caller must stop until onWritable: without window, and as long as what was sent is not with
    * the operating system, but for `session.heldDataBytes`. So a stream has at most one call's bytes, and those, in the

@@ -36,7 +36,7 @@ function scene() {
   const session = {
     backlogBytes: 0,
     heldDataBytes: 0,
-    mayKeepReadBuffer: false,
+    readHeadroomBytes: 0,
     kept: 0,
     keepReadBuffer: () => session.kept++,
     letGoOfReadBuffer: () => session.kept--,
@@ -138,7 +138,7 @@ t.test(
   'in: what the socket has not taken lies in memory of its own, or in a buffer that is kept',
   async (t) => {
     const { socket, session, stream, arrive } = scene();
-    session.mayKeepReadBuffer = true;
+    session.readHeadroomBytes = 9;
     const large = 'L'.repeat(20_000);
     for (const text of ['small', large]) {
       socket.backlogBytes = 4;
@@ -171,9 +171,9 @@ t.test(
     t.notOk(direct(), 'and the stream has to show anew that it is read');
 
     for (let i = 0; i < DIRECT_WRITES_AFTER; i++) arrive('direct');
-    session.mayKeepReadBuffer = false;
+    session.readHeadroomBytes = 0;
     t.notOk(direct(), 'others are copied');
-    session.mayKeepReadBuffer = true;
+    session.readHeadroomBytes = 9;
     socket.backlogBytes = 4;
     t.ok(direct());
     t.equal(session.kept, 1);
