@@ -16,6 +16,11 @@ import { clusterOptions } from './open.js';
 import type { RedisAddress } from './redis-url.js';
 import { type ScriptCommands, scripts } from './scripts.js';
 
+/** Of a Redis Cluster. */
+const SLOTS = 16_384;
+
+const nodeAddress = ({ options: { host, port } }: Redis): string => `${host}:${port}`;
+
 /** The live state on a Redis Cluster. A command goes to the node that has its key; one node may be away while others serve. */
 export class ClusterRedis extends EndingCluster implements LiveRedis {
   // Defined on the instance by ioredis (`scripts` option).
@@ -109,8 +114,31 @@ export class ClusterRedis extends EndingCluster implements LiveRedis {
     );
   }
 
-  eachPrimary(): Redis[] {
-    return this.nodes('master');
+  /** ioredis forgets a node whose connection was lost until it asks again who has which slots. */
+  async eachPrimary(): Promise<Redis[]> {
+    await this.ping(); // when it has just been made, it knows nobody yet
+    await this.#askForSlots();
+    const masters = new Map(this.nodes('master').map((node) => [nodeAddress(node), node]));
+    const primaries = new Set<Redis>();
+    for (let slot = 0; slot < SLOTS; slot++) {
+      const address = this.slots[slot]?.[0];
+      const primary = address === undefined ? undefined : masters.get(address);
+      if (primary === undefined) throw new Error(`no server of the live state has slot ${slot} now`);
+      primaries.add(primary);
+    }
+    return [...primaries];
+  }
+
+  #askForSlots(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const ended = () => reject(new Error('the connection to the live state was closed'));
+      this.once('end', ended);
+      this.refreshSlotsCache((error) => {
+        this.off('end', ended);
+        if (error) reject(error);
+        else resolve();
+      });
+    });
   }
 
   override sendCommand(
@@ -135,7 +163,7 @@ export class ClusterRedis extends EndingCluster implements LiveRedis {
     const send = redis.sendCommand.bind(redis);
     redis.sendCommand = (command, stream) => (isSettled(command) ? command.promise : send(command, stream));
     redis.on('ready', () => {
-      const key = `${redis.options.host}:${redis.options.port}`;
+      const key = nodeAddress(redis);
       if (this.#nodesAway.delete(key)) this.log.info({ node: key }, 'live_state_node_connected');
     });
   }

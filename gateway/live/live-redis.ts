@@ -61,8 +61,8 @@ export interface LiveRedis extends RedisCommander, ScriptCommands, EventEmitter 
   readonly primaryTags: readonly string[];
   /** Commands in one round trip, or, on a cluster, all at once; the replies are in their order. Rejects for none alone. */
   sendAll(commands: readonly CommandCall[]): Promise<CommandReplies>;
-  /** Each server that takes writes by itself: for SCAN. */
-  eachPrimary(): ReadonlyArray<Pick<Redis, 'scan' | 'flushall'>>;
+  /** Each server that takes writes by itself: for SCAN. Rejects when one of them can not be reached: none is left out. */
+  eachPrimary(): Promise<ReadonlyArray<Pick<Redis, 'scan' | 'flushall'>>>;
   /** Closes it; nothing connects again. */
   disconnect(): void;
 }

@@ -81,7 +81,7 @@ export class SingleRedis extends Redis implements LiveRedis {
     return replies;
   }
 
-  eachPrimary(): readonly [this] {
+  async eachPrimary(): Promise<readonly [Pick<this, 'scan' | 'flushall'>]> {
     return [this];
   }
 

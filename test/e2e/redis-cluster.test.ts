@@ -1,7 +1,9 @@
 /** The live state on a real Redis Cluster: every key, script and command; a master that is killed, one that comes back empty. */
+import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { readClaim, releaseClaim, takeClaims } from '../../gateway/live/claims.js';
+import type { ClusterRedis } from '../../gateway/live/cluster.js';
 import { CommandReader, publishCommand } from '../../gateway/live/commands.js';
 import { connectLive, type LiveRedis } from '../../gateway/live/connection.js';
 import { forgetControlPlaneState } from '../../gateway/live/forget.js';
@@ -125,7 +127,21 @@ if (redisKinds().includes('redis-server')) {
   t.test('what the control plane has told is forgotten on all nodes, and told again', async (t) => {
     const ready = await store.readReady(redis);
     t.match(ready, /\S/);
-    t.ok((await forgetControlPlaneState(redis)) >= 40);
+    const others = Array.from({ length: 40 }, (_, n) => accountSnapshot({ account: `other${n}` }));
+    for (const node of (redis as ClusterRedis).nodes('master')) {
+      node.disconnect();
+      await once(node, 'end');
+    }
+    t.ok(
+      (await forgetControlPlaneState(redis)) >= 40,
+      'by one whose connections to all nodes were just lost',
+    );
+    await Promise.all(others.map((account) => store.writeAccount(redis, account)));
+    const fresh = connectLive({ url: group.url, log: silentLog });
+    t.teardown(() => fresh.disconnect());
+    t.ok((await forgetControlPlaneState(fresh)) >= 40, 'by one that is not up yet');
+    const left = await Promise.all(others.map(({ account }) => store.readAccount(redis, account)));
+    t.same([...new Set(left)], [null]);
     await until(async () => ![null, ready].includes(await store.readReady(redis)), 'rebuilt');
     t.ok(await store.readAccount(redis, system.account));
     t.equal(await store.readAccount(redis, 'acct1'), null, 'what it does not know stays away');
