@@ -249,6 +249,11 @@ export const gatewaySettings = {
     'free slots kept for price changes: below it, when the journal cannot grow, no new connections',
     { default: 1_024 },
   ),
+  journalLockWaitMs: integer(
+    'TS_JOURNAL_LOCK_WAIT_MS',
+    'how long a start waits for the process that has the journal to end; then it fails',
+    { default: 10_000, min: 0, max: 600_000 },
+  ),
   journalMapped: flag(
     'TS_JOURNAL_MAPPED',
     '1: counts are stored into the mapped journal where that can be had (Linux on ext4, XFS or tmpfs); ' +

@@ -105,9 +105,9 @@ export async function startGateway(
 
   const journalDir = seat?.journalDir ?? config.dataDir;
   mkdirSync(journalDir, { recursive: true });
-  const { journalSlots, journalExtentSlots, journalReserveSlots, deliveryIntervalMs, deliveryGrowthMs } =
-    config;
-  const inJournal = { journalSlots, journalExtentSlots, journalReserveSlots };
+  const { journalSlots, journalExtentSlots, journalReserveSlots, journalLockWaitMs } = config;
+  const { deliveryIntervalMs, deliveryGrowthMs } = config;
+  const inJournal = { journalSlots, journalExtentSlots, journalReserveSlots, journalLockWaitMs };
   const settings = meteringSettings({ ...inJournal, deliveryIntervalMs, deliveryGrowthMs });
   const journal = await Journal.open({
     path: join(journalDir, 'meters.journal'),

@@ -1,7 +1,7 @@
 import { appendFileSync, closeSync, existsSync, fsyncSync, mkdirSync, openSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { createJournalFile, type JournalFile, openJournalFile, syncFolder } from './journal-file.js';
-import { acquireLock, type JournalLock } from './journal-lock.js';
+import { acquireLock, type JournalLock, type LockPatience } from './journal-lock.js';
 
 /**
  * The disk under a journal, as narrow as the journal needs it, so that it runs unchanged on a disk that fails on
@@ -11,7 +11,7 @@ export interface JournalDisk {
   /** Makes the folder of `path` unless it is there. */
   makeFolder(path: string): void;
   /** Takes the lock file `path`, as `acquireLock`. Rejects with JOURNAL_LOCKED when its holder lives. */
-  lock(path: string, watchMs: number): Promise<JournalLock>;
+  lock(path: string, patience: LockPatience): Promise<JournalLock>;
   exists(path: string): boolean;
   /** The file exists whole and lasting afterwards, or not at all. Throws JOURNAL_NO_SPACE when the disk is full. */
   create(path: string, parts: Iterable<Buffer>): void;

@@ -32,11 +32,27 @@ interface LockOwner {
   nonce: string;
 }
 
+/** How long others are waited for, ms. */
+export interface LockPatience {
+  /** For a sign of life of one of another host or container. */
+  watchMs: number;
+  /** For a living process of this host to end: the one before may still be at it. 0: not at all. */
+  waitMs: number;
+  /** Told when one is waited for, which is said in words. */
+  onWait: (holder: string) => void;
+}
+
+/** Between two looks at a lock whose holder is waited for, ms. */
+const LOOK_INTERVAL_MS = 100;
+
 /**
- * Takes the lock file `path`. A lock of a process that is gone is taken over; one of another host or container is
- * watched for `watchMs` and taken over when it shows no heartbeat. Throws JOURNAL_LOCKED when its holder lives.
+ * Takes the lock file `path`. A lock of a process that is gone is taken over, also one of another host or container that
+ * shows no heartbeat for `watchMs`. Throws JOURNAL_LOCKED when its holder lives, on this host after `waitMs`.
  */
-export async function acquireLock(path: string, watchMs: number): Promise<JournalLock> {
+export async function acquireLock(
+  path: string,
+  { watchMs, waitMs, onWait }: LockPatience,
+): Promise<JournalLock> {
   const owner: LockOwner = {
     pid: process.pid,
     start: processStart(process.pid) ?? '',
@@ -44,11 +60,21 @@ export async function acquireLock(path: string, watchMs: number): Promise<Journa
     nonce: randomBytes(8).toString('hex'),
   };
   const text = JSON.stringify(owner);
+  const waitUntil = performance.now() + waitMs;
   for (let attempt = 0; attempt < 10; attempt++) {
     if (createExclusively(path, text, owner.nonce)) return new FileLock(path, text);
     const held = readOrNull(path);
     if (held === null) continue;
-    if (await isAlive(path, held, owner.host, watchMs))
+    let lives = await isAlive(path, held, owner.host, watchMs);
+    if (lives && isOfHost(held, owner.host) && performance.now() < waitUntil) {
+      onWait(describe(held));
+      while (lives && readOrNull(path) === held && performance.now() < waitUntil) {
+        await sleep(LOOK_INTERVAL_MS);
+        lives = await isAlive(path, held, owner.host, watchMs);
+      }
+    }
+    if (readOrNull(path) !== held) continue;
+    if (lives)
       throw new JournalError(
         'JOURNAL_LOCKED',
         `the meter journal is in use: ${path} names ${describe(held)}`,
@@ -123,7 +149,7 @@ function setAside(path: string, judged: string, nonce: string): void {
 
 async function isAlive(path: string, text: string, ourHost: string, watchMs: number): Promise<boolean> {
   const owner = parseOwner(text);
-  if (owner !== null && owner.host === ourHost) {
+  if (owner !== null && isOfHost(text, ourHost)) {
     const start = processStart(owner.pid);
     if (start !== null) return start === owner.start;
     if (process.platform === 'linux') return false;
@@ -136,6 +162,11 @@ async function isAlive(path: string, text: string, ourHost: string, watchMs: num
     if (touchedAt(path) !== before || readOrNull(path) !== text) return true;
   }
   return false;
+}
+
+/** Whether it names a process of this host. */
+function isOfHost(text: string, ourHost: string): boolean {
+  return parseOwner(text)?.host === ourHost;
 }
 
 function pidExists(pid: number): boolean {

@@ -106,7 +106,12 @@ export class Journal {
   static async open(options: JournalOptions): Promise<Journal> {
     const disk = options.disk ?? fileDisk;
     disk.makeFolder(options.path);
-    const lock = await disk.lock(`${options.path}.lock`, options.settings.journalLockWatchMs);
+    const { journalLockWatchMs, journalLockWaitMs } = options.settings;
+    const lock = await disk.lock(`${options.path}.lock`, {
+      watchMs: journalLockWatchMs,
+      waitMs: journalLockWaitMs,
+      onWait: (holder) => options.log.warn({ holder, waitMs: journalLockWaitMs }, 'journal_in_use'),
+    });
     let file: JournalFile | null = null;
     try {
       if (!disk.exists(options.path)) disk.create(options.path, newJournal(options));

@@ -31,6 +31,8 @@ export interface MeteringSettings {
    * heartbeat means it lives and the journal is refused, silence means it may be taken over.
    */
   journalLockWatchMs: number;
+  /** A living process of this machine that has the journal is waited for so long, ms; then it is refused. 0: at once. */
+  journalLockWaitMs: number;
   /** ms between two deliveries of changed meters to the live state: new and FINAL ones wait no longer. */
   deliveryIntervalMs: number;
   /**
@@ -64,6 +66,7 @@ export const METERING_DEFAULTS: Readonly<MeteringSettings> = Object.freeze({
   journalSyncIntervalMs: 1_000,
   journalSyncLagMsMax: 10_000,
   journalLockWatchMs: 3_500,
+  journalLockWaitMs: 10_000,
   deliveryIntervalMs: 250,
   deliveryGrowthMs: 1_000,
   deliveryResendMs: 5_000,
@@ -75,7 +78,11 @@ export const METERING_DEFAULTS: Readonly<MeteringSettings> = Object.freeze({
   finalKeysRemembered: 65_536,
 });
 
-const MAY_BE_ZERO: ReadonlySet<string> = new Set(['journalReserveSlots', 'deliveryGrowthMs']);
+const MAY_BE_ZERO: ReadonlySet<string> = new Set([
+  'journalReserveSlots',
+  'journalLockWaitMs',
+  'deliveryGrowthMs',
+]);
 
 /** The settings with defaults for what is left out. Throws RangeError when two of them contradict each other. */
 export function meteringSettings(given: Partial<MeteringSettings> = {}): Readonly<MeteringSettings> {

@@ -22,6 +22,7 @@ export const SMALL: Partial<MeteringSettings> = {
   journalReserveSlots: 0,
   journalSyncIntervalMs: 3_000_000,
   journalLockWatchMs: 3_000_001,
+  journalLockWaitMs: 0,
   deliveryGrowthMs: 0,
 };
 

@@ -207,10 +207,11 @@ t.test('one process at a time', async (t) => {
   t.teardown(() => child.kill('SIGKILL'));
   await once(child, 'message');
   await t.rejects(startMetering(t, path), { code: 'JOURNAL_LOCKED', message: new RegExp(`${child.pid}`) });
+  const waiting = startMetering(t, path, { limits: { journalLockWaitMs: 60_000 } });
   child.kill('SIGKILL');
   await exited;
-  await startMetering(t, path);
-  t.pass('a lock of a killed process is taken over');
+  const { journal } = await waiting;
+  t.equal(journal.state, 'open', 'one that ends is waited for, and the lock of a killed process taken over');
 });
 
 t.test('locks of other hosts are judged by their heartbeat', async (t) => {
