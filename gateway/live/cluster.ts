@@ -11,6 +11,7 @@ import {
   type LiveRedis,
   OFFLINE_COMMANDS_MAX,
   RECONNECT_DELAY_MAX_MS,
+  sendEach,
 } from './live-redis.js';
 import { clusterOptions } from './open.js';
 import type { RedisAddress } from './redis-url.js';
@@ -103,15 +104,7 @@ export class ClusterRedis extends EndingCluster implements LiveRedis {
 
   /** Each by itself: nodes answer for their slots alone, and a slot that moves concerns its own commands only. */
   sendAll(commands: readonly CommandCall[]): Promise<CommandReplies> {
-    const send = this as unknown as Record<CommandCall[0], (...args: unknown[]) => Promise<unknown>>;
-    return Promise.all(
-      commands.map(([name, ...args]) =>
-        send[name](...args).then(
-          (reply): CommandReplies[number] => [null, reply],
-          (error: Error): CommandReplies[number] => [error, null],
-        ),
-      ),
-    );
+    return sendEach(this, commands);
   }
 
   /** ioredis forgets a node whose connection was lost until it asks again who has which slots. */

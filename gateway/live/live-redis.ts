@@ -115,6 +115,22 @@ export class Attendance {
   }
 }
 
+/** Sends each command by itself, all of them before it returns. */
+export function sendEach(
+  redis: Pick<LiveRedis, CommandCall[0]>,
+  commands: readonly CommandCall[],
+): Promise<CommandReplies> {
+  const send = redis as unknown as Record<CommandCall[0], (...args: unknown[]) => Promise<unknown>>;
+  return Promise.all(
+    commands.map(([name, ...args]) =>
+      send[name](...args).then(
+        (reply): CommandReplies[number] => [null, reply],
+        (error: Error): CommandReplies[number] => [error, null],
+      ),
+    ),
+  );
+}
+
 /** ioredis sends a queued command even after it timed out; its caller has long gone on without it. */
 export function isSettled(command: Command): boolean {
   return (command as unknown as { isSettled: boolean }).isSettled;

@@ -3,6 +3,7 @@ import { createServer, type Socket } from 'node:net';
 import t from 'tap';
 import { startRedis } from '../../../deploy/standalone/services/redis.js';
 import { LiveStateAwayError } from '../../../gateway/live/connection.js';
+import type { CommandCall } from '../../../gateway/live/live-redis.js';
 import { freePort, redisKinds } from '../../helpers/services.js';
 import { stopwatch } from '../../helpers/stopwatch.js';
 import { connect, onEachRedis, recordingLog } from './servers.js';
@@ -23,6 +24,23 @@ onEachRedis(t, async (t, server) => {
         'after a script flush',
       );
     });
+
+  t.test(
+    'each command has its own reply, also when some of a batch were refused before it was sent',
+    async (t) => {
+      const redis = server.connect(t, { offlineCommandsMax: 5 });
+      t.not(redis.status, 'ready');
+      const calls = Array.from({ length: 8 }, (_, n): CommandCall => ['set', `k${n}`, `v${n}`]);
+      const replies = await redis.sendAll(calls);
+      t.same(
+        replies.map(([error, reply]) => (error === null ? reply : error.constructor)),
+        [...Array(5).fill('OK'), ...Array(3).fill(LiveStateAwayError)],
+      );
+      t.equal(await redis.incr('counter'), 1);
+      const read = await redis.sendAll(calls.map(([, key]) => ['get', key as string]));
+      t.same(read, [...Array(5).keys()].map((n) => [null, `v${n}`]).concat(Array(3).fill([null, null])));
+    },
+  );
 });
 
 for (const kind of redisKinds())
