@@ -5,8 +5,9 @@ import type { Socket } from 'node:net';
 export interface RawSink {
   /**
    * Bytes `buffer[start, end)`. With `headroomBytes` above 0 the sink may overwrite that many in front of `start` and may
-   * keep the bytes: it returns true when something still refers to them, and the socket takes another buffer. A sink that has paused the socket gets its buffer back with resume(): before that, nothing may
-   * refer to the bytes any more. With 0 it must copy what it wants to keep.
+   * keep the bytes: it returns true when something still refers to them, and the socket takes another buffer. A sink that
+   * has paused the socket gives the buffer back with resume(): from then on nothing may refer to the bytes any more. With
+   * 0 it must copy what it wants to keep.
    */
   onBytes(buffer: Buffer, start: number, end: number, headroomBytes: number): boolean;
   /** All written bytes have gone to the operating system. Comes also without a preceding `write()` of false. */

@@ -80,9 +80,11 @@ export class SingleRedis extends Redis implements LiveRedis {
   sendAll(commands: readonly CommandCall[]): Promise<CommandReplies> {
     const stream = this.status === 'ready' ? this.stream : null;
     stream?.cork();
-    const replies = sendEach(this, commands);
-    stream?.uncork();
-    return replies;
+    try {
+      return sendEach(this, commands);
+    } finally {
+      stream?.uncork();
+    }
   }
 
   async eachPrimary(): Promise<readonly [Pick<this, 'scan' | 'flushall'>]> {
