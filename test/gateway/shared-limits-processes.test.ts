@@ -86,7 +86,11 @@ t.test('what a killed gateway had is free within six intervals', async (t) => {
   for (const { reply } of await openMany(5, rig, rig.gateway, who)) t.equal(reply, LIMITED);
 });
 
-t.test('workers of one gateway', async (t) => {
+/**
+ * Which worker a connection comes to is up to the kernel, and a worker that has nothing of the buyer lets its first ones in
+ * before it has asked. Returns false when one of the two had none, and nothing can be said.
+ */
+async function limitsOfWorkers(t: Test): Promise<boolean> {
   const rig = await startGatewayRig();
   t.teardown(() => rig.stop());
   for (const name of ['duo', 'duo-w2']) {
@@ -94,14 +98,32 @@ t.test('workers of one gateway', async (t) => {
     t.teardown(() => bank.stop());
   }
   const duo = await startProcess(t, rig, 'duo', ['--workers', '2']);
-  // Which worker a device or a buyer comes to is up to the kernel.
   for (let i = 0; i < 6; i++) await echoDevice(t, rig, duo);
   const who = await buyer(rig, { streamsMax: 10 });
   const live = served(await openMany(40, rig, duo, who));
   t.ok(live.length >= 10 && live.length <= 20, `${live.length} at once`);
-  await until(async () => sum(await told(rig, who)) === live.length, 'each is known once');
-  t.comment(JSON.stringify(await told(rig, who)));
+  const isAtBoth = async () => {
+    await until(async () => sum(await told(rig, who)) === live.length, 'each is known once');
+    const counts = await told(rig, who);
+    t.comment(JSON.stringify(counts));
+    return Object.values(counts).filter((count) => count > 0).length === 2;
+  };
+  if (!(await isAtBoth())) return false;
   await delay(2 * INTERVAL_MS);
   for (const { reply } of await openMany(20, rig, duo, who)) t.equal(reply, LIMITED, 'no more');
+  for (const { socket } of live.splice(6)) socket.destroy();
+  if (!(await isAtBoth())) return false;
   await thenExactly(t, rig, [[duo]], who, live);
+  return true;
+}
+
+t.test('workers of one gateway', async (t) => {
+  for (let attempt = 1; attempt <= 12; attempt++) {
+    let done = false;
+    await t.test(`attempt ${attempt}`, async (t) => {
+      done = await limitsOfWorkers(t);
+    });
+    if (done) return;
+  }
+  t.fail('one worker had none each time');
 });
