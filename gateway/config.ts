@@ -294,7 +294,8 @@ export const gatewaySettings = {
   limitsWaitMs: integer(
     'TS_LIMITS_WAIT_MS',
     'time a new connection waits where its buyer’s connections a second allow it and other gateways hold too much of them at ' +
-      'the moment; then RATE_LIMIT. 0: it does not wait',
+      'the moment; then RATE_LIMIT. Before that, as long at most for Redis to say what other gateways do of a buyer that this one ' +
+      'has nothing of; then it goes by an equal part of each limit. 0: it waits for neither',
     { default: ACCOUNT_LIMITS_DEFAULTS.limitsWaitMs, min: 0, max: 10_000 },
   ),
   walletWaitMs: integer(

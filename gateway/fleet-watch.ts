@@ -52,9 +52,10 @@ export class FleetWatch {
     this.#ended = new EndedRuns(() => deps.clock.monotonicMs());
   }
 
-  start(): void {
+  /** Resolves when the others' beats were read for the first time, or could not be. */
+  start(): Promise<void> {
     this.#timer ??= setInterval(() => void this.refresh(), READ_INTERVAL_MS);
-    void this.refresh();
+    return this.refresh();
   }
 
   /** Says that this process is over; never rejects. */

@@ -356,7 +356,7 @@ export async function startGateway(
   walletLoop.start();
   allocator.start();
   access.start();
-  fleet.start();
+  await fleet.start();
   sharing.start();
   const repricing = setInterval(() => void live.refresh().then(reprice), REPRICE_INTERVAL_MS);
   const tunnelPort = isDraining() ? 0 : await tunnelServer.listen();

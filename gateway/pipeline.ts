@@ -336,7 +336,12 @@ export class GatewayPipeline implements ProxyPipeline {
       const found = deps.allocator.allocate(auth.buyer, wanted.wish, failed, isLast(wanted.attempts));
       const allocated = found instanceof Promise ? await found : found;
       if (!allocated.ok) return orElsewhere(failure ?? allocated, allocated, devicesLeft);
-      place.serve();
+      const served = place.serve();
+      const limited = served instanceof Promise ? await served : served;
+      if (limited !== null) {
+        allocated.release();
+        return limited;
+      }
       const dialled = await wanted.dial(allocated.candidate);
       // It may have ended meanwhile: its device has moved, say.
       if (dialled.ok && allocated.allocation.endedBy === null) {

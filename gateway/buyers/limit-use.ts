@@ -42,6 +42,8 @@ export class LimitUse {
   limits: OwnerLimits = {};
   /** Other gateways are told of it. */
   isShared = false;
+  /** What they do of it was heard. */
+  isHeard = false;
   /** Live streams at the others, as last heard. */
   streamsElsewhere = 0;
   /** Of the limits, this gateway's portions as last heard; null: the whole limit. */
@@ -148,6 +150,7 @@ export class LimitUse {
   /** Other gateways are not told of it any more, and nothing is known of them. */
   unshare(): void {
     this.isShared = false;
+    this.isHeard = false;
     this.streamsElsewhere = 0;
     this.connectionsPortion = null;
     this.bytesPortion = null;

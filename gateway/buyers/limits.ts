@@ -1,7 +1,7 @@
 import type { ProxyFailure } from '../errors.js';
 import type { BandwidthRates } from '../relay/bandwidth.js';
 import { type Clock, nodeTimer, type SetTimer } from '../runtime/clock.js';
-import type { Soon } from '../runtime/soon.js';
+import { type Soon, soon } from '../runtime/soon.js';
 import type { BuyerAccess } from './directory.js';
 import { LimitUse, type OwnerLimits } from './limit-use.js';
 import { RateQueue } from './rate-queue.js';
@@ -10,7 +10,8 @@ import { RateQueue } from './rate-queue.js';
 export interface AccountLimitsSettings {
   /**
    * How long a connection waits where the owner's rate has room and this gateway's portion of it has none, ms; then RATE_LIMIT.
-   * 0: it does not wait.
+   * Before that, as long at most for what other gateways do of an owner of whom nothing was heard yet; then it goes by an equal
+   * part of each limit. 0: it waits for neither, and of such an owner goes by the whole of each.
    */
   limitsWaitMs: number;
 }
@@ -24,12 +25,23 @@ export type LimitedAccess = Pick<BuyerAccess, 'account' | 'buyerId' | 'limits' |
 /** One admitted connection; exactly one of `release` and `undo` is to be called, calling either again does nothing. */
 export interface Admission {
   ok: true;
-  /** This gateway has a device for it: from now on others are told of its stream. */
-  serve(): void;
+  /**
+   * This gateway has a device for it: from now on others are told of its stream. Where nothing was heard of them yet, it waits for
+   * that, and may be refused (CONN_LIMIT, RATE_LIMIT) after all; then it is released.
+   */
+  serve(): Soon<ProxyFailure | null>;
   /** Its stream has ended, or it was refused for another reason. */
   release(): void;
   /** Another gateway or worker goes on with it, and counts it. */
   undo(): void;
+}
+
+/** What a place needs of the limits that it was let in by. */
+interface PlaceOwner {
+  onAsked(use: LimitUse): void;
+  untilHeard(ofBuyer: LimitUse, ofAccount: LimitUse): Promise<void> | null;
+  take(ofBuyer: LimitUse, ofAccount: LimitUse): Soon<ProxyFailure | null>;
+  onRefused(use: LimitUse): void;
 }
 
 class Place implements Admission {
@@ -39,16 +51,36 @@ class Place implements Admission {
   constructor(
     private readonly ofBuyer: LimitUse,
     private readonly ofAccount: LimitUse,
-    private readonly onAsked: (use: LimitUse) => void,
+    private readonly owner: PlaceOwner,
   ) {}
 
-  serve(): void {
-    if (this.#state !== 'held') return;
+  serve(): Soon<ProxyFailure | null> {
+    if (this.#state !== 'held') return null;
     this.#state = 'served';
-    for (const use of [this.ofBuyer, this.ofAccount]) {
+    const { ofBuyer, ofAccount, owner } = this;
+    for (const use of [ofBuyer, ofAccount]) {
       use.served++;
-      this.onAsked(use);
+      owner.onAsked(use);
     }
+    const heard = owner.untilHeard(ofBuyer, ofAccount);
+    if (heard === null) return null;
+    // Told as if it was let in, so that of many gateways that ask in the same moment each hears of those before it.
+    for (const use of [ofBuyer, ofAccount]) use.giveBack();
+    return heard.then(() => {
+      for (const use of [ofBuyer, ofAccount]) use.asked--;
+      return soon(owner.take(ofBuyer, ofAccount), (refused) => {
+        if (refused === null) {
+          for (const use of [ofBuyer, ofAccount]) use.asked++;
+          return null;
+        }
+        this.#state = 'over';
+        for (const use of [ofBuyer, ofAccount]) {
+          use.served--;
+          owner.onRefused(use);
+        }
+        return refused;
+      });
+    });
   }
 
   release(): void {
@@ -58,7 +90,7 @@ class Place implements Admission {
     for (const use of [this.ofBuyer, this.ofAccount]) {
       use.streams--;
       if (was === 'served') use.served--;
-      else this.onAsked(use);
+      else this.owner.onAsked(use);
     }
   }
 
@@ -95,10 +127,18 @@ export class AccountLimits {
   onShort: (use: LimitUse) => void = () => {};
   /** The limits of an owner whom they are told of may have changed. */
   onLimits: (use: LimitUse) => void = () => {};
+  /** They were told of a stream of it that there will not be. */
+  onGivenBack: (use: LimitUse) => void = () => {};
+  /** Of an owner whom they are told of and nothing was heard yet: resolves when there is no more to wait for; null: nothing. */
+  untilHeard: (use: LimitUse) => Promise<void> | null = () => null;
 
-  readonly #onAsked = (use: LimitUse): void => {
-    use.asked++;
-    if (!use.isShared && use.hasLimits) this.onUnshared(use);
+  readonly #ofPlaces: PlaceOwner = {
+    onAsked: (use) => this.#onAsked(use),
+    untilHeard: (ofBuyer, ofAccount) => this.#untilHeard(ofBuyer, ofAccount),
+    take: (ofBuyer, ofAccount) => this.#take(ofBuyer, ofAccount),
+    onRefused: (use) => {
+      if (use.isShared) this.onGivenBack(use);
+    },
   };
 
   readonly #waitMs: number;
@@ -117,7 +157,15 @@ export class AccountLimits {
    */
   acquire(buyer: LimitedAccess): Soon<Admission | ProxyFailure> {
     const [ofBuyer, ofAccount] = this.#owners(buyer);
-    const outcome = this.#admit(ofBuyer, ofAccount, null);
+    return soon(
+      this.#take(ofBuyer, ofAccount),
+      (refused) => refused ?? new Place(ofBuyer, ofAccount, this.#ofPlaces),
+    );
+  }
+
+  /** Takes a place and a part of the rate of both, at once or when there is some, or tells why not. */
+  #take(ofBuyer: LimitUse, ofAccount: LimitUse): Soon<ProxyFailure | null> {
+    const outcome = this.#tryTake(ofBuyer, ofAccount, null);
     if (!(outcome instanceof LimitUse)) return outcome;
     if (this.#waitMs === 0) return this.#tooMany(outcome);
     return new Promise((resolve) => {
@@ -130,7 +178,7 @@ export class AccountLimits {
           return;
         }
         const attempt = () => {
-          const outcome = this.#admit(ofBuyer, ofAccount, short);
+          const outcome = this.#tryTake(ofBuyer, ofAccount, short);
           if (outcome === short) return false;
           if (outcome instanceof LimitUse) wait(outcome);
           else resolve(outcome);
@@ -143,7 +191,7 @@ export class AccountLimits {
   }
 
   /** Or, of whom this gateway has too small a portion now. `next`: whose turn to be served it is. */
-  #admit(ofBuyer: LimitUse, ofAccount: LimitUse, next: LimitUse | null): Admission | ProxyFailure | LimitUse {
+  #tryTake(ofBuyer: LimitUse, ofAccount: LimitUse, next: LimitUse | null): ProxyFailure | LimitUse | null {
     const nowMs = this.clock.monotonicMs();
     for (const use of [ofBuyer, ofAccount]) {
       const refusal = use.refusal(nowMs, use === next);
@@ -156,7 +204,22 @@ export class AccountLimits {
     }
     ofBuyer.take();
     ofAccount.take();
-    return new Place(ofBuyer, ofAccount, this.#onAsked);
+    return null;
+  }
+
+  #onAsked(use: LimitUse): void {
+    use.asked++;
+    if (!use.isShared && use.hasLimits) this.onUnshared(use);
+  }
+
+  #untilHeard(ofBuyer: LimitUse, ofAccount: LimitUse): Promise<void> | null {
+    const first = this.#isUnheard(ofBuyer) ? this.untilHeard(ofBuyer) : null;
+    const second = this.#isUnheard(ofAccount) ? this.untilHeard(ofAccount) : null;
+    return first === null || second === null ? (first ?? second) : first.then(() => second);
+  }
+
+  #isUnheard({ isShared, isHeard }: LimitUse): boolean {
+    return isShared && !isHeard && this.#waitMs > 0;
   }
 
   /** What is refused was wanted, too. */
@@ -182,9 +245,10 @@ export class AccountLimits {
 
   /** A request that several gateways were asked for came to nothing: it counts as one connection, here. */
   count(buyer: LimitedAccess): void {
-    const admission = this.#admit(...this.#owners(buyer), null);
-    if (admission instanceof LimitUse) this.#tooMany(admission);
-    else if (admission.ok) admission.release();
+    const [ofBuyer, ofAccount] = this.#owners(buyer);
+    const outcome = this.#tryTake(ofBuyer, ofAccount, null);
+    if (outcome instanceof LimitUse) this.#tooMany(outcome);
+    else if (outcome === null) new Place(ofBuyer, ofAccount, this.#ofPlaces).release();
   }
 
   /** What the account's streams may move here now, as part of what it may move over all gateways. */

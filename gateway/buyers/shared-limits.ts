@@ -1,20 +1,23 @@
 import type { LiveRedis } from '../live/connection.js';
 import { dropLimitUse, type Portion, shareLimits, type ToldUse } from '../live/limit-use.js';
 import type { BandwidthLimits } from '../relay/bandwidth.js';
-import type { Clock } from '../runtime/clock.js';
+import { type Clock, nodeTimer, type SetTimer } from '../runtime/clock.js';
 import type { Log } from '../runtime/logging.js';
 import type { LimitUse } from './limit-use.js';
-import type { AccountLimits } from './limits.js';
+import { ACCOUNT_LIMITS_DEFAULTS, type AccountLimits } from './limits.js';
 
 /** Settings of sharing limits between gateways. */
 export interface SharedLimitsSettings {
   /** How often a gateway tells what an owner does that is near a limit or has changed much, ms; others a sixth as often. */
   limitsShareIntervalMs: number;
+  /** How long a connection waits at most for the first answer about its owner, ms; as in `AccountLimitsSettings`. */
+  limitsWaitMs: number;
 }
 
 /** The default of each. */
 export const SHARED_LIMITS_DEFAULTS: Readonly<SharedLimitsSettings> = Object.freeze({
   limitsShareIntervalMs: 500,
+  limitsWaitMs: ACCOUNT_LIMITS_DEFAULTS.limitsWaitMs,
 });
 
 /** Intervals after which an owner that does nothing is forgotten. */
@@ -49,6 +52,13 @@ export interface LimitSharingDeps {
   bandwidth: BandwidthLimits;
   /** Gateways that show signs of life, this one included. */
   gatewayCount: () => number;
+  setTimer?: SetTimer;
+}
+
+/** What waits until an answer about an owner has come for the first time. */
+interface FirstAnswer {
+  readonly promise: Promise<void>;
+  settle(): void;
 }
 
 /** What was told of a use last. */
@@ -56,8 +66,10 @@ interface Told {
   /** When it was first to be told, and when it last was; monotonic ms. */
   readonly sinceMs: number;
   atMs: number | null;
-  /** An answer has come. */
-  answered: boolean;
+  /** What waits for the first answer; null: nothing does. */
+  first: FirstAnswer | null;
+  /** The first answer has not come in time: it is not waited for any more. */
+  overdue: boolean;
   /** When something last happened. */
   activeAtMs: number;
   askedWhenActive: number;
@@ -73,16 +85,18 @@ interface Told {
 /**
  * Makes the limits of buyers and sub-users hold over all gateways, workers included: tells Redis what owners do here and what
  * of it is wanted, and learns from the same answer what the others have and what portion of each limit is this gateway's.
- * Connections never wait for it. An owner that is new here is told at once and in the next two intervals, then in each while it is near a limit or
- * changes much, else each sixth, and costs nothing once it does nothing.
+ * An owner that is new here is told at once and in the next two intervals, then in each while it is near a limit or changes
+ * much, else each sixth, and costs nothing once it does nothing. Where other gateways are alive, its first connections wait
+ * for the first answer, once there is a device for them; no others ever wait for it.
  *
  * While Redis does not answer, the portions heard last stay; of an owner that was never heard of, each gateway takes an equal
- * part of every limit after an interval. So the whole limit is never had at several gateways, and there is no end to it of its
+ * part of every limit at once, or as soon as it is found not to answer. So the whole limit is never had at several gateways, and there is no end to it of its
  * own: what is known of accounts and their money ends sooner (TS_SNAPSHOT_TERM_MS, TS_WALLET_TERM_MS).
  */
 export class LimitSharing {
   readonly #deps: LimitSharingDeps;
   readonly #intervalMs: number;
+  readonly #waitMs: number;
   readonly #shared = new Map<LimitUse, Told>();
   /** To be told without waiting for the interval. */
   readonly #urgent = new Set<LimitUse>();
@@ -96,10 +110,14 @@ export class LimitSharing {
 
   constructor(deps: LimitSharingDeps, settings: Partial<SharedLimitsSettings> = {}) {
     this.#deps = deps;
-    this.#intervalMs = { ...SHARED_LIMITS_DEFAULTS, ...settings }.limitsShareIntervalMs;
+    const { limitsShareIntervalMs, limitsWaitMs } = { ...SHARED_LIMITS_DEFAULTS, ...settings };
+    this.#intervalMs = limitsShareIntervalMs;
+    this.#waitMs = limitsWaitMs;
     deps.limits.onUnshared = (use) => this.#share(use);
     deps.limits.onShort = (use) => this.#short(use);
     deps.limits.onLimits = (use) => this.#limitsSeen(use);
+    deps.limits.onGivenBack = (use) => this.#hurry(use);
+    deps.limits.untilHeard = (use) => this.#untilHeard(use);
   }
 
   /** Owners that other gateways are told of. */
@@ -142,7 +160,8 @@ export class LimitSharing {
     this.#shared.set(use, {
       sinceMs: nowMs,
       atMs: null,
-      answered: false,
+      first: null,
+      overdue: false,
       activeAtMs: nowMs,
       askedWhenActive: use.asked,
       asked: use.asked - 1,
@@ -181,8 +200,7 @@ export class LimitSharing {
   }
 
   async #refresh(): Promise<void> {
-    const { clock, redis, gatewayId, log } = this.#deps;
-    const nowMs = clock.monotonicMs();
+    const nowMs = this.#deps.clock.monotonicMs();
     const due: Array<[LimitUse, Told]> = [];
     const uses: ToldUse[] = [];
     const idle: LimitUse[] = [];
@@ -200,8 +218,13 @@ export class LimitSharing {
       uses.push(next);
     }
     this.#urgent.clear();
-    await this.#drop(idle);
-    if (due.length === 0) return;
+    const dropped = this.#drop(idle);
+    if (due.length > 0) await this.#tell(due, uses, nowMs);
+    await dropped;
+  }
+
+  async #tell(due: ReadonlyArray<[LimitUse, Told]>, uses: readonly ToldUse[], nowMs: number): Promise<void> {
+    const { redis, gatewayId, log } = this.#deps;
     const before = due.map(([use]) => this.#totals(use));
     try {
       const portions = await shareLimits(redis, gatewayId, uses);
@@ -209,12 +232,13 @@ export class LimitSharing {
         const portion = portions[n];
         if (!portion) return;
         const { gateways } = portion;
-        Object.assign(told, { answered: true, atMs: nowMs, gateways, use: uses[n] }, before[n]);
-        this.#apply(use, portion);
+        Object.assign(told, { atMs: nowMs, gateways, use: uses[n] }, before[n]);
+        this.#apply(use, told, portion);
       });
       if (portions.includes(null)) throw new Error('Redis refused some');
       this.#failing = false;
     } catch (error) {
+      for (const [use, told] of due) this.#giveUp(use, told);
       this.failures++;
       if (!this.#failing) log.warn({ reason: (error as Error).message }, 'limits_not_shared');
       this.#failing = true;
@@ -279,19 +303,58 @@ export class LimitSharing {
 
   /** Nobody answers for it: it may be at every gateway there is. */
   #divide(use: LimitUse, told: Told, nowMs: number): void {
-    if (told.answered || nowMs - told.sinceMs < this.#intervalMs) return;
+    if (use.isHeard || (!told.overdue && nowMs - told.sinceMs < this.#intervalMs)) return;
     const parts = this.#deps.gatewayCount();
     if (use.parts === parts) return;
     use.parts = parts;
     this.#setRate(use);
   }
 
-  #apply(use: LimitUse, portion: Portion): void {
+  #untilHeard(use: LimitUse): Promise<void> | null {
+    const told = this.#shared.get(use);
+    if (told === undefined || use.isHeard || told.overdue || this.#deps.gatewayCount() === 1) return null;
+    if (this.#failing) {
+      this.#giveUp(use, told);
+      return null;
+    }
+    told.first ??= this.#firstAnswer(() => this.#giveUp(use, told));
+    return told.first.promise;
+  }
+
+  #firstAnswer(giveUp: () => void): FirstAnswer {
+    const cancel = (this.#deps.setTimer ?? nodeTimer)(this.#waitMs, giveUp);
+    let resolve = () => {};
+    const promise = new Promise<void>((resolveIt) => {
+      resolve = resolveIt;
+    });
+    const settle = () => {
+      cancel();
+      resolve();
+    };
+    return { promise, settle };
+  }
+
+  /** What waits for the first answer goes by an equal part. */
+  #giveUp(use: LimitUse, told: Told): void {
+    if (use.isHeard || this.#shared.get(use) !== told) return;
+    told.overdue = true;
+    this.#divide(use, told, this.#deps.clock.monotonicMs());
+    this.#settle(told);
+  }
+
+  #settle(told: Told | undefined): void {
+    told?.first?.settle();
+    if (told) told.first = null;
+  }
+
+  #apply(use: LimitUse, told: Told, portion: Portion): void {
+    use.isHeard = true;
     use.parts = 1;
     use.streamsElsewhere = portion.streamsElsewhere;
     use.connectionsPortion = portion.connectionsPerSecond;
     use.bytesPortion = portion.bytesPerSecond;
     this.#setRate(use);
+    this.#settle(told);
   }
 
   #setRate({ buyerId, account, bytesPerSecond }: LimitUse): void {
@@ -302,9 +365,11 @@ export class LimitSharing {
   async #drop(uses: readonly LimitUse[]): Promise<void> {
     const { redis, gatewayId } = this.#deps;
     for (const use of uses) {
+      const told = this.#shared.get(use);
       this.#shared.delete(use);
       this.#urgent.delete(use);
       use.unshare();
+      this.#settle(told);
     }
     const owners = uses.map(({ account, buyerId }) => account ?? buyerId);
     await dropLimitUse(redis, gatewayId, owners).catch(() => {});

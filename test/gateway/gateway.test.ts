@@ -333,7 +333,9 @@ t.test('drain: devices are told, a live stream finishes, then the gateway ends',
   await once(socket, 'data');
   const stopped = rig.gateway.stop(10_000);
   const drain = await plain.next((frame) => frame.type === 13);
-  t.match(unpack(drain.payload), { deadline_ms: 10_000 });
+  // What is left of the ten seconds when it is told.
+  const { deadline_ms: deadlineMs } = unpack(drain.payload) as { deadline_ms: number };
+  t.ok(deadlineMs > 5_000 && deadlineMs <= 10_000, `${deadlineMs}`);
   socket.write('during');
   t.equal(String((await once(socket, 'data'))[0]), 'during', 'the live stream goes on');
   await t.rejects(connect(), { code: 'ECONNREFUSED' }, 'no new connections');

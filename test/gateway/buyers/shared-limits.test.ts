@@ -1,7 +1,9 @@
 /** What is told of limits when, and what holds while nobody answers: on a real Redis, and a clock that the test moves. */
+import { setImmediate as immediate } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { AccountLimits } from '../../../gateway/buyers/limits.js';
+import { AccountLimits, type LimitedAccess } from '../../../gateway/buyers/limits.js';
 import { LimitSharing } from '../../../gateway/buyers/shared-limits.js';
+import type { LiveRedis } from '../../../gateway/live/connection.js';
 import { liveKeys } from '../../../gateway/live/keys.js';
 import { BandwidthLimits } from '../../../gateway/relay/bandwidth.js';
 import { ManualClock, type SetTimer } from '../../../gateway/runtime/clock.js';
@@ -13,7 +15,11 @@ const INTERVAL_MS = 1_000;
 const BUYER = accountSnapshot().buyerId;
 const KEY = liveKeys.limitUse(BUYER);
 
-function who(streamsMax: number, connectionsPerSecondMax = 1_000, bytesPerSecond: number | null = null) {
+function who(
+  streamsMax: number,
+  connectionsPerSecondMax = 1_000,
+  bytesPerSecond: number | null = null,
+): LimitedAccess {
   const { account, buyerId, limits } = accountSnapshot();
   return {
     ...{ account, buyerId, subUser: null },
@@ -53,15 +59,25 @@ function gateway(t: Test, gatewayId: string, url = server.url, gatewayCount = 4,
   const bandwidth = new BandwidthLimits(clock);
   const log = recordingLog();
   const sharing = new LimitSharing(
-    { redis, clock, log, gatewayId, limits, bandwidth, gatewayCount: () => gatewayCount },
-    { limitsShareIntervalMs: INTERVAL_MS },
+    {
+      ...{ redis, clock, log, gatewayId, limits, bandwidth },
+      ...{ gatewayCount: () => gatewayCount, setTimer: timers.set },
+    },
+    { limitsShareIntervalMs: INTERVAL_MS, limitsWaitMs },
   );
-  const open = (buyer: ReturnType<typeof who>) => {
+  const open = (buyer: LimitedAccess) => {
     const admission = settled(limits.acquire(buyer));
-    if (admission.ok) admission.serve();
+    if (admission.ok && limitsWaitMs === 0) settled(admission.serve());
     return admission;
   };
-  const opened = (buyer: ReturnType<typeof who>, tries: number) =>
+  /** Goes on to be served, which may take until something is heard; what became of it. */
+  const serve = async (buyer: LimitedAccess) => {
+    const admission = await limits.acquire(buyer);
+    return admission.ok ? ((await admission.serve())?.code ?? 'ok') : admission.code;
+  };
+  const serveMany = (buyer: LimitedAccess, count: number) =>
+    Promise.all(Array.from({ length: count }, () => serve(buyer)));
+  const opened = (buyer: LimitedAccess, tries: number) =>
     Array.from({ length: tries }, () => open(buyer)).filter(({ ok }) => ok).length;
   /** After so many intervals, what is due is told; and what was urgent before. */
   const tell = async (intervals = 1) => {
@@ -69,7 +85,7 @@ function gateway(t: Test, gatewayId: string, url = server.url, gatewayCount = 4,
     await sharing.refresh();
     await sharing.refresh();
   };
-  return { clock, timers, redis, limits, bandwidth, sharing, log, open, opened, tell };
+  return { clock, timers, redis, limits, bandwidth, sharing, log, open, opened, serve, serveMany, tell };
 }
 
 t.beforeEach(async (t) => {
@@ -158,14 +174,14 @@ t.test('who could be served but for other gateways waits for a portion, in turn'
   const buyer = who(1_000, 16);
   t.equal(a.opened(buyer, 8), 8);
   await a.tell(0);
-  t.equal(b.opened(buyer, 1), 1);
+  t.equal(await b.serve(buyer), 'ok');
   await b.tell(0);
   // Eight at a within a second: b may have the other eight once it has asked for them.
   const order: number[] = [];
   const waiting = Array.from({ length: 15 }, async (_, n) => {
     const outcome = await b.limits.acquire(buyer);
     order.push(n);
-    if (outcome.ok) outcome.serve();
+    if (outcome.ok) settled(outcome.serve());
     return outcome.ok ? 'ok' : outcome.code;
   });
   t.same(
@@ -198,6 +214,113 @@ t.test('who could be served but for other gateways waits for a portion, in turn'
   t.equal(outcomes.filter((outcome) => outcome === 'ok').length, outcomes.lastIndexOf('ok') + 1);
   t.same(new Set(outcomes.slice(outcomes.lastIndexOf('ok') + 1)), new Set(['RATE_LIMIT']));
   t.equal(b.timers.count, 0, 'nobody waits: no timer');
+});
+
+t.test('a gateway that a buyer is new to lets nobody in before it has heard of the others', async (t) => {
+  const toldOf = async (redis: LiveRedis) =>
+    Object.entries(await redis.hgetall(KEY)).map(([id, text]) => [id, Number(text.split(' ')[1])] as const);
+  t.test('one connection to each of many, in the same moment', async (t) => {
+    const many = Array.from({ length: 14 }, (_, n) => gateway(t, `g${n}`, server.url, 14, 500));
+    const buyer = who(10);
+    const outcomes = await Promise.all(many.map((one) => one.serve(buyer)));
+    t.same(outcomes.sort(), [...Array(4).fill('CONN_LIMIT'), ...Array(10).fill('ok')]);
+    for (const one of many) {
+      await one.sharing.refresh();
+      t.equal(one.timers.count, 0, 'no timer is left');
+    }
+    const streams = (await toldOf(many[0]?.redis as LiveRedis)).map(([, count]) => count);
+    t.equal(
+      streams.reduce((all, count) => all + count, 0),
+      10,
+      'and those that were refused are given back at once',
+    );
+  });
+  t.test('many at once: as many as there is room for, the first ones', async (t) => {
+    const [a, b] = [gateway(t, 'a', server.url, 2, 500), gateway(t, 'b', server.url, 2, 500)];
+    const buyer = who(10);
+    t.same(new Set(await a.serveMany(buyer, 7)), new Set(['ok']));
+    await a.tell();
+    t.same(await b.serveMany(buyer, 6), [...Array(3).fill('ok'), ...Array(3).fill('CONN_LIMIT')]);
+    t.equal(b.limits.streams(BUYER), 3);
+    t.same(b.open(buyer), { ok: false, code: 'CONN_LIMIT' });
+    await b.tell();
+    t.same(Object.fromEntries(await toldOf(a.redis)), { a: 7, b: 3 });
+  });
+  t.test('connections a second: no more than its portion', async (t) => {
+    const [a, b] = [gateway(t, 'a', server.url, 2, 500), gateway(t, 'b', server.url, 2, 500)];
+    const buyer = who(1_000, 16);
+    t.equal((await a.serveMany(buyer, 16)).length, 16);
+    await a.tell(0);
+    const asked = b.serveMany(buyer, 16);
+    await b.sharing.refresh();
+    await b.sharing.refresh();
+    b.clock.advance(501);
+    b.timers.run();
+    t.same(
+      await asked,
+      ['ok', ...Array(15).fill('RATE_LIMIT')],
+      'one, as long as the other needs its fifteen',
+    );
+  });
+  t.test('an account with limits of its own: both are heard first', async (t) => {
+    const [a, b] = [gateway(t, 'a', server.url, 2, 500), gateway(t, 'b', server.url, 2, 500)];
+    const sub = {
+      ...who(10),
+      account: 'sub1',
+      subUser: { id: 's1', limited: true, limits: { streamsMax: 2 } },
+    };
+    const other = {
+      ...who(10),
+      account: 'sub2',
+      subUser: { id: 's2', limited: true, limits: { streamsMax: 2 } },
+    };
+    t.same(await a.serveMany(sub, 3), ['ok', 'ok', 'CONN_LIMIT']);
+    await a.tell();
+    t.equal(await b.serve(other), 'ok', 'the buyer is known from here on');
+    t.same(await b.serveMany(sub, 2), ['CONN_LIMIT', 'CONN_LIMIT'], 'its own two are at the other');
+    t.equal(b.limits.streams('sub1'), 0);
+  });
+  t.test('nobody else is there: at once', (t) => {
+    const a = gateway(t, 'a', server.url, 1, 500);
+    const admission = settled(a.limits.acquire(who(10)));
+    t.ok(admission.ok && settled(admission.serve()) === null);
+    t.end();
+  });
+  t.test('it stops meanwhile: nobody waits any more', async (t) => {
+    const a = gateway(t, 'a', server.url, 2, 500);
+    const asked = a.serve(who(10));
+    await a.sharing.stop();
+    t.equal(await asked, 'ok');
+    t.equal(a.timers.count, 0);
+  });
+  t.test(
+    'Redis does not answer: an equal part, after a short wait, and for those after them at once',
+    async (t) => {
+      const own = await startRedis();
+      t.teardown(() => own.stop());
+      const a = gateway(t, 'a', own.url, 4, 500);
+      await own.kill();
+      const buyer = who(20);
+      const asked = a.serveMany(buyer, 8);
+      await a.sharing.refresh();
+      t.same(await asked, [...Array(5).fill('ok'), ...Array(3).fill('CONN_LIMIT')]);
+      t.same(await Promise.all([a.serve(buyer)]), ['CONN_LIMIT']);
+      const stranger = { ...buyer, buyerId: 'b0000000-0000-4000-8000-000000000002', account: 'other' };
+      const admission = settled(a.limits.acquire(stranger));
+      t.ok(admission.ok && settled(admission.serve()) === null);
+      t.equal(a.timers.count, 0);
+    },
+  );
+  t.test('the answer is late: an equal part when the wait is over', async (t) => {
+    const a = gateway(t, 'a', server.url, 4, 500);
+    const asked = a.serveMany(who(8), 3);
+    // It is told at the end of this turn, and not answered yet.
+    await immediate();
+    a.timers.run();
+    t.same(await asked, ['ok', 'ok', 'CONN_LIMIT']);
+    await a.tell();
+    t.equal(await a.serve(who(8)), 'ok', 'it has all of it once it was answered');
+  });
 });
 
 t.test('a bandwidth that others have a part of is slower here; another limit holds at once', async (t) => {
