@@ -23,11 +23,10 @@ const STOP_TIMEOUT_MS = 8_000;
 
 /**
  * Everything on one machine: Postgres, Redis, gateway, control plane, and the demo's people, device and destination.
- * Serves until Ctrl-C. Throws, with what to do, when it can not start.
+ * Serves until Ctrl-C. When it can not start it says why and what to do, and ends the process with 1.
  */
 export async function runStandalone(): Promise<void> {
-  const config = readStandaloneConfig();
-  const folder = new DataFolder(config.dataDir);
+  const { config, folder } = prepare();
   const logFd = openSync(folder.file('standalone.log'), 'a');
   const log = createLog('standalone', config.logLevel, logFd);
   const say = (line: string) => void process.stdout.write(`${line}\n`);
@@ -49,10 +48,22 @@ export async function runStandalone(): Promise<void> {
     stops.push(() => live.stop());
   } catch (error) {
     await stopAll();
-    process.stderr.write(`\nTraffic Share did not start: ${(error as Error).message}\n`);
-    process.stderr.write(`The log is ${folder.file('standalone.log')}\n`);
-    process.exit(1);
+    giveUp(error, `The log is ${folder.file('standalone.log')}\n`);
   }
+}
+
+function prepare(): { config: StandaloneConfig; folder: DataFolder } {
+  try {
+    const config = readStandaloneConfig();
+    return { config, folder: new DataFolder(config.dataDir) };
+  } catch (error) {
+    return giveUp(error);
+  }
+}
+
+function giveUp(error: unknown, more = ''): never {
+  process.stderr.write(`\nTraffic Share did not start: ${(error as Error).message}\n${more}`);
+  process.exit(1);
 }
 
 interface StartContext {

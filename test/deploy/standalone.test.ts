@@ -4,6 +4,7 @@ import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { type CertificateExtension, generate } from 'selfsigned';
 import t from 'tap';
 import { readStandaloneConfig } from '../../deploy/standalone/config.js';
@@ -70,6 +71,20 @@ t.test('one system a data folder', async (t) => {
   t.equal((await stat(join(path, 'secrets.json'))).mode & 0o777, 0o600);
   folder.release();
   t.ok(new DataFolder(path), 'free again after release');
+});
+
+t.test('what can not start says why in a line, and ends with 1', async (t) => {
+  const path = await mkdtemp(join(tmpdir(), 'ts-folder-'));
+  t.teardown(() => rm(path, { recursive: true }));
+  await writeFile(join(path, 'standalone.pid'), lockOf(process.pid));
+  const start = `import { runStandalone } from '${new URL('../../deploy/standalone/standalone.js', import.meta.url)}'; await runStandalone();`;
+  const started = spawn(process.execPath, ['--input-type=module', '-e', start], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    env: { PATH: process.env.PATH, TS_DATA_DIR: path },
+  });
+  const said = await text(started.stderr);
+  t.match(said, /^\nTraffic Share did not start: already running in .* set TS_DATA_DIR to another folder\n$/);
+  t.equal(started.exitCode ?? (await once(started, 'exit'))[0], 1);
 });
 
 t.test('what a killed run left behind is waited for', async (t) => {
