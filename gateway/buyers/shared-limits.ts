@@ -52,6 +52,7 @@ export interface LimitSharingDeps {
   bandwidth: BandwidthLimits;
   /** Gateways that show signs of life, this one included. */
   gatewayCount: () => number;
+  /** Left out: that of Node. */
   setTimer?: SetTimer;
 }
 
