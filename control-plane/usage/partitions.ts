@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type pg from 'pg';
 import type { Log } from '../../gateway/runtime/logging.js';
 import { Periodic } from '../../gateway/runtime/periodic.js';
-import { type Queryable, withTransaction } from '../db/pool.js';
+import { type Queryable, withLock, withTransaction } from '../db/pool.js';
 import { type Held, readHeld, readHeldForDeletion } from '../legal-holds/held.js';
 
 /** Makes the partition of destination usage that the day lies in, unless it is there. */
@@ -23,6 +23,8 @@ export interface UsageRetentionDeps {
 
 const INTERVAL_MS = 600_000;
 const DELETE_ROWS_MAX = 5_000;
+/** Two that drop the same partition at once end in errors of Postgres's own. */
+const LOCK_NAME = 'destination_usage_retention';
 /** Nothing waits longer for a partition to be dropped; who loses tries again in the next round. */
 const LOCK_TIMEOUT = '2s';
 const LOCK_NOT_AVAILABLE = '55P03';
@@ -38,7 +40,7 @@ interface Partition {
 /**
  * Deletes usage by destination that is older than it is to be kept, whole months at once where that is possible, and
  * makes the partitions of this month and the next. The day is Postgres's: a wrong clock of a control plane must not
- * delete anything. What is under a legal hold stays, alone if need be. Several control planes may do it at once.
+ * delete anything. What is under a legal hold stays, alone if need be. Of several control planes one at a time deletes.
  */
 export class UsageRetention {
   readonly #deps: UsageRetentionDeps;
@@ -61,17 +63,24 @@ export class UsageRetention {
     return this.#job.stop();
   }
 
-  /** Resolves to what was deleted: whole months, and rows of the month that the limit lies in. */
+  /** Resolves to what was deleted: whole months, and rows of the month that the limit lies in; nothing when somebody is at it. */
   async runOnce(): Promise<{ months: number; rows: number }> {
-    const { pool, log } = this.#deps;
-    const keptDays = this.#deps.retentionDays();
+    const { pool } = this.#deps;
     await pool.query(
       `SELECT make_destination_usage_partition(day::date)
          FROM unnest(ARRAY[now() AT TIME ZONE 'UTC', (now() AT TIME ZONE 'UTC') + interval '1 month']) AS day`,
     );
+    const done = await withLock(pool, LOCK_NAME, (lost) => this.#deleteOld(lost));
+    return done?.result ?? { months: 0, rows: 0 };
+  }
+
+  async #deleteOld(lost: () => boolean): Promise<{ months: number; rows: number }> {
+    const { pool, log } = this.#deps;
+    const keptDays = this.#deps.retentionDays();
     const result = { months: 0, rows: 0 };
     const held = await readHeld(pool);
     for (const { name, over, begun } of await this.#partitions(keptDays)) {
+      if (lost()) break;
       if (over && !(await this.#holds(name, held)) && (await this.#drop(name, held))) result.months++;
       else if (begun) result.rows += await this.#deleteFrom(name, keptDays);
     }

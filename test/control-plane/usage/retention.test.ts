@@ -55,11 +55,22 @@ t.test('what is too old goes, to the day; whole months as partitions', async (t)
   keptDays = 1;
   await retention.runOnce();
   t.same(await ages(pool), [0, 1]);
+});
 
-  await fill(pool, [300, 301, 330], 10);
-  const all = await Promise.all([retention.runOnce(), retention.runOnce(), retention.runOnce()]);
-  t.same(await ages(pool), [0, 1]);
-  t.ok(all.some((r) => r.months > 0));
+t.test('by many at once: once each', async (t) => {
+  const pool = await startMoneyDatabase(t);
+  const retention = new UsageRetention({ pool, log: silentLog, retentionDays: () => 1, deleteRowsMax: 3 });
+  const old = Array.from({ length: 20 }, (_, n) => 100 + 30 * n);
+  for (let round = 0; round < 3; round++) {
+    await fill(pool, [0, 1, 40, ...old]);
+    const before = await partitions(pool);
+    const all = await Promise.all(Array.from({ length: 4 }, () => retention.runOnce()));
+    t.same(await ages(pool), [0, 1]);
+    const months = all.reduce((sum, deleted) => sum + deleted.months, 0);
+    const left = await partitions(pool);
+    t.equal(months, before.filter((name) => !left.includes(name)).length, `${months} months`);
+    t.ok(months >= old.length - 1);
+  }
 });
 
 t.test('partitions of this month and the next are made ahead, by many at once', async (t) => {
