@@ -9,11 +9,11 @@ import type {
   ProviderPrice,
 } from '../../gateway/live/records.js';
 import {
+  beginRebuild,
   deleteAccount,
   isAccountWritten,
   markReady,
   readLiveSettings,
-  readProviderPrice,
   readReady,
   writeAccount,
   writeLiveSettings,
@@ -155,15 +155,13 @@ export class LiveState {
   async rebuild(): Promise<void> {
     const { redis, log, rebuilders = [] } = this.#deps;
     const { primaries } = redis;
+    const rebuild = await beginRebuild(redis);
     await this.#writePrice();
     await this.#writeSettings();
     const accounts = await this.#writeAllAccounts();
     for (const rebuild of rebuilders) await rebuild();
-    // The price was written first: when it is gone, so may be others, and the state is not complete.
-    if ((await readProviderPrice(redis)) === null)
-      throw new Error('the live state was emptied during a rebuild');
     if ((await readReady(redis)) === null) {
-      await markReady(redis);
+      if (!(await markReady(redis, rebuild))) throw new Error('the live state was emptied during a rebuild');
       log.info({ accounts }, 'live_state_rebuilt');
     }
     this.#rebuiltOn = primaries;

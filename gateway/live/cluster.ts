@@ -37,6 +37,7 @@ export class ClusterRedis extends EndingCluster implements LiveRedis {
   declare readonly keepGateway: ScriptCommands['keepGateway'];
   declare readonly dropOwn: ScriptCommands['dropOwn'];
   declare readonly shareLimits: ScriptCommands['shareLimits'];
+  declare readonly markReady: ScriptCommands['markReady'];
 
   readonly log: Log;
   readonly #attendance: Attendance;

@@ -162,6 +162,9 @@ export const liveKeys = {
    * control plane rebuilds, and a gateway must not call an unknown account a wrong one. In a cluster each master has one,
    * with a hash tag (`LiveRedis.primaryTags`) that is the master's: any of them may come back empty by itself.
    */
+  /** One rebuild that is under way, on the server of that tag. */
+  rebuilding: (tag: string, rebuild: string) =>
+    tag === '' ? `${PREFIX}rebuilding:${rebuild}` : `${PREFIX}rebuilding:{${tag}}:${rebuild}`,
   ready: (tag = '') => (tag === '' ? `${PREFIX}ready` : `${PREFIX}ready:{${tag}}`),
 
   /**
@@ -195,8 +198,9 @@ export const EXIT_TTL_MS = 600_000;
 export const COMMANDS_KEPT = 10_000;
 
 /**
- * Patterns (of SCAN) of what the control plane has written and can write anew from Postgres, the mark that it is complete first: what
- * Postgres has committed of meters and usage, wallets, accounts, prices, settings, routes, tickets.
+ * Patterns (of SCAN) of what the control plane has written and can write anew from Postgres: what Postgres has committed of meters
+ * and usage, wallets, accounts, prices, settings, routes, tickets. To go in this order, the mark that it is complete first; and last
+ * the rebuilds that are under way, which have written what is gone by then, and a mark that one of them has set meanwhile.
  */
 export function controlPlaneKeyPatterns(): string[] {
   return [
@@ -213,5 +217,8 @@ export function controlPlaneKeyPatterns(): string[] {
     liveKeys.liveSettings(),
     liveKeys.liveSettingsMarker(),
     liveKeys.streamTicket('*'),
+    liveKeys.rebuilding('', '*'),
+    liveKeys.ready(),
+    liveKeys.ready('*'),
   ];
 }

@@ -347,6 +347,16 @@ redis.call('PEXPIRE', KEYS[1], string.format('%.0f', latest - now))
 return {streams, rate, byte, #ids}
 `;
 
+/**
+ * Marks the live state of one server complete, if the rebuild that says so began here after it was last emptied.
+ * KEYS: ready, rebuilding. ARGV: mark. Returns 1, or 0 when it did not.
+ */
+const markReady = `
+if redis.call('DEL', KEYS[2]) == 0 then return 0 end
+redis.call('SET', KEYS[1], ARGV[1])
+return 1
+`;
+
 /** For ioredis' `scripts` option. */
 export const scripts = {
   claimTake: { numberOfKeys: 1, lua: claimTake },
@@ -361,9 +371,10 @@ export const scripts = {
   keepGateway: { numberOfKeys: 1, lua: keepGateway },
   dropOwn: { numberOfKeys: 1, lua: dropOwn },
   shareLimits: { numberOfKeys: 1, lua: shareLimits },
+  markReady: { numberOfKeys: 2, lua: markReady },
 };
 
-/** The scripts as methods. Call them through `claims.ts`, `meters.ts`, `wallets.ts`, `presence.ts`, `sticky.ts` and `limit-use.ts`. */
+/** The scripts as methods. Call them through `claims.ts`, `meters.ts`, `wallets.ts`, `presence.ts`, `sticky.ts`, `limit-use.ts` and `store.ts`. */
 export interface ScriptCommands {
   claimTake(
     claim: string,
@@ -402,4 +413,5 @@ export interface ScriptCommands {
   ): Promise<string>;
   dropOwn(key: string, field: string, value: string): Promise<0 | 1>;
   shareLimits(limitUse: string, ...args: string[]): Promise<[number, number, number, number]>;
+  markReady(ready: string, rebuilding: string, mark: string): Promise<0 | 1>;
 }

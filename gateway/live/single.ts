@@ -34,6 +34,7 @@ export class SingleRedis extends Redis implements LiveRedis {
   declare readonly keepGateway: ScriptCommands['keepGateway'];
   declare readonly dropOwn: ScriptCommands['dropOwn'];
   declare readonly shareLimits: ScriptCommands['shareLimits'];
+  declare readonly markReady: ScriptCommands['markReady'];
 
   readonly log: Log;
   readonly primaryTags = NO_TAG;

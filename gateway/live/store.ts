@@ -288,13 +288,31 @@ export function readLiveSettings(redis: LiveRedis): Promise<LiveSettings | null>
 
 // The marker of a complete live state.
 
+/** Longer than any rebuild takes. */
+const REBUILD_MS_MAX = 86_400_000;
+
+/** To be called before the first write of a rebuild: its name, for `markReady`. */
+export async function beginRebuild(redis: LiveRedis): Promise<string> {
+  const rebuild = randomUUID();
+  const keys = redis.primaryTags.map((tag) => liveKeys.rebuilding(tag, rebuild));
+  await Promise.all(keys.map((key) => redis.set(key, '1', 'PX', REBUILD_MS_MAX)));
+  return rebuild;
+}
+
 /**
- * Says that the live state is complete. Each call writes another value: a gateway that sees it change knows that
- * Redis was rebuilt in between and reads everything again.
+ * Says that the live state is complete, as of a rebuild that has written everything (left out: one that had nothing to
+ * write). Each call writes another value: a gateway that sees it change knows that Redis was rebuilt in between and reads
+ * everything again. False: Redis, or a node of the cluster, was emptied since the rebuild began, and is not marked.
  */
-export async function markReady(redis: LiveRedis): Promise<void> {
+export async function markReady(redis: LiveRedis, rebuild?: string): Promise<boolean> {
+  const begun = rebuild ?? (await beginRebuild(redis));
   const mark = randomUUID();
-  await Promise.all(redis.primaryTags.map((tag) => redis.set(liveKeys.ready(tag), mark)));
+  const marked = await Promise.all(
+    redis.primaryTags.map((tag) =>
+      redis.markReady(liveKeys.ready(tag), liveKeys.rebuilding(tag, begun), mark),
+    ),
+  );
+  return marked.every((one) => one === 1);
 }
 
 /**

@@ -6,13 +6,15 @@ import { allocatePackages } from '../../../control-plane/packages/allocate.js';
 import { offerPackage } from '../../../control-plane/packages/offer.js';
 import { republishRoutes } from '../../../control-plane/packages/routes.js';
 import { readClaim } from '../../../gateway/live/claims.js';
-import { connectLive } from '../../../gateway/live/connection.js';
+import { connectLive, type LiveRedis } from '../../../gateway/live/connection.js';
+import { forgetControlPlaneState } from '../../../gateway/live/forget.js';
 import {
   readAccount,
   readLiveSettings,
   readPackageRoute,
   readProviderPrice,
   readReady,
+  writeProviderPrice,
 } from '../../../gateway/live/store.js';
 import { silentLog } from '../../../gateway/runtime/logging.js';
 import { signedIn, startWorld } from '../../helpers/control-plane.js';
@@ -79,6 +81,42 @@ t.test('live state', async (t) => {
     t.match(await readLiveSettings(redis), { deniedDomains: ['.bad.example'] });
     t.same(await readPackageRoute(redis, pulled?.packageId ?? ''), { ...route, bytesUsed: 0 });
     t.equal((await readClaim(redis, session.userId, session.exitIp))?.allocationId, route?.allocationId);
+  });
+
+  await t.test('what is emptied while it is rebuilt is not complete, and is rebuilt again', async (t) => {
+    const { body: buyer } = await asAdmin('POST', '/api/admin/buyers', { name: 'Emptied' });
+    for (const empty of [(own: LiveRedis) => own.flushall(), forgetControlPlaneState]) {
+      const server = await startRedis();
+      t.teardown(() => server.stop());
+      const own = connectLive({ url: server.url, log: silentLog });
+      t.teardown(() => own.disconnect());
+      const price = { microsPerGb: '1', effectiveFromMs: 0 };
+      let rebuilds = 0;
+      const state = new LiveState({
+        pool,
+        redis: own,
+        log: silentLog,
+        tickMs: 20,
+        snapshots: (selection) => readSnapshots(pool, selection, 1n),
+        providerPrice: async () => price,
+        liveSettings: async () => ({ policyVersion: 1, termsVersion: '1', deniedDomains: [], deniedIps: [] }),
+        rebuilders: [
+          async () => {
+            if (++rebuilds > 1) return;
+            t.ok(await readAccount(own, buyer.account));
+            await empty(own);
+            // Another control plane has begun as well.
+            await writeProviderPrice(own, price);
+          },
+        ],
+      });
+      t.teardown(() => state.stop());
+      await t.rejects(state.rebuild(), { message: 'the live state was emptied during a rebuild' });
+      t.equal(await readReady(own), null);
+      await state.start();
+      t.ok(await readReady(own));
+      t.ok(await readAccount(own, buyer.account));
+    }
   });
 
   await t.test('a change committed by a process that died before publishing is found', async (t) => {
