@@ -159,7 +159,7 @@ export class LiveState {
     await this.#writePrice();
     await this.#writeSettings();
     const accounts = await this.#writeAllAccounts();
-    for (const rebuild of rebuilders) await rebuild();
+    for (const writePart of rebuilders) await writePart();
     if ((await readReady(redis)) === null) {
       if (!(await markReady(redis, rebuild))) throw new Error('the live state was emptied during a rebuild');
       log.info({ accounts }, 'live_state_rebuilt');
