@@ -21,12 +21,26 @@ import { signedIn, startWorld } from '../../helpers/control-plane.js';
 import { addSession, addUser } from '../../helpers/money-world.js';
 import { startRedis } from '../../helpers/services.js';
 
+const PRICE = { microsPerGb: '1', effectiveFromMs: 0 };
+
 t.test('live state', async (t) => {
   const world = await startWorld(t);
   const { pool, redis, call, collaborators } = world;
   const admin = await signedIn(world, 'admin');
   const asAdmin = (method: string, path: string, body: unknown) =>
     call(method, path, { token: admin.token, body });
+  /** Of this world's Postgres, on another Redis. */
+  const stateOn = (other: LiveRedis, rebuilders: Array<() => Promise<void>> = []) =>
+    new LiveState({
+      pool,
+      redis: other,
+      log: silentLog,
+      tickMs: 50,
+      snapshots: (selection) => readSnapshots(pool, selection, 1n),
+      providerPrice: async () => PRICE,
+      liveSettings: async () => ({ policyVersion: 1, termsVersion: '1', deniedDomains: [], deniedIps: [] }),
+      rebuilders,
+    });
   const live = new LiveState({
     pool,
     redis,
@@ -90,26 +104,16 @@ t.test('live state', async (t) => {
       t.teardown(() => server.stop());
       const own = connectLive({ url: server.url, log: silentLog });
       t.teardown(() => own.disconnect());
-      const price = { microsPerGb: '1', effectiveFromMs: 0 };
       let rebuilds = 0;
-      const state = new LiveState({
-        pool,
-        redis: own,
-        log: silentLog,
-        tickMs: 20,
-        snapshots: (selection) => readSnapshots(pool, selection, 1n),
-        providerPrice: async () => price,
-        liveSettings: async () => ({ policyVersion: 1, termsVersion: '1', deniedDomains: [], deniedIps: [] }),
-        rebuilders: [
-          async () => {
-            if (++rebuilds > 1) return;
-            t.ok(await readAccount(own, buyer.account));
-            await empty(own);
-            // Another control plane has begun as well.
-            await writeProviderPrice(own, price);
-          },
-        ],
-      });
+      const state = stateOn(own, [
+        async () => {
+          if (++rebuilds > 1) return;
+          t.ok(await readAccount(own, buyer.account));
+          await empty(own);
+          // Another control plane has begun as well.
+          await writeProviderPrice(own, PRICE);
+        },
+      ]);
       t.teardown(() => state.stop());
       await t.rejects(state.rebuild(), { message: 'the live state was emptied during a rebuild' });
       t.equal(await readReady(own), null);
@@ -134,20 +138,7 @@ t.test('live state', async (t) => {
     t.teardown(() => away.stop());
     const broken = connectLive({ url: away.url, log: silentLog, commandTimeoutMs: 300 });
     t.teardown(() => broken.disconnect());
-    const failing = new LiveState({
-      pool,
-      redis: broken,
-      log: silentLog,
-      tickMs: 50,
-      snapshots: (selection) => readSnapshots(pool, selection, 1n),
-      providerPrice: async () => ({ microsPerGb: '1', effectiveFromMs: 0 }),
-      liveSettings: async () => ({
-        policyVersion: 1,
-        termsVersion: '1',
-        deniedDomains: [],
-        deniedIps: [],
-      }),
-    });
+    const failing = stateOn(broken);
     t.teardown(() => failing.stop());
     await failing.start();
     const { body: buyer } = await asAdmin('POST', '/api/admin/buyers', { name: 'Later' });
