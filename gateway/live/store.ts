@@ -288,7 +288,7 @@ export function readLiveSettings(redis: LiveRedis): Promise<LiveSettings | null>
 
 // The marker of a complete live state.
 
-/** Longer than any rebuild takes. */
+/** Longer than any rebuild takes: one that took longer would not be marked complete, and begin again. */
 const REBUILD_MS_MAX = 86_400_000;
 
 /** To be called before the first write of a rebuild: its name, for `markReady`. */
