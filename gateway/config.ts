@@ -136,6 +136,13 @@ export const gatewaySettings = {
       'below half; open ones go on; 0: never',
     { default: 300 },
   ),
+  acceptWaitMsMax: integer(
+    'TS_ACCEPT_WAIT_MS_MAX',
+    'time in ms that new connections may wait until a busy gateway serves them; at it, or at 4 096 that wait, the port is ' +
+      'closed, so that further clients are refused at once, until a quarter of them wait; ports that workers share stay ' +
+      'open; 0: always open',
+    { default: 1_000 },
+  ),
   loginPairFailuresMax: integer(
     'TS_LOGIN_PAIR_FAILURES_MAX',
     'wrong logins of one client address (IPv6: one /64) on one account before further ones wait (429 RATE_LIMIT)',

@@ -30,10 +30,12 @@ export interface GaugeReadings {
   finalWaitSeconds: () => number;
   deliveryFailures: () => number;
   strangers: () => number;
+  waiting: () => number;
   loopLagSeconds: () => number;
   connectionsDropped: () => number;
   connectionsDroppedEarly: () => number;
   connectionsShed: () => number;
+  portClosures: () => number;
   handshakeDeadlines: () => number;
   tlsFailures: () => number;
   proxyHeaderFailures: () => number;
@@ -59,6 +61,7 @@ const GAUGES: ReadonlyArray<[keyof GaugeReadings, string, string]> = [
   ['streams', 'ts_streams', 'Connections being relayed'],
   ['connections', 'ts_client_connections', 'Buyer connections open, relayed ones included'],
   ['strangers', 'ts_client_strangers', 'Buyer connections open that have not logged in'],
+  ['waiting', 'ts_client_waiting', 'Buyer connections accepted that wait to be served'],
   ['loopLagSeconds', 'ts_loop_lag_seconds', 'How late the event loop is, as shedding sees it'],
   ['allocations', 'ts_allocations', 'Allocations served by this gateway'],
   ['metersUnsettled', 'ts_meters_unsettled', 'Meters that Postgres has not committed as final'],
@@ -141,6 +144,11 @@ const COUNTERS: ReadonlyArray<[keyof GaugeReadings, string, string]> = [
     'connectionsShed',
     'ts_client_connections_shed_total',
     'Connections turned away because the event loop was above TS_LOOP_LAG_MS_MAX',
+  ],
+  [
+    'portClosures',
+    'ts_proxy_port_closures_total',
+    'Times that a proxy port was closed until fewer waited, since connections waited for TS_ACCEPT_WAIT_MS_MAX',
   ],
   [
     'handshakeDeadlines',

@@ -80,6 +80,7 @@ export class ProxyPorts {
       settings: {
         ...proxyListenerDefaults,
         connectionsMax: config.connectionsMax,
+        acceptWaitMsMax: config.acceptWaitMsMax,
         handshakeTimeoutMs: config.handshakeTimeoutMs,
         strangersSoftMax: config.strangersSoftMax,
         strangersHardMax: config.strangersHardMax,
@@ -135,10 +136,12 @@ export class ProxyPorts {
     return {
       connections: listener.connectionCount,
       strangers: listener.strangerCount,
+      waiting: listener.waitingCount,
       loopLagSeconds: this.#loopLag.lagMs / 1_000,
       connectionsDropped: listener.counts.dropped,
       connectionsDroppedEarly: listener.counts.droppedEarly,
       connectionsShed: listener.counts.shed,
+      portClosures: listener.counts.portClosures,
       handshakeDeadlines: listener.counts.deadlines,
       tlsFailures: listener.counts.tlsFailures,
       proxyHeaderFailures: listener.counts.proxyHeaderFailures,

@@ -1,6 +1,6 @@
-import type { AddressInfo, Server } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { LiveSet } from '../../agent-protocol/live-set.js';
-import { type Accepted, adoptHandle, createRawServer, listen } from '../../agent-protocol/raw-server.js';
+import { type Accepted, adoptHandle } from '../../agent-protocol/raw-server.js';
 import type { RawSocket, SocketHandle } from '../../agent-protocol/raw-socket.js';
 import { type ProxyErrorCode, type ProxyFailure, proxyErrors } from '../errors.js';
 import { AddressSet, plainAddress } from '../runtime/addresses.js';
@@ -13,6 +13,7 @@ import type { ProxyPipeline } from './connect-pipeline.js';
 import { EchoServer } from './echo.js';
 import type { HandedRequest, Siblings } from './hand-over.js';
 import type { HttpForwarderSettings } from './http-forward.js';
+import { ListeningPort } from './listening-port.js';
 import type { ListenerContext } from './open-destination.js';
 import type { PortProtocol } from './port-protocol.js';
 import { asStream, ProtocolSwitch } from './protocol-switch.js';
@@ -22,6 +23,8 @@ import type { UdpListening } from './udp-associate.js';
 export interface ProxyListenerSettings extends HttpForwarderSettings, AddressGateSettings {
   /** Client connections at once; above it new ones are closed unread. */
   connectionsMax: number;
+  /** Time that a connection may wait to be served, ms; at it the port is closed until most are served. 0: any time. */
+  acceptWaitMsMax: number;
   /**
    * CIDRs of load balancers. Their connections must begin with a PROXY header, else they are closed; of others such
    * bytes are never believed.
@@ -36,6 +39,7 @@ export interface ProxyListenerSettings extends HttpForwarderSettings, AddressGat
 
 export const proxyListenerDefaults: ProxyListenerSettings = {
   connectionsMax: 50_000,
+  acceptWaitMsMax: 1_000,
   strangersSoftMax: 1_000,
   strangersHardMax: 2_000,
   proxyProtocolFrom: [],
@@ -71,6 +75,8 @@ export interface ConnectionCounts {
   droppedEarly: number;
   /** Turned away because the process could not keep up. */
   shed: number;
+  /** Times that a port was closed for a while, because connections waited too long to be served. */
+  portClosures: number;
   /** Closed because no request came in time. */
   deadlines: number;
   /** TLS handshakes that failed, or came where TLS is not spoken. */
@@ -80,11 +86,6 @@ export interface ConnectionCounts {
   /** Logins and requests that were refused, by code. */
   refusals: Readonly<Record<ProxyErrorCode, number>>;
 }
-
-/** A client that vanished without a word is noticed within minutes, and its stream is freed. */
-const KEEP_ALIVE_AFTER_MS = 60_000;
-/** Connections that wait to be accepted; the kernel bounds it as well (somaxconn). */
-const BACKLOG = 4_096;
 
 const NO_PLACE = { leave() {} };
 
@@ -98,12 +99,13 @@ export class ProxyListener {
   readonly #switch: ProtocolSwitch;
   readonly #balancers: AddressSet;
   readonly #isOverloaded: () => boolean;
-  readonly #servers: Server[] = [];
+  readonly #ports: ListeningPort[] = [];
   readonly #connections = new LiveSet<RawSocket>();
   #probing: NodeJS.Timeout | null = null;
   #draining = false;
   #dropped = 0;
   #shed = 0;
+  #portClosures = 0;
   readonly #refusals = Object.fromEntries(Object.keys(proxyErrors).map((code) => [code, 0])) as Record<
     ProxyErrorCode,
     number
@@ -134,12 +136,18 @@ export class ProxyListener {
     return this.#gate.count;
   }
 
+  /** Client connections accepted that wait to be served. */
+  get waitingCount(): number {
+    return this.#ports.reduce((sum, port) => sum + port.waitingCount, 0);
+  }
+
   get counts(): ConnectionCounts {
     const { deadlines, tls, proxyHeaders } = this.#switch.failures;
     return {
       dropped: this.#dropped,
       droppedEarly: this.#gate.droppedTotal,
       shed: this.#shed,
+      portClosures: this.#portClosures,
       deadlines,
       tlsFailures: tls,
       proxyHeaderFailures: proxyHeaders,
@@ -157,14 +165,18 @@ export class ProxyListener {
     accepts?: PortProtocol;
     bound?: SocketHandle | undefined;
   }): Promise<AddressInfo> {
-    const { host, port, accepts = 'any', bound } = options;
-    const server = createRawServer({
-      keepAliveAfterMs: KEEP_ALIVE_AFTER_MS,
+    const { accepts = 'any', ...where } = options;
+    const port = new ListeningPort({
+      ...where,
+      waitMsMax: this.#settings.acceptWaitMsMax,
       onAccepted: (accepted) => this.#accept(accepted, accepts),
+      onFull: () => {
+        this.#portClosures += 1;
+      },
+      log: this.#log,
     });
-    const address = await listen(server, { host, port, backlog: BACKLOG, bound });
-    server.on('error', (error) => this.#log.error({ err: error, port }, 'proxy port failed'));
-    this.#servers.push(server);
+    const address = await port.open();
+    this.#ports.push(port);
     this.#probing ??= setInterval(() => {
       for (const socket of this.#connections) socket.probe();
     }, this.#settings.probeIntervalMs).unref();
@@ -177,7 +189,7 @@ export class ProxyListener {
    */
   async close(graceMs: number): Promise<void> {
     this.#draining = true;
-    for (const server of this.#servers.splice(0)) server.close();
+    for (const port of this.#ports.splice(0)) port.close();
     this.#switch.drain();
     if (this.#connections.size > 0) {
       const timer = setTimeout(() => {

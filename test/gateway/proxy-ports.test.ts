@@ -265,6 +265,8 @@ t.test('what turns connections away is in the metrics', async (t) => {
   for (const name of [
     'ts_client_connections_dropped_early_total',
     'ts_client_connections_shed_total',
+    'ts_client_waiting',
+    'ts_proxy_port_closures_total',
     'ts_client_handshake_deadlines_total',
     'ts_client_tls_failures_total',
     'ts_client_proxy_header_failures_total',

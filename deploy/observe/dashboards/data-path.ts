@@ -122,6 +122,7 @@ export const dataPath: Dashboard = {
           unit: 'ops',
           queries: [
             [perSecond('ts_client_connections_shed_total', '', OF_GATEWAY), 'shed: loop too late'],
+            [perSecond('ts_proxy_port_closures_total', '', OF_GATEWAY), 'port closed: too many wait (times)'],
             [perSecond('ts_client_connections_dropped_total', '', OF_GATEWAY), 'dropped: too many'],
             [
               perSecond('ts_client_connections_dropped_early_total', '', OF_GATEWAY),
