@@ -148,7 +148,7 @@ export class GatewayPipeline implements ProxyPipeline {
     clientAddress,
   }: ProxyCredentials & { username: string }): Soon<string | ProxyFailure> {
     if (username !== '' || password !== null) return username;
-    return this.deps.directory.accountAt(clientAddress).then((account) => {
+    return soon(this.deps.directory.accountAt(clientAddress), (account) => {
       if (account === 'unavailable') return AWAY;
       return account ?? { ok: false, code: 'AUTH_FAILED' };
     });

@@ -5,7 +5,7 @@ import type { StreamAccess } from '../relay/splice.js';
 import { AddressSet } from '../runtime/addresses.js';
 import type { Clock } from '../runtime/clock.js';
 import type { Log } from '../runtime/logging.js';
-import type { Soon } from '../runtime/soon.js';
+import { type Soon, soon } from '../runtime/soon.js';
 import { AddressAccounts } from './address-accounts.js';
 import { compileDestinationRules, type DestinationRules } from './destination-policy.js';
 
@@ -215,11 +215,12 @@ export class BuyerDirectory {
 
   /**
    * The account that a client at the address means when it names none: the one that allowlists it. Null: none does, or
-   * several, so nobody can tell whose traffic it is. `unavailable` as in `lookup`. Never rejects.
+   * several, so nobody can tell whose traffic it is. `unavailable`, and when it is told, as in `lookup`. Never rejects.
    */
-  async accountAt(clientAddress: string): Promise<string | null | 'unavailable'> {
-    const accounts = await this.#addresses.get('');
-    return accounts instanceof AddressAccounts ? accounts.find(clientAddress) : accounts;
+  accountAt(clientAddress: string): Soon<string | null | 'unavailable'> {
+    return soon(this.#addresses.get(''), (accounts) =>
+      accounts instanceof AddressAccounts ? accounts.find(clientAddress) : accounts,
+    );
   }
 
   /** Command `account_changed`. */

@@ -103,15 +103,16 @@ async function startSystems(
   return running;
 }
 
-/** The systems, and behind each its other way in, for phases that are about setting connections up. */
+/** The systems, and behind each its other ways in, for phases that are about setting connections up. */
 function waysInto(running: readonly Measured[], results: SystemResult[]): Measured[] {
   return running.flatMap((measured) => {
-    const { otherWay, ...system } = measured.system;
-    if (otherWay === undefined) return [measured];
-    const { id, label, route } = otherWay;
-    const result: SystemResult = { id, label, figures: {}, problems: [], remarks: [] };
-    results.splice(results.indexOf(measured.result) + 1, 0, result);
-    return [measured, { result, system: { ...system, label, route } }];
+    const { otherWays = [], ...system } = measured.system;
+    const ways = otherWays.map(({ id, label, route }) => {
+      const result: SystemResult = { id, label, figures: {}, problems: [], remarks: [] };
+      return { result, system: { ...system, label, route } };
+    });
+    results.splice(results.indexOf(measured.result) + 1, 0, ...ways.map(({ result }) => result));
+    return [measured, ...ways];
   });
 }
 

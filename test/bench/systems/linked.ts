@@ -61,7 +61,7 @@ export const trafficShareLinked: SystemUnderTest = {
       // Until each has read what the other has.
       await delay(2_500);
       const { username, password } = system.route;
-      const { otherWay: _, inside: __, ...rest } = system;
+      const { otherWays: _, inside: __, ...rest } = system;
       return {
         ...rest,
         route: { ...localRoute('socks5', proxyPort), username, password },

@@ -17,8 +17,8 @@ export interface RunningSystem {
   /** As in a table: name, version, what it does. */
   readonly label: string;
   readonly route: Route;
-  /** Another way into the same processes, a row of its own where connections are set up; left out: none. */
-  readonly otherWay?: { readonly id: string; readonly label: string; readonly route: Route };
+  /** Other ways into the same processes, rows of their own where connections are set up; left out: none. */
+  readonly otherWays?: ReadonlyArray<{ readonly id: string; readonly label: string; readonly route: Route }>;
   /** Processes that the buyer's side meets; their CPU and memory are the figures of the table. */
   gatewayPids(): number[];
   /** Processes at the device's end; none for systems without a tunnel. */
