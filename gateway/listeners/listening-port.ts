@@ -32,6 +32,9 @@ export class ListeningPort {
   #server: Server | null = null;
   #address: AddressInfo | null = null;
   #closed = false;
+  /** The room wants nobody more at the moment. */
+  #shut = false;
+  #opening = false;
 
   constructor(options: ListeningPortOptions) {
     this.#options = options;
@@ -64,10 +67,14 @@ export class ListeningPort {
       nowMs: () => performance.now(),
       serve,
       closeDoor: () => {
-        this.#server?.close();
+        this.#shut = true;
+        if (!this.#opening) this.#server?.close();
         onFull();
       },
-      openDoor: () => void this.#openAgain(),
+      openDoor: () => {
+        this.#shut = false;
+        void this.#openAgain();
+      },
     });
   }
 
@@ -87,15 +94,18 @@ export class ListeningPort {
   }
 
   async #openAgain(): Promise<void> {
-    if (this.#closed) return;
+    if (this.#closed || this.#shut || this.#opening || this.#server?.listening) return;
     const { port } = this.#address as AddressInfo;
+    this.#opening = true;
     try {
       await this.#listen(port);
-      // `close` came in between and knew only the one before.
-      if (this.#closed) this.#server?.close();
+      // A name takes a while to become an address: enough for the door to be closed again.
+      if (this.#closed || this.#shut) this.#server?.close();
     } catch (error) {
       this.#options.log.error({ err: error, port }, 'proxy_port_not_open_again');
       setTimeout(() => void this.#openAgain(), RETRY_MS).unref();
+    } finally {
+      this.#opening = false;
     }
   }
 }

@@ -131,9 +131,9 @@ t.test('emptied: all are served at once', async (t) => {
 });
 
 /** Clients that dial in the same moment; resolves to what became of each: its first answer, or its error's code. */
-function dialAtOnce(t: Test, port: number, count: number): Promise<string[]> {
+function dialAtOnce(t: Test, port: number, count: number, host = '127.0.0.1'): Promise<string[]> {
   const one = async (): Promise<string> => {
-    const socket = connect(port, '127.0.0.1');
+    const socket = connect(port, host);
     t.teardown(() => socket.destroy());
     socket.on('connect', () => socket.write(Buffer.from([5, 1, 2])));
     try {
@@ -161,6 +161,37 @@ t.test(
     t.ok(listener.counts.portClosures > 0);
     await eventually(() => listener.waitingCount === 0);
     while ((await dialAtOnce(t, port, 1))[0] !== '0502') t.comment('not open yet');
+  },
+);
+
+t.test(
+  'a host that is a name: looked up again each time, it is open in the end, and nothing failed',
+  async (t) => {
+    const errors: object[] = [];
+    const log = Object.assign(Object.create(silentLog), { error: (fields: object) => errors.push(fields) });
+    let closures = 0;
+    const port = new ListeningPort({
+      host: 'localhost',
+      port: 0,
+      waitMsMax: 25,
+      onAccepted: (accepted) => {
+        // Slow once some wait, so that those who are left when the door is opened have waited too long already.
+        const untilMs = performance.now() + (closures > 0 ? 0.2 : 0);
+        while (performance.now() < untilMs);
+        accepted.close();
+      },
+      onFull: () => {
+        closures++;
+      },
+      log,
+    });
+    const { port: number, address } = await port.open();
+    t.teardown(() => port.close());
+    await dialAtOnce(t, number, 2_000, address);
+    await eventually(() => port.waitingCount === 0);
+    t.ok(closures > 0, `${closures} closures`);
+    while ((await dialAtOnce(t, number, 1, address))[0] === 'ECONNREFUSED') await nextTurn();
+    t.same(errors, []);
   },
 );
 
