@@ -1,3 +1,4 @@
+import { type BridgeObserver, unobserved } from './bridge-observer.js';
 import { BLOCK_BYTES_MAX, ByteQueue, giveBlock, takeBlock } from './byte-queue.js';
 import { FRAME_HEADROOM, RESET_TUNNEL_LOST, ResetCode } from './frame.js';
 import { COUNT_BYTES_KEPT, COUNT_BYTES_MAX, DIRECT_WRITES_AFTER, READ_BUFFER_BYTES_MAX } from './limits.js';
@@ -5,43 +6,8 @@ import type { RawSink, RawSocket } from './raw-socket.js';
 import type { MuxStream, StreamHandler } from './stream.js';
 import { Verdict } from './verdict.js';
 
-/**
- * Sees every byte before it goes on, in pieces of less than COUNT_BYTES_MAX. `out` is socket to tunnel, `in` tunnel to
- * socket; at a gateway bytesUp and bytesDown. A piece is offered only when those before it in its direction are with
- * the operating system or among the tunnel's `heldDataBytes`, and what is not with it, of both directions, never exceeds
- * COUNT_BYTES_MAX. After GO it goes on at once; after WAIT the bytes stay here until `Bridge.retry`, which offers them
- * again; after REFUSE both sides are reset and the bytes do not go on.
- */
-export interface BridgeObserver {
-  /**
-   * For ends where nobody pays by these counts: a device sends whole reads, which spares both ends frames. Each
-   * direction then has pieces of up to this many bytes, whatever the other does.
-   */
-  readonly pieceBytesMax?: number;
-  /**
-   * For the end at the destination: what came by a tunnel that is lost goes on to the socket, for so long, ms; then the
-   * socket is reset. It has been counted and paid for, and a reset would throw away also what the operating system
-   * has not sent. Unset: the socket is reset at once.
-   */
-  readonly lingerMs?: number;
-  onBytesOut(bytes: number): Verdict;
-  onBytesIn(bytes: number): Verdict;
-  /**
-   * Exactly once, after which nothing is counted. `finished`: both directions were closed in order and every byte
-   * counted was delivered; `reset`: cut by either side or with the tunnel; `refused`: by this observer.
-   */
-  onEnd(how: 'finished' | 'reset' | 'refused'): void;
-}
-
 /** Fewer bytes are copied into a buffer of their own: a whole block would be held for them if they wait. */
 const BLOCK_USE_BYTES_MIN = 16 * 1024;
-
-const unobserved: BridgeObserver = {
-  pieceBytesMax: READ_BUFFER_BYTES_MAX,
-  onBytesOut: () => Verdict.GO,
-  onBytesIn: () => Verdict.GO,
-  onEnd: () => {},
-};
 
 /** A stream and a socket, bound together. */
 export interface Bridge {
@@ -71,6 +37,8 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
   readonly #stream: MuxStream;
   readonly #observer: BridgeObserver;
   readonly #pieceBytesMax: number;
+  /** Whether what one read of the tunnel brings leaves in one write. */
+  readonly #gathers: boolean;
   /** Most bytes of both directions that are counted and not with the operating system. */
   readonly #unsentBytesMax: number;
 
@@ -98,6 +66,9 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
   #writingBlock: Buffer | null = null;
   /** They lie in a read buffer of the tunnel. */
   #keepsReadBuffer = false;
+  /** Pieces of the tunnel's read buffer, counted, that leave when the run of them ends, and what they hold together. */
+  #run: Buffer[] | null = null;
+  #runBytes = 0;
   /** Writes in a row that were taken at once. */
   #takenInARow = 0;
   #inEnded = false;
@@ -111,6 +82,7 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
     this.#stream = stream;
     this.#observer = observer;
     this.#pieceBytesMax = observer.pieceBytesMax ?? COUNT_BYTES_MAX - COUNT_BYTES_KEPT;
+    this.#gathers = observer.pieceBytesMax !== undefined;
     this.#unsentBytesMax = observer.pieceBytesMax === undefined ? COUNT_BYTES_MAX : Number.POSITIVE_INFINITY;
   }
 
@@ -240,6 +212,10 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
       this.#queue.push(buffer, start, end);
       return;
     }
+    if (this.#run !== null || (this.#gathers && this.#writesDirectly)) {
+      this.#gather(buffer, start, end);
+      return;
+    }
     let from = start;
     while (from < end) {
       const to = Math.min(end, from + this.#roomBytes(this.#sendingBytes));
@@ -269,14 +245,10 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
    */
   #writeFrom(buffer: Buffer, from: number, to: number): boolean {
     const bytes = to - from;
-    const { session } = this.#stream;
     let taken: boolean;
-    if (this.#takenInARow >= DIRECT_WRITES_AFTER && session.readHeadroomBytes > 0) {
+    if (this.#writesDirectly) {
       taken = this.#socket.write(buffer.subarray(from, to));
-      if (!taken) {
-        session.keepReadBuffer();
-        this.#keepsReadBuffer = true;
-      }
+      if (!taken) this.#keepReadBuffer();
     } else if (bytes < BLOCK_USE_BYTES_MIN || bytes > BLOCK_BYTES_MAX - FRAME_HEADROOM)
       taken = this.#socket.write(Buffer.from(buffer.subarray(from, to)));
     else {
@@ -293,6 +265,53 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
     if (taken) this.#takenInARow++;
     else this.#takenInARow = 0;
     return taken;
+  }
+
+  get #writesDirectly(): boolean {
+    return this.#takenInARow >= DIRECT_WRITES_AFTER && this.#stream.session.readHeadroomBytes > 0;
+  }
+
+  #keepReadBuffer(): void {
+    this.#stream.session.keepReadBuffer();
+    this.#keepsReadBuffer = true;
+  }
+
+  /** Counts bytes of the tunnel's read buffer that leave with the run. */
+  #gather(buffer: Buffer, start: number, end: number): void {
+    const verdict = this.#observer.onBytesIn(end - start);
+    if (verdict === Verdict.GO) {
+      this.#run ??= [];
+      this.#run.push(buffer.subarray(start, end));
+      this.#runBytes += end - start;
+      return;
+    }
+    this.onRunEnd();
+    if (verdict === Verdict.REFUSE) this.#cutBoth(ResetCode.REFUSED, 'refused');
+    else {
+      this.#queue = new ByteQueue();
+      this.#queue.push(buffer, start, end);
+    }
+  }
+
+  onRunEnd(): void {
+    const run = this.#run;
+    if (run === null) return;
+    const bytes = this.#runBytes;
+    this.#dropRun();
+    const taken = run.length === 1 ? this.#socket.write(run[0] as Buffer) : this.#socket.writeAll(run);
+    if (taken) {
+      this.#takenInARow++;
+      this.#stream.consumed(bytes);
+      return;
+    }
+    this.#takenInARow = 0;
+    this.#writingBytes = bytes;
+    this.#keepReadBuffer();
+  }
+
+  #dropRun(): void {
+    this.#run = null;
+    this.#runBytes = 0;
   }
 
   onDrain(): void {
@@ -356,6 +375,8 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
   // ---- ends -------------------------------------------------------------------------------------------------------
 
   onReset(_stream: MuxStream, code: number): void {
+    // The tunnel may be lost in the middle of a read.
+    this.onRunEnd();
     const { lingerMs } = this.#observer;
     if (code !== RESET_TUNNEL_LOST || lingerMs === undefined || this.#over || this.#socketClosed) {
       this.#cutSocket();
@@ -399,6 +420,7 @@ class SocketBridge implements Bridge, RawSink, StreamHandler {
     this.#over = true;
     if (this.#linger !== null) clearTimeout(this.#linger);
     this.#tail = null;
+    this.#dropRun();
     this.#queue?.clear();
     this.#queue = null;
     // What is being written may still be read from it.

@@ -7,6 +7,8 @@ import { CloseCode, type MessageSink, WebSocketReader } from './websocket-frames
 
 /** Takes the frames of a FrameConnection and what becomes of it. Nothing comes after close() or destroy(). */
 export interface ConnectionSink extends Pick<FrameSink, 'onDataBytes' | 'onFrame'> {
+  /** What `onDataBytes` gave last ends a run: the next frame is not DATA of that stream, or the read is at its end. */
+  onRunEnd(streamId: number): void;
   /** A WebSocket ping came; false: no answer. */
   onWebSocketPing(): boolean;
   /** A violation of RFC 6455 or of the frame layer; the connection is to be closed with `closeCode`. */
@@ -37,6 +39,8 @@ export class FrameConnection implements RawSink, MessageSink, FrameSink {
   /** Where the part of the read buffer begins that nothing read so far needs. */
   #freeFrom = 0;
   #headroomBytes = 0;
+  /** Whose DATA was handed on last in this read; 0: nobody's, or a frame followed. */
+  #runStreamId = 0;
   /** How often a read buffer was kept and not let go of yet. */
   #heldBuffers = 0;
 
@@ -128,6 +132,7 @@ export class FrameConnection implements RawSink, MessageSink, FrameSink {
     this.#freeFrom = start - headroomBytes;
     this.#kept = false;
     this.#messages.read(buffer, start, end);
+    this.#endRun();
     this.#mayKeep = false;
     return this.#kept;
   }
@@ -168,10 +173,23 @@ export class FrameConnection implements RawSink, MessageSink, FrameSink {
   onDataBytes(streamId: number, buffer: Buffer, start: number, end: number): void {
     this.#headroomBytes = start - this.#freeFrom;
     this.#freeFrom = end;
-    if (!this.#closed) this.#sink.onDataBytes(streamId, buffer, start, end);
+    if (this.#closed) return;
+    if (streamId !== this.#runStreamId) {
+      this.#endRun();
+      this.#runStreamId = streamId;
+    }
+    this.#sink.onDataBytes(streamId, buffer, start, end);
+  }
+
+  #endRun(): void {
+    const streamId = this.#runStreamId;
+    if (streamId === 0) return;
+    this.#runStreamId = 0;
+    if (!this.#closed) this.#sink.onRunEnd(streamId);
   }
 
   onFrame(type: FrameType, streamId: number, payload: Buffer): void {
+    this.#endRun();
     if (!this.#closed) this.#sink.onFrame(type, streamId, payload);
   }
 

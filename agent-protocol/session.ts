@@ -16,7 +16,7 @@ import {
   type Welcome,
 } from './control.js';
 import { DatagramBacklog } from './datagram-backlog.js';
-import { dialCodeOf, FrameType, frameRules, RESET_TUNNEL_LOST, ResetCode, WIRE_VERSIONS } from './frame.js';
+import { FrameType, frameRules, RESET_TUNNEL_LOST, ResetCode, WIRE_VERSIONS } from './frame.js';
 import { type ConnectionSink, FrameConnection } from './frame-connection.js';
 import { type Beating, type Heartbeat, processHeartbeat } from './heartbeat.js';
 import {
@@ -251,6 +251,12 @@ export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
   }
 
   /** @internal */
+  onRunEnd(streamId: number): void {
+    const stream = this.#streams.get(streamId);
+    stream?.handler.onRunEnd?.(stream);
+  }
+
+  /** @internal */
   onFrame(type: FrameType, streamId: number, payload: Buffer): void {
     const rule = frameRules[type];
     if (rule?.sender === this.role) this.#fail(`${rule.name} from the wrong end`);
@@ -337,19 +343,7 @@ export class MuxSession implements StreamCarrier, ConnectionSink, Beating {
       if (streamId <= this.#lastStreamId) return null;
       return `${frameRules[type]?.name} on stream ${streamId}, which was never opened`;
     }
-    switch (type) {
-      case FrameType.OPENED:
-        return stream.receiveOpened(dialCodeOf(payload[0] as number));
-      case FrameType.CREDIT:
-        return stream.receiveCredit(payload.readUInt32BE(0));
-      case FrameType.FIN:
-        return stream.receiveFin();
-      case FrameType.DATAGRAM:
-        return stream.receiveDatagram(payload);
-      default:
-        stream.cut(payload[0] as number);
-        return null;
-    }
+    return stream.receiveFrame(type, payload);
   }
 
   // ---- streams ----------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 import { datagramHeadBytes, isDatagramToName } from './datagram.js';
 import type { DatagramBacklog } from './datagram-backlog.js';
-import { type DialCode, FrameType, ResetCode } from './frame.js';
+import { type DialCode, dialCodeOf, FrameType, ResetCode } from './frame.js';
 import { BACKLOG_HIGH_WATER_BYTES, type SessionLimits, STREAM_DATAGRAM_BYTES_MAX } from './limits.js';
 import { ReceiveWindow, type WindowBudget } from './receive-window.js';
 
@@ -13,6 +13,11 @@ export interface StreamHandler {
    * and `stream.session.keepReadBuffer()` is called. What is taken must be given back to `stream.consumed`.
    */
   onData(stream: MuxStream, buffer: Buffer, start: number, end: number): void;
+  /**
+   * No more of this stream follows what `onData` gave right before: the next frame is another's, or the read is at its end.
+   * Until then its bytes are valid, though `onData` has returned.
+   */
+  onRunEnd?(stream: MuxStream): void;
   /** The peer sends no more; the other direction goes on. */
   onFin(stream: MuxStream): void;
   /** The stream is cut in both directions: a ResetCode, or RESET_TUNNEL_LOST when the whole tunnel went. */
@@ -244,8 +249,24 @@ export class MuxStream {
 
   // What the session tells its stream. Each returns null or what of the protocol was violated.
 
-  /** @internal */
-  receiveOpened(code: DialCode): string | null {
+  /** @internal A frame of it but OPEN and DATA, its length checked. */
+  receiveFrame(type: FrameType, payload: Buffer): string | null {
+    switch (type) {
+      case FrameType.OPENED:
+        return this.#receiveOpened(dialCodeOf(payload[0] as number));
+      case FrameType.CREDIT:
+        return this.#receiveCredit(payload.readUInt32BE(0));
+      case FrameType.FIN:
+        return this.#receiveFin();
+      case FrameType.DATAGRAM:
+        return this.#receiveDatagram(payload);
+      default:
+        this.cut(payload[0] as number);
+        return null;
+    }
+  }
+
+  #receiveOpened(code: DialCode): string | null {
     if (!this.#move(code === 0 ? 'opened' : 'refused')) return `OPENED in state ${this.#state}`;
     this.handler.onOpened?.(this, code);
     return null;
@@ -264,8 +285,7 @@ export class MuxStream {
     return null;
   }
 
-  /** @internal */
-  receiveDatagram(payload: Buffer): string | null {
+  #receiveDatagram(payload: Buffer): string | null {
     if (this.network !== 'udp') return 'DATAGRAM on a tcp stream';
     if (this.#state !== 'open') return `DATAGRAM in state ${this.#state}`;
     if (datagramHeadBytes(payload) === 0) return 'malformed DATAGRAM';
@@ -274,16 +294,14 @@ export class MuxStream {
     return null;
   }
 
-  /** @internal */
-  receiveFin(): string | null {
+  #receiveFin(): string | null {
     if (this.network === 'udp') return 'FIN on a udp stream';
     if (!this.#move('receiveFin')) return `FIN in state ${this.#state}`;
     this.handler.onFin(this);
     return null;
   }
 
-  /** @internal */
-  receiveCredit(bytes: number): string | null {
+  #receiveCredit(bytes: number): string | null {
     if (this.#state === 'opening') return 'CREDIT in state opening';
     if (this.network === 'udp') return 'CREDIT on a udp stream';
     if (bytes === 0) return 'CREDIT of 0 bytes';

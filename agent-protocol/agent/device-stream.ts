@@ -1,4 +1,5 @@
-import { type Bridge, type BridgeObserver, bridgeSocket } from '../bridge.js';
+import { type Bridge, bridgeSocket } from '../bridge.js';
+import type { BridgeObserver } from '../bridge-observer.js';
 import type { Open } from '../control.js';
 import { DialCode, ResetCode } from '../frame.js';
 import { READ_BUFFER_BYTES_MAX } from '../limits.js';

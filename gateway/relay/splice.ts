@@ -1,4 +1,4 @@
-import type { BridgeObserver } from '../../agent-protocol/bridge.js';
+import type { BridgeObserver } from '../../agent-protocol/bridge-observer.js';
 import type { MuxStream } from '../../agent-protocol/stream.js';
 import { Verdict } from '../../agent-protocol/verdict.js';
 import type { MeterBinding, MeterWaiter } from '../metering/meter.js';

@@ -1,17 +1,26 @@
 /** Who may touch which bytes when: the bridge between a fake socket and a fake stream, step by step. */
 import t from 'tap';
 import { bridgeSocket } from '../../agent-protocol/bridge.js';
-import { FRAME_HEADROOM } from '../../agent-protocol/frame.js';
+import { type BridgeObserver, unobserved } from '../../agent-protocol/bridge-observer.js';
+import { FRAME_HEADROOM, RESET_TUNNEL_LOST } from '../../agent-protocol/frame.js';
 import { DIRECT_WRITES_AFTER } from '../../agent-protocol/limits.js';
 import type { RawSink, RawSocket } from '../../agent-protocol/raw-socket.js';
 import type { MuxStream } from '../../agent-protocol/stream.js';
+import { Verdict } from '../../agent-protocol/verdict.js';
 
 interface Sent {
   text: string;
   headroomBytes: number;
 }
 
-function scene() {
+/** As at a gateway: pieces are counted and bounded. */
+const counting: BridgeObserver = {
+  onBytesOut: () => Verdict.GO,
+  onBytesIn: () => Verdict.GO,
+  onEnd: () => {},
+};
+
+function scene(observer: BridgeObserver = counting) {
   const sent: Sent[] = [];
   const socket = {
     sink: null as unknown as RawSink,
@@ -30,6 +39,12 @@ function scene() {
     },
     write(bytes: Buffer) {
       this.written.push(bytes);
+      return this.backlogBytes === 0;
+    },
+    runs: 0,
+    writeAll(pieces: Iterable<Buffer>) {
+      this.runs++;
+      this.written.push(...pieces);
       return this.backlogBytes === 0;
     },
   };
@@ -63,14 +78,15 @@ function scene() {
     },
     reset() {},
   };
-  bridgeSocket(socket as unknown as RawSocket, stream as unknown as MuxStream);
+  const bridge = bridgeSocket(socket as unknown as RawSocket, stream as unknown as MuxStream, observer);
   const writable = () => stream.handler.onWritable(stream as unknown as MuxStream);
   const arrive = (text: string) => {
     const buffer = Buffer.from(text);
     stream.handler.onData(stream as unknown as MuxStream, buffer, 0, buffer.length);
     return buffer;
   };
-  return { sent, socket, session, stream, writable, arrive };
+  const runEnds = () => stream.handler.onRunEnd?.(stream as unknown as MuxStream);
+  return { sent, socket, session, stream, bridge, writable, arrive, runEnds };
 }
 
 /** Bytes in a read buffer of the socket's own. */
@@ -181,3 +197,92 @@ t.test(
     t.equal(session.kept, 0, 'let go of at the end as well');
   },
 );
+
+/** A device's stream whose socket has taken everything at once for long, in a buffer that may be kept. */
+function fast(observer: BridgeObserver = unobserved) {
+  const device = scene(observer);
+  device.session.readHeadroomBytes = 9;
+  for (let i = 0; i < DIRECT_WRITES_AFTER; i++) {
+    device.arrive('.');
+    device.runEnds();
+  }
+  device.socket.written.length = 0;
+  device.stream.consumedBytes = 0;
+  const text = () => device.socket.written.map(String).join('|');
+  return { ...device, text };
+}
+
+t.test('in, at a device: what one read brings of a stream leaves in one write, where it lies', async (t) => {
+  const { socket, session, stream, arrive, runEnds, text } = fast();
+  const first = arrive('first');
+  session.readHeadroomBytes = 0; // nothing but DATA lies in front of it
+  arrive('second');
+  t.equal(text(), '', 'what follows may be more of it');
+  t.equal(stream.consumedBytes, 0);
+  runEnds();
+  t.equal(text(), 'first|second');
+  t.equal(socket.runs, 1);
+  t.equal(socket.written[0]?.buffer, first.buffer, 'no copy');
+  t.equal(stream.consumedBytes, 11);
+  runEnds();
+  t.equal(socket.written.length, 2, 'a run ends once');
+
+  session.readHeadroomBytes = 9;
+  arrive('alone');
+  runEnds();
+  t.equal(text(), 'first|second|alone');
+  t.equal(socket.runs, 1, 'a single piece needs no list');
+  t.equal(session.kept, 0);
+});
+
+t.test('in, at a device: a run that the socket does not take is kept, and waits for its turn', async (t) => {
+  const { socket, session, stream, arrive, runEnds, text } = fast();
+  socket.backlogBytes = 4;
+  arrive('first');
+  arrive('second');
+  runEnds();
+  t.equal(session.kept, 1, 'one buffer holds all of it');
+  arrive('third').fill('X');
+  runEnds();
+  t.equal(text(), 'first|second', 'what comes then is queued');
+  t.equal(stream.consumedBytes, 0);
+  socket.backlogBytes = 0;
+  socket.sink.onDrain();
+  t.equal(text(), 'first|second|third');
+  t.equal(session.kept, 0);
+  t.equal(stream.consumedBytes, 16);
+});
+
+t.test('in, at a device: what may not go on yet waits behind the run; a refusal ends it', async (t) => {
+  let verdict: Verdict = Verdict.GO;
+  const ends: string[] = [];
+  const observer = { ...unobserved, onBytesIn: () => verdict, onEnd: (how: string) => ends.push(how) };
+  const { bridge, arrive, runEnds, text } = fast(observer);
+  arrive('first');
+  verdict = Verdict.WAIT;
+  arrive('second').fill('X');
+  t.equal(text(), 'first', 'the run leaves before it');
+  arrive('third');
+  runEnds();
+  t.equal(text(), 'first');
+  verdict = Verdict.GO;
+  bridge.retry();
+  t.equal(text(), 'first|secondthird');
+  arrive('fourth');
+  verdict = Verdict.REFUSE;
+  arrive('fifth');
+  runEnds();
+  t.equal(text(), 'first|secondthird|fourth', 'what was counted goes on, what was refused does not');
+  t.same(ends, ['refused']);
+});
+
+t.test('in, at a device: a tunnel that is lost within a read loses no run', async (t) => {
+  const { stream, arrive, runEnds, text, socket } = fast({ ...unobserved, lingerMs: 60_000 });
+  arrive('first');
+  arrive('second');
+  stream.handler.onReset(stream as unknown as MuxStream, RESET_TUNNEL_LOST);
+  t.equal(text(), 'first|second');
+  runEnds();
+  t.equal(socket.written.length, 2);
+  socket.sink.onClose(null);
+});

@@ -1,7 +1,8 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import type { Test } from 'tap';
-import { type Bridge, type BridgeObserver, bridgeSocket } from '../../../agent-protocol/bridge.js';
+import { type Bridge, bridgeSocket } from '../../../agent-protocol/bridge.js';
+import type { BridgeObserver } from '../../../agent-protocol/bridge-observer.js';
 import { DialCode } from '../../../agent-protocol/frame.js';
 import type { SessionLimits } from '../../../agent-protocol/limits.js';
 import { adoptSocket, dialAddress, type RawSocket } from '../../../agent-protocol/raw-socket.js';
