@@ -147,6 +147,11 @@ export const READ_BUFFERS_TOTAL_BYTES_MAX = 512 * 1024 * 1024;
  */
 export const WINDOW_ROUND_MS_MIN = 5;
 /**
+ * Most bytes of a window that are there for that alone and not for the way. A faster stream gains nothing by more: whenever
+ * its reader is busy for a moment, all of a window comes meanwhile, and is copied to wait.
+ */
+export const WINDOW_LOOPS_BYTES_MAX = 4 * 1024 * 1024;
+/**
  * While a small stream shares a tunnel whose way is shorter than WINDOW_ROUND_MS_MIN, the windows of the others hold what they
  * take in so long, ms. The small one waits for about that and the first windows to be moved.
  */

@@ -7,6 +7,7 @@ import {
   SMALL_PIECE_BYTES_MAX,
   SMALL_PIECES_MIN,
   WINDOW_BUDGET_SHARE_MAX,
+  WINDOW_LOOPS_BYTES_MAX,
   WINDOW_ROUND_MS_MIN,
   WINDOW_ROUND_SHARED_MS,
   WINDOW_SHRINK_AFTER_MS,
@@ -64,8 +65,8 @@ export class TunnelWindowBudget implements WindowBudget {
  * trip's worth: a smaller stream of the tunnel waits behind that. A round trip that includes the queue would not do: the
  * window would grow by the queue it made itself.
  *
- * Where the way is shorter than what event loops take to answer, it is sized for those, which costs a smaller stream some
- * of such times; so for less while there is one.
+ * Where the way is shorter than what event loops take to answer, it is sized for those, up to WINDOW_LOOPS_BYTES_MAX, which
+ * costs a smaller stream some of such times; so for less while there is one.
  *
  * It shrinks to what the reader took within WINDOW_SHRINK_AFTER_MS at best. Credit that was given is never taken back:
  * bytes taken just earn none until the window has its size.
@@ -143,11 +144,12 @@ export class ReceiveWindow {
     const roundTripMs = isTight ? WINDOW_ROUND_SHARED_MS : Math.max(pathRttMs, WINDOW_ROUND_MS_MIN);
     const elapsedMs = nowMs - this.#roundSinceMs;
     if (elapsedMs < Math.max(roundTripMs, RATE_MEASURE_MS_MIN)) return;
-    const roundTripBytes = (this.#roundBytes * roundTripMs) / elapsedMs;
+    const bytesPerMs = this.#roundBytes / elapsedMs;
     this.#roundSinceMs = nowMs;
     this.#roundBytes = 0;
-    const filledBytes = Math.ceil(isTight ? roundTripBytes : 2 * roundTripBytes);
-    const wantedBytes = Math.min(this.#maxBytes, filledBytes + this.#firstBytes);
+    const loopsBytes = Math.min(2 * bytesPerMs * WINDOW_ROUND_MS_MIN, WINDOW_LOOPS_BYTES_MAX);
+    const filledBytes = isTight ? bytesPerMs * roundTripMs : Math.max(2 * bytesPerMs * pathRttMs, loopsBytes);
+    const wantedBytes = Math.min(this.#maxBytes, Math.ceil(filledBytes) + this.#firstBytes);
     if (isTight !== this.#isTight) {
       this.#isTight = isTight;
       this.#startPeriod(wantedBytes, nowMs);

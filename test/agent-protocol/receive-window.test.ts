@@ -4,6 +4,7 @@ import t from 'tap';
 import {
   defaultTimings,
   SMALL_LASTS_MS,
+  WINDOW_LOOPS_BYTES_MAX,
   WINDOW_ROUND_MS_MIN,
   WINDOW_ROUND_SHARED_MS,
   WINDOW_SHRINK_AFTER_MS,
@@ -147,6 +148,19 @@ t.test('on a short way windows hold little while a small stream shares the tunne
   t.ok(way.takenBytes > 0.98 * 500 * bytesPerMs, 'enough for the whole rate');
   way.run(SMALL_LASTS_MS, bytesPerMs);
   t.ok(way.window.bytes >= 2 * WINDOW_ROUND_MS_MIN * bytesPerMs, 'and as before when it has gone');
+});
+
+t.test('on a short way a fast stream has what event loops need, and on any what the way needs', async (t) => {
+  const bytesPerMs = 1_250_000; // 10 Gbit/s
+  const windowAt = (pathMs: number) => {
+    const way = new Way(pathMs);
+    way.run(2_000, bytesPerMs);
+    t.ok(way.takenBytes > 0.95 * 2_000 * bytesPerMs, `${way.takenBytes} bytes over ${pathMs} ms`);
+    return way.window.bytes;
+  };
+  t.equal(windowAt(0), FIRST + WINDOW_LOOPS_BYTES_MAX);
+  t.equal(windowAt(1), FIRST + WINDOW_LOOPS_BYTES_MAX);
+  t.ok(windowAt(4) >= 2 * 4 * bytesPerMs);
 });
 
 t.test('on a long way a small stream takes nothing from a window', async (t) => {
