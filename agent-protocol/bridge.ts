@@ -1,7 +1,7 @@
 import { type BridgeObserver, unobserved } from './bridge-observer.js';
 import { BLOCK_BYTES_MAX, ByteQueue, giveBlock, takeBlock } from './byte-queue.js';
 import { FRAME_HEADROOM, RESET_TUNNEL_LOST, ResetCode } from './frame.js';
-import { COUNT_BYTES_KEPT, COUNT_BYTES_MAX, DIRECT_WRITES_AFTER, READ_BUFFER_BYTES_MAX } from './limits.js';
+import { COUNT_BYTES_KEPT, COUNT_BYTES_MAX, DIRECT_WRITES_AFTER } from './limits.js';
 import type { RawSink, RawSocket } from './raw-socket.js';
 import type { MuxStream, StreamHandler } from './stream.js';
 import { Verdict } from './verdict.js';
